@@ -1,0 +1,33 @@
+import { createHash } from 'node:crypto';
+
+/** 32 zero bytes: the digest that stands for "nothing before" and "no policy". */
+export const ZERO_DIGEST: Uint8Array = new Uint8Array(32);
+
+/** SHA-256 of the concatenation of `parts`, 32 bytes. */
+export const sha256 = (...parts: readonly (Uint8Array | string)[]): Buffer => {
+  const hash = createHash('sha256');
+  for (const part of parts) hash.update(part);
+  return hash.digest();
+};
+
+/** `lp(x)` = u32 big-endian length, then x. A string is taken as its UTF-8 bytes. */
+export const lp = (value: Uint8Array | string): Buffer => {
+  const bytes = typeof value === 'string' ? Buffer.from(value, 'utf8') : value;
+  const out = Buffer.allocUnsafe(4 + bytes.length);
+  out.writeUInt32BE(bytes.length, 0);
+  out.set(bytes, 4);
+  return out;
+};
+
+export const u64 = (value: bigint): Buffer => {
+  const out = Buffer.allocUnsafe(8);
+  out.writeBigUInt64BE(value, 0);
+  return out;
+};
+
+export const hex = (bytes: Uint8Array): string =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('hex');
+
+export const fromHex = (text: string): Buffer => Buffer.from(text, 'hex');
+
+export const bytesEqual = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;

@@ -1,0 +1,177 @@
+import { Type, type Static, type TProperties } from 'typebox';
+import { DURATION_PATTERN, SIZE_PATTERN } from './units.ts';
+
+const strict = { additionalProperties: false } as const;
+const section = <P extends TProperties>(properties: P, description: string) =>
+  Type.Object(properties, { ...strict, default: {}, description });
+
+const Size = (value: string, description: string) =>
+  Type.String({ pattern: SIZE_PATTERN, default: value, description });
+const Duration = (value: string, description: string) =>
+  Type.String({ pattern: DURATION_PATTERN, default: value, description });
+const Listen = (value: string, description: string) =>
+  Type.String({ pattern: '^(\\[[0-9a-fA-F:]+\\]|[^:\\s]+):\\d{1,5}$', default: value, description });
+const File = (description: string) => Type.Optional(Type.String({ minLength: 1, description }));
+const Files = (description: string) => Type.Array(Type.String({ minLength: 1 }), { default: [], description });
+const Tenant = Type.String({ pattern: '^[a-z0-9][a-z0-9-]{0,62}$' });
+const Pointer = Type.String({ pattern: '^(/([^/~]|~[01])*)+$' });
+
+export const Caller = Type.Object(
+  {
+    id: Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$', description: 'Stands in events and metrics.' }),
+    tenant: Tenant,
+    roles: Type.Array(Type.Enum(['decide', 'audit', 'operate']), {
+      default: ['decide'],
+      description: 'decide: /decide; audit: the ledger of its tenant; operate: metrics, bundles, emitters.',
+    }),
+    api_keys: Type.Array(
+      Type.String({
+        pattern: '^[a-z0-9]{12}\\$sha256\\$[A-Za-z0-9_-]{22,64}\\$[A-Za-z0-9_-]{43}$',
+        description: 'What `edict keys new` prints: key id, salt and salted hash. The key itself stands nowhere.',
+      }),
+      { minItems: 1, maxItems: 2 },
+    ),
+    requires_agent: Type.Boolean({ default: true, description: 'A request without `agent` is refused.' }),
+    believe_unverified: Type.Boolean({
+      default: true,
+      description: 'Attributes that this caller states count as verified. False: the policy sees them as claims.',
+    }),
+    properties: Type.Record(Type.String(), Type.Unknown(), { default: {}, description: '`input.caller.properties`.' }),
+    rate_per_s: Type.Optional(Type.Integer({ minimum: 1, description: 'Decisions a second; above it 429.' })),
+  },
+  strict,
+);
+export type Caller = Static<typeof Caller>;
+
+const TenantSettings = Type.Object(
+  {
+    bundles: Type.Optional(Type.Array(Type.String({ minLength: 1 }), { minItems: 1 })),
+    mask_key_file: File('32 random bytes, the same for all PDPs and the audit service. Embedded: made in home/keys.'),
+    spool_quota: Type.Optional(Type.String({ pattern: SIZE_PATTERN, description: 'Default: spool.tenant_quota.' })),
+  },
+  strict,
+);
+
+/** `edict.yaml`, whole. Secrets never stand in it, only the paths of the files that hold them. */
+export const SettingsSchema = Type.Object(
+  {
+    home: Type.String({ default: '.edict', description: 'Spool, embedded database, journal, generated keys.' }),
+    log: section(
+      {
+        level: Type.Enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], { default: 'info' }),
+      },
+      'Logging, one JSON line an event.',
+    ),
+    pdp: section(
+      {
+        listen: Listen('127.0.0.1:7180', '`/decide` and its neighbours.'),
+        allowed_hosts: Type.Array(Type.String(), {
+          default: [],
+          description: '`Host` names accepted besides localhost and the listening address, when no callers are set.',
+        }),
+        bundles: Type.Array(Type.String({ minLength: 1 }), {
+          default: [],
+          description: 'Bundle files or folders, one set for all tenants without their own. Empty: the demo bundle.',
+        }),
+        bundle_poll: Duration('1s', 'How often bundle files are looked at.'),
+        durability: Type.Enum(['memory', 'spool', 'disk', 'broker'], {
+          default: 'spool',
+          description: 'What an answer waits for.',
+        }),
+        durability_timeout: Duration('5s', 'How long an answer may wait for it before it becomes 503.'),
+        mask: Type.Array(Pointer, { default: [], description: 'JSON pointers of what events hold only as HMAC.' }),
+        workers: Type.Integer({ default: 1, minimum: 1, maximum: 1, description: 'Evaluating processes.' }),
+        max_in_flight: Type.Integer({ default: 1024, minimum: 1, maximum: 65_536, description: 'Above it 503.' }),
+        max_connections: Type.Integer({ default: 4096, minimum: 1, maximum: 65_536 }),
+        body_timeout: Duration('5s', 'How long a body may take; then 408.'),
+        policy_memory: Size('64MiB', 'The most memory that one policy instance may take.'),
+      },
+      'The policy decision point.',
+    ),
+    spool: section(
+      {
+        segment: Size('64MiB', 'Size of one segment file.'),
+        max: Size('1GiB', 'All segments of one emitter; when they are full, decisions are denied.'),
+        tenant_quota: Size('512MiB', 'What one tenant may have in the spool.'),
+        reserve: Size('16MiB', 'Kept for start, heartbeat, final, refusals and lost events.'),
+        keep: Duration('24h', 'How long covered segments are kept: the backup interval.'),
+        sync: Duration('5ms', 'Group commit: the longest time between two syncs to disk.'),
+      },
+      'The emitter’s local log.',
+    ),
+    audit: section(
+      {
+        listen: Listen('127.0.0.1:7181', 'Ledger and queries.'),
+        allowed_hosts: Type.Array(Type.String(), { default: [] }),
+        ack_vkey_files: Files('Verifier keys of the audit services whose acknowledgements a PDP believes.'),
+        ack_key_file: File('Private key for acknowledgements (PEM). Default: made in home/keys.'),
+        master_key_file: File('32 random bytes that wrap the keys of data subjects. Embedded: made in home/keys.'),
+        gap_grace: Duration('60s', 'How long a missing number may stay away before it becomes a gap entry.'),
+        batch: Type.Integer({ default: 500, minimum: 1, maximum: 5_000, description: 'Events in one transaction.' }),
+      },
+      'The audit service.',
+    ),
+    kafka: section(
+      {
+        brokers: Type.Array(Type.String({ minLength: 1 }), {
+          default: [],
+          description: 'None: the audit service reads the spool itself, on one machine.',
+        }),
+        tls: Type.Optional(
+          Type.Object(
+            { ca_file: File('PEM'), cert_file: File('PEM'), key_file: File('PEM, for mutual TLS') },
+            { ...strict, description: 'Present, also when empty: TLS.' },
+          ),
+        ),
+        sasl: Type.Optional(
+          Type.Object(
+            {
+              mechanism: Type.Enum(['plain', 'scram-sha-256', 'scram-sha-512']),
+              username: Type.String(),
+              password_file: Type.String(),
+            },
+            strict,
+          ),
+        ),
+        partitions: Type.Integer({ default: 3, minimum: 1, maximum: 512, description: 'For topics made by migrate.' }),
+        replication: Type.Integer({ default: 3, minimum: 1, maximum: 9, description: 'For topics made by migrate.' }),
+      },
+      'Between PDPs and the audit service.',
+    ),
+    database: section(
+      {
+        owner_url_file: File('For `edict migrate` and `edict ledger create`; not needed while serving.'),
+        writer_url_file: File('Inserts entries.'),
+        reader_url_file: File('Answers queries.'),
+        signer_url_file: File('Signs checkpoints.'),
+        maintainer_url_file: File('Retention.'),
+        keys_url_file: File('The store of payload keys; best on a server of its own.'),
+      },
+      'Postgres. Without `writer_url_file`: an embedded one under home.',
+    ),
+    ledger: section(
+      {
+        authority: Type.Optional(
+          Type.String({
+            pattern: '^[a-z0-9][a-z0-9.-]{0,199}$',
+            description: 'First part of every log’s origin. Embedded: made at the first start.',
+          }),
+        ),
+        blind_tenants: Type.Boolean({ default: false, description: 'Origins show an HMAC in place of the tenant.' }),
+        blind_key_file: File('The key of that HMAC, 32 random bytes. Embedded: made in home/keys.'),
+      },
+      'Fixed when a ledger is created.',
+    ),
+    callers: Type.Array(Caller, { default: [], description: 'None: loopback only, one development caller.' }),
+    tenants: Type.Record(Type.String(), TenantSettings, {
+      default: {},
+      description: 'Empty: one tenant, `default`.',
+    }),
+    emitters: Type.Array(Type.String({ pattern: '^[0-9a-f]{32}$' }), {
+      default: [],
+      description: 'When set, events of other emitters are quarantined.',
+    }),
+  },
+  strict,
+);
+export type Settings = Static<typeof SettingsSchema>;

@@ -1,0 +1,71 @@
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { loadSettings, tenantNames } from '../../../services/shared/settings/settings.ts';
+import { durationMs, sizeBytes } from '../../../services/shared/settings/units.ts';
+
+const write = (text: string): string => {
+  const file = join(mkdtempSync(join(tmpdir(), 'edict-settings-')), 'edict.yaml');
+  writeFileSync(file, text);
+  return file;
+};
+
+const problemsOf = (text: string, environment: NodeJS.ProcessEnv = {}): readonly string[] => {
+  try {
+    loadSettings({ file: write(text), environment });
+  } catch (error) {
+    return (error as { details: { problems: string[] } }).details.problems;
+  }
+  return [];
+};
+
+describe('settings', () => {
+  it('are complete without a file', () => {
+    const { settings } = loadSettings({ environment: {} });
+    expect(settings.pdp.listen).toBe('127.0.0.1:7180');
+    expect(settings.spool.reserve).toBe('16MiB');
+    expect(tenantNames(settings)).toEqual(['default']);
+    expect(Object.isFrozen(settings.pdp)).toBe(true);
+  });
+
+  it('take a scalar from the environment variable of its path', () => {
+    const { settings } = loadSettings({
+      environment: { EDICT_PDP_LISTEN: '127.0.0.1:9', EDICT_AUDIT_BATCH: '7', EDICT_KAFKA_BROKERS: 'a:1, b:2' },
+    });
+    expect(settings.pdp.listen).toBe('127.0.0.1:9');
+    expect(settings.audit.batch).toBe(7);
+    expect(settings.kafka.brokers).toEqual(['a:1', 'b:2']);
+  });
+
+  it('name all problems together, each with its pointer', () => {
+    const problems = problemsOf('pdp: { lissten: x, durability: never }\nspool: { max: 12Mb }\nnope: 1\n');
+    expect(problems.join('\n')).toMatch(/\/pdp: unknown key lissten/);
+    expect(problems.join('\n')).toMatch(/\/pdp\/durability/);
+    expect(problems.join('\n')).toMatch(/\/spool\/max/);
+    expect(problems.join('\n')).toMatch(/\/: unknown key nope/);
+  });
+
+  it.each([
+    ['a caller of an unknown tenant', 'callers: [{id: a, tenant: acme, api_keys: [%]}]', /acme is not in/],
+    ['a doubled key', 'home: a\nhome: b\n', /unique/i],
+    ['a tenant name that is none', 'tenants: { Acme: {} }', /tenants/],
+    ['broker durability without a broker', 'pdp: {durability: broker}', /needs kafka/],
+    ['a writer without its companions', 'database: {writer_url_file: w}', /reader_url_file: required/],
+    ['a number that is text', 'audit: {batch: many}', /\/audit\/batch/],
+  ])('refuse %s', (_name, text, expected) => {
+    const key = `abcdefghijkl$sha256$${'s'.repeat(22)}$${'h'.repeat(43)}`;
+    expect(problemsOf(text.replace('%', key)).join('\n')).toMatch(expected);
+  });
+
+  it('resolve paths against the file that names them', () => {
+    const file = write('home: state\npdp: { bundles: [a.tar.gz] }\n');
+    const { settings } = loadSettings({ file, environment: {} });
+    expect(settings.home).toBe(join(file, '..', 'state'));
+    expect(settings.pdp.bundles).toEqual([join(file, '..', 'a.tar.gz')]);
+  });
+
+  it('read sizes and durations', () => {
+    expect(sizeBytes('16MiB')).toBe(16 * 1024 * 1024);
+    expect(durationMs('24h')).toBe(86_400_000);
+  });
+});
