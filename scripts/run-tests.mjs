@@ -72,13 +72,16 @@ function soak(args) {
 function main() {
   const [suite, ...options] = process.argv.slice(2);
   switch (suite) {
-    case 'suite': {
-      const others = ['/node_modules/', '<rootDir>/test/system/', '<rootDir>/test/soak/'];
-      const ignored = others.map((folder) => `--testPathIgnorePatterns=${folder}`);
-      return runJest(suite, [`--maxWorkers=${workers}`, ...ignored, ...options]);
-    }
+    case 'suite':
+      // Jest takes every word after an option that may be repeated as its value: these come last.
+      return runJest(suite, [
+        ...options,
+        `--maxWorkers=${workers}`,
+        '--testMatch=<rootDir>/test/**/*.test.ts',
+        '--testMatch=!<rootDir>/test/{system,soak}/**',
+      ]);
     case 'system':
-      return runJest(suite, ['--runInBand', '--testPathPatterns=test/system/', ...options]);
+      return runJest(suite, [...options, '--runInBand', '--testMatch=<rootDir>/test/system/**/*.test.ts']);
     case 'soak':
       return soak(options);
     default:
