@@ -1,0 +1,67 @@
+/** Writes docs/settings.md and docs/settings.schema.json from the one schema of the settings. */
+import { writeFileSync } from 'node:fs';
+import { format } from 'prettier';
+import { SettingsSchema } from '../services/shared/settings/schema.ts';
+import { isObject } from '../services/shared/contracts/json.ts';
+
+const cell = (text: string): string => text.replaceAll('|', '\\|');
+
+const typeOf = (schema: Readonly<Record<string, unknown>>): string => {
+  if (Array.isArray(schema['enum'])) return schema['enum'].map((value) => `\`${String(value)}\``).join(' ');
+  if (schema['type'] === 'array') return isObject(schema['items']) ? `list of ${typeOf(schema['items'])}` : 'list';
+  if (schema['type'] === 'object') return 'mapping';
+  const pattern = typeof schema['pattern'] === 'string' ? schema['pattern'] : '';
+  if (pattern.includes('KiB')) return 'size';
+  if (pattern.includes('ms|')) return 'duration';
+  return String(schema['type']);
+};
+
+const rows = (schema: unknown, path: string): readonly string[] => {
+  if (!isObject(schema) || !isObject(schema['properties'])) return [];
+  const required = Array.isArray(schema['required']) ? schema['required'] : [];
+  return Object.entries(schema['properties']).flatMap(([name, member]) => {
+    if (!isObject(member)) return [];
+    const here = path === '' ? name : `${path}.${name}`;
+    const below = [
+      ...rows(member, here),
+      ...(isObject(member['items']) ? rows(member['items'], `${here}[]`) : []),
+      ...(isObject(member['patternProperties'])
+        ? Object.values(member['patternProperties']).flatMap((value) => rows(value, `${here}.*`))
+        : []),
+    ];
+    const isSection = isObject(member['properties']) && 'default' in member;
+    if (isSection) return below;
+    const value =
+      'default' in member ? `\`${JSON.stringify(member['default'])}\`` : required.includes(name) ? 'required' : 'none';
+    const description = typeof member['description'] === 'string' ? member['description'] : '';
+    return [`| \`${here}\` | ${cell(typeOf(member))} | ${cell(value)} | ${cell(description)} |`, ...below];
+  });
+};
+
+/** The two generated files, by path. */
+export const settingsDocuments = async (): Promise<ReadonlyMap<string, string>> => {
+  const markdown = `# Settings
+
+One file, \`edict.yaml\`, named by \`--config\` or \`EDICT_CONFIG\`; without one, the defaults below. Its JSON Schema is
+[settings.schema.json](settings.schema.json). Each scalar can be set by the environment variable of its path
+(\`pdp.listen\` is \`EDICT_PDP_LISTEN\`; a list of texts is separated by commas). The file is checked whole: all faults are
+reported together, each with its JSON pointer, and unknown keys are refused. Secrets stand only in files of their own,
+whose paths end in \`_file\`; a path in the settings file is relative to that file.
+
+\`callers\`, \`tenants\` and the key files are read again when the file changes and on \`SIGHUP\`, all or nothing. The rest is
+read at the start.
+
+A **size** is a number with \`B\`, \`KiB\`, \`MiB\` or \`GiB\`; a **duration** one with \`ms\`, \`s\`, \`m\`, \`h\` or \`d\`.
+
+| key | type | default | meaning |
+| --- | --- | --- | --- |
+${rows(SettingsSchema, '').join('\n')}
+`;
+  return new Map([
+    ['docs/settings.md', await format(markdown, { parser: 'markdown', printWidth: 120 })],
+    ['docs/settings.schema.json', await format(JSON.stringify(SettingsSchema), { parser: 'json', printWidth: 120 })],
+  ]);
+};
+
+if (process.argv[1] === import.meta.filename)
+  for (const [path, text] of await settingsDocuments()) writeFileSync(path, text);
