@@ -78,7 +78,7 @@ function main() {
         ...options,
         `--maxWorkers=${workers}`,
         '--testMatch=<rootDir>/test/**/*.test.ts',
-        '--testMatch=!<rootDir>/test/{system,soak}/**',
+        '--testMatch=!**/test/{system,soak}/**',
       ]);
     case 'system':
       return runJest(suite, [...options, '--runInBand', '--testMatch=<rootDir>/test/system/**/*.test.ts']);
