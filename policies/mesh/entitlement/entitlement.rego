@@ -1,0 +1,78 @@
+# METADATA
+# title: Entitlements
+# description: |
+#   What each leg may do. For a tool: the leg's `tools` names it. For everything else: the leg's `entitlements` give the
+#   action in every domain of the resource.
+# schemas:
+#   - input: schema.input
+package mesh.entitlement
+
+import data.mesh.legs
+import data.mesh.resource
+
+# METADATA
+# description: The legs that may do this action on this resource.
+permitted contains name if {
+	input.resource.type != "tool"
+	some name, documents in legs.sources
+	granted := legs.values(documents, "entitlements")
+	count(granted) > 0
+	every entitlements in granted {
+		covers(entitlements, resource.domains, input.action.name)
+	}
+}
+
+permitted contains name if {
+	is_tool_call(input.resource, input.action.name)
+	some name, documents in legs.sources
+	granted := legs.values(documents, "tools")
+	count(granted) > 0
+	every tools in granted {
+		is_array(tools)
+		input.resource.id in tools
+	}
+}
+
+# METADATA
+# description: One reason for each leg that is not entitled.
+deny contains reason if {
+	resource.described
+	some name, _ in legs.parties
+	not name in permitted
+	reason := object.union(_reasons[legs.kind(name)], {"leg": name})
+}
+
+# METADATA
+# description: True when the entitlements give the action in each of the domains.
+covers(entitlements, domains, action) if {
+	is_object(entitlements)
+	every domain in domains {
+		is_array(entitlements[domain])
+		action in entitlements[domain]
+	}
+}
+
+# METADATA
+# description: True when the action calls a tool - `call`, or the tool's own name.
+is_tool_call(target, action) if {
+	target.type == "tool"
+	action in {"call", target.id}
+}
+
+_reasons := {
+	"subject": {
+		"code": "subject_not_entitled",
+		"rule": "MESH-ENT-1",
+		"message": "The subject has no entitlement for this action on this resource.",
+	},
+	"agent": {
+		"code": "agent_not_entitled",
+		"rule": "MESH-ENT-2",
+		"message": "The agent has no entitlement of its own for this action on this resource.",
+	},
+	"chain": {
+		"code": "chain_not_entitled",
+		"rule": "MESH-ENT-3",
+		"message": "An earlier actor has no entitlement of its own for this action on this resource.",
+	},
+}

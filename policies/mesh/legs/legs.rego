@@ -1,0 +1,88 @@
+# METADATA
+# title: Legs
+# description: |
+#   The parties whose own rights are tested, and where their attributes come from: the directory in `data`, and the
+#   request's `properties` where the party is verified. An attribute that two sources name must permit in both, so a
+#   second source narrows; an attribute that no source names permits nothing.
+# schemas:
+#   - input: schema.input
+#   - data.directory: schema.directory
+package mesh.legs
+
+# METADATA
+# description: Every leg of the request by name (`subject`, `agent`, `chain/0` …), as it came in.
+parties["subject"] := input.subject
+
+parties["agent"] := input.agent
+
+parties[name] := hop if {
+	some i, hop in input.agent.chain
+	name := concat("/", ["chain", format_int(i, 10)])
+}
+
+# METADATA
+# description: The attribute documents that speak for a leg; empty for a leg that nobody knows.
+sources[name] := array.concat(_directory_sources(name, party), _verified_sources(party)) if {
+	some name, party in parties
+}
+
+# METADATA
+# description: The legs that at least one source speaks for.
+known contains name if {
+	some name, documents in sources
+	count(documents) > 0
+}
+
+# METADATA
+# description: The legs that may act at all - known, and `active` in every source that names a status.
+active contains name if {
+	some name, documents in sources
+	statuses := values(documents, "status")
+	count(statuses) > 0
+	every status in statuses {
+		status == "active"
+	}
+}
+
+# METADATA
+# description: One reason for each leg that is known and not active.
+deny contains reason if {
+	some name in known
+	not name in active
+	reason := {
+		"code": "leg_not_active",
+		"leg": name,
+		"rule": "MESH-LEG-1",
+		"message": "This party is not active in the directory.",
+	}
+}
+
+# METADATA
+# description: What the documents say of one attribute, `null` and `false` included.
+values(documents, attribute) := [value |
+	some document in documents
+	value := document[attribute]
+]
+
+# METADATA
+# description: The kind of a leg, for reason codes.
+kind(name) := name if name in {"subject", "agent"}
+
+kind(name) := "chain" if not name in {"subject", "agent"}
+
+_directory_sources(name, party) := [entry |
+	is_object(party)
+	entry := data.directory[_folder(name)][party.type][party.id]
+	is_object(entry)
+]
+
+_verified_sources(party) := [party.properties |
+	is_object(party)
+	party.verified == true
+	is_object(party.properties)
+	count(party.properties) > 0
+]
+
+_folder(name) := "subjects" if name == "subject"
+
+_folder(name) := "agents" if name != "subject"

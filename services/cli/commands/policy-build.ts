@@ -1,0 +1,133 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir, mkdtemp, open, readFile, rename, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { gzip } from 'node:zlib';
+import { pack } from 'tar-stream';
+import { BUNDLE_LIMITS, unpackArchive } from '../../pdp/policy/bundle-archive.ts';
+import { ENTRYPOINT, readBundle, type Bundle } from '../../pdp/policy/bundle-reader.ts';
+import type { BundleFile } from '../../shared/contracts/bundle-digest.ts';
+import { AppError, errorCode, isAppError } from '../../shared/contracts/errors.ts';
+import { canonicalJson, isObject } from '../../shared/contracts/json.ts';
+import type { RunOpa } from '../opa-binary.ts';
+
+const compress = promisify(gzip);
+
+/** Files that are no part of a bundle: tests, test cases and what only the tools read. */
+export const NOT_IN_BUNDLE = ['*_test.rego', 'cases', 'schemas', '.*.json'] as const;
+
+const EPOCH = new Date(0);
+
+/** Packs files into a tar.gz that depends on nothing but them: sorted, no times, no owners. */
+export const packArchive = async (files: readonly BundleFile[]): Promise<Buffer> => {
+  const tar = pack();
+  const sorted = [...files].sort((a, b) => Buffer.compare(Buffer.from(a.path), Buffer.from(b.path)));
+  for (const { path: name, bytes } of sorted) {
+    tar.entry({ name: `/${name}`, mode: 0o644, mtime: EPOCH, uid: 0, gid: 0, size: bytes.length }, Buffer.from(bytes));
+  }
+  tar.finalize();
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of tar) chunks.push(chunk as Uint8Array);
+  const archive = await compress(Buffer.concat(chunks), { level: 9 });
+  // Byte 9 of a gzip header names the operating system (RFC 1952); 255 is "unknown".
+  archive[9] = 255;
+  return archive;
+};
+
+const withIdentity = (files: readonly BundleFile[], name: string, serial: number): readonly BundleFile[] =>
+  files.map((file) => {
+    if (file.path !== '.manifest') return file;
+    const manifest: unknown = JSON.parse(Buffer.from(file.bytes).toString('utf8'));
+    if (!isObject(manifest)) throw new AppError('bundle_invalid', 'opa build wrote a .manifest that is no object');
+    const metadata = isObject(manifest['metadata']) ? manifest['metadata'] : {};
+    const text = canonicalJson({ ...manifest, metadata: { ...metadata, edict: { name, serial } } });
+    return { path: file.path, bytes: Buffer.from(text, 'utf8') };
+  });
+
+/** Runs `opa build` on a folder and gives the files of its bundle, without name and serial. */
+const compile = async (runOpa: RunOpa, policiesFolder: string): Promise<readonly BundleFile[]> => {
+  const scratch = await mkdtemp(path.join(tmpdir(), 'edict-build-'));
+  try {
+    const output = path.join(scratch, 'bundle.tar.gz');
+    const ignores = NOT_IN_BUNDLE.flatMap((pattern) => ['--ignore', pattern]);
+    // -O0: partial evaluation would bake data into the module and makes Wasm slower, not faster.
+    const args = ['build', '--target', 'wasm', '--entrypoint', ENTRYPOINT, '--optimize', '0', '--prune-unused'];
+    const built = await runOpa([...args, '--bundle', '.', ...ignores, '--output', output], { cwd: policiesFolder });
+    if (built.exitCode !== 0) {
+      throw new AppError('bundle_invalid', `opa build failed:\n${(built.stderr || built.stdout).trim()}`);
+    }
+    return await unpackArchive(await readFile(output), BUNDLE_LIMITS);
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+};
+
+/** Reads the bundle at a path; undefined when there is no file. */
+export const readBundleFile = async (file: string): Promise<Bundle | undefined> => {
+  try {
+    return await readBundle(await readFile(file));
+  } catch (cause) {
+    if (errorCode(cause) === 'ENOENT') return undefined;
+    if (isAppError(cause)) throw cause;
+    throw new AppError('usage', `cannot read ${file}`, { cause });
+  }
+};
+
+export interface BuildOptions {
+  readonly policiesFolder: string;
+  /** The bundle that was built before, whose serial goes on. */
+  readonly previous: Bundle | undefined;
+  /** Default: the previous name, else `mesh`. */
+  readonly name?: string;
+  /** Default: the previous serial when nothing changed, else one more; 1 for the first. */
+  readonly serial?: number;
+}
+
+export interface BuiltBundle {
+  readonly bundle: Bundle;
+  readonly archive: Uint8Array;
+  /** False when the digest is that of the previous bundle. */
+  readonly changed: boolean;
+}
+
+const assemble = async (files: readonly BundleFile[], name: string, serial: number) => {
+  const archive = await packArchive(withIdentity(files, name, serial));
+  return { archive, bundle: await readBundle(archive) };
+};
+
+/** Builds the bundle of a policies folder. Throws `bundle_invalid` with OPA's message when it does not compile. */
+export const buildBundle = async (runOpa: RunOpa, options: BuildOptions): Promise<BuiltBundle> => {
+  const { policiesFolder, previous } = options;
+  const files = await compile(runOpa, policiesFolder);
+  const name = options.name ?? previous?.name ?? 'mesh';
+  if (options.serial !== undefined) {
+    if (previous !== undefined && previous.name === name && options.serial < previous.serial) {
+      throw new AppError('usage', `serial ${options.serial} is below ${previous.serial}; a serial never decreases`);
+    }
+    const built = await assemble(files, name, options.serial);
+    return { ...built, changed: built.bundle.digest !== previous?.digest };
+  }
+  if (previous === undefined || previous.name !== name) return { ...(await assemble(files, name, 1)), changed: true };
+  const same = await assemble(files, name, previous.serial);
+  if (same.bundle.digest === previous.digest) return { ...same, changed: false };
+  return { ...(await assemble(files, name, previous.serial + 1)), changed: true };
+};
+
+/** Writes a file so that a reader sees the old one or the new one, never a part. */
+export const replaceFile = async (file: string, bytes: Uint8Array): Promise<void> => {
+  await mkdir(path.dirname(file), { recursive: true });
+  const scratch = `${file}.${randomUUID()}.tmp`;
+  try {
+    const handle = await open(scratch, 'wx', 0o644);
+    try {
+      await handle.writeFile(bytes);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(scratch, file);
+  } finally {
+    await rm(scratch, { force: true });
+  }
+};

@@ -1,0 +1,34 @@
+import type { PolicyOutput } from '../../shared/contracts/policy-io.ts';
+
+/** Why a policy gave no answer. Every one of them is a deny. */
+export type PolicyFaultCode =
+  /** `edict/decide` has no value for this input, or more than one. */
+  | 'policy_undefined'
+  /** The value is not the published output document, or too large. */
+  | 'policy_output_invalid'
+  /** The evaluation was aborted: a conflict, a broken built-in, a trap. */
+  | 'policy_error'
+  /** The evaluation needed more memory than it may have. */
+  | 'policy_memory';
+
+export type EvaluationResult =
+  | {
+      readonly outcome: 'answer';
+      readonly value: PolicyOutput;
+      /** Time spent in the evaluation, nanoseconds. */
+      readonly timeNs: number;
+    }
+  | {
+      readonly outcome: 'fault';
+      readonly code: PolicyFaultCode;
+      /** For logs and events; holds no input. */
+      readonly message: string;
+    };
+
+/**
+ * Evaluates `edict/decide` on one policy input. Never throws, never waits.
+ *
+ * `inputJson` is the JSON text of the input (UTF-8 when bytes). **The caller guarantees strict JSON**, which its own
+ * serialiser gives: the parser inside a policy module is lenient and takes text that is no JSON for no input.
+ */
+export type Evaluate = (inputJson: Uint8Array | string) => EvaluationResult;

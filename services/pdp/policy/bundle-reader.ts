@@ -1,0 +1,142 @@
+import { Type, type Static } from 'typebox';
+import { Compile } from 'typebox/compile';
+import { bundleDigest, digestText, type BundleFile } from '../../shared/contracts/bundle-digest.ts';
+import { AppError, errorMessage } from '../../shared/contracts/errors.ts';
+import { isObject, type Json } from '../../shared/contracts/json.ts';
+import { BUNDLE_LIMITS, unpackArchive, type BundleLimits } from './bundle-archive.ts';
+
+/** The one entrypoint that a bundle must have: package `edict`, rule `decide`. */
+export const ENTRYPOINT = 'edict/decide';
+
+/** `.manifest` of an OPA bundle, with our member of `metadata`; what OPA may add is let through. */
+export const BundleManifest = Type.Object({
+  revision: Type.Optional(Type.String({ maxLength: 1024 })),
+  roots: Type.Optional(Type.Array(Type.String({ maxLength: 1024 }), { maxItems: 1024 })),
+  rego_version: Type.Optional(Type.Integer()),
+  wasm: Type.Array(
+    Type.Object({ entrypoint: Type.String({ maxLength: 1024 }), module: Type.String({ maxLength: 1024 }) }),
+    { minItems: 1, maxItems: 1024 },
+  ),
+  metadata: Type.Object({
+    edict: Type.Object({
+      name: Type.String({ pattern: '^[a-z0-9][a-z0-9._-]{0,62}$' }),
+      /** A u64 that never decreases; a JSON number, so below 2^53. */
+      serial: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
+    }),
+  }),
+});
+export type BundleManifest = Static<typeof BundleManifest>;
+
+/** A bundle that was read whole; nothing of it was compiled or run yet. */
+export interface Bundle {
+  readonly name: string;
+  readonly serial: number;
+  /** `sha256:` and 64 hex digits, of the files and so independent of how they were packed. */
+  readonly digest: string;
+  readonly digestBytes: Uint8Array;
+  readonly manifest: BundleManifest;
+  /** All files but folders, sorted by path. */
+  readonly files: readonly BundleFile[];
+  readonly wasm: Uint8Array;
+  /** UTF-8 JSON text of one object, checked: what the module gets as `data`. */
+  readonly dataJson: Uint8Array;
+}
+
+const manifestCheck = Compile(BundleManifest);
+
+const refuse = (message: string, cause?: unknown): AppError => new AppError('bundle_invalid', message, { cause });
+
+const parseJson = (file: BundleFile): unknown => {
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(file.bytes)) as Json;
+  } catch (cause) {
+    // The parser's own message quotes the text, which may be data that belongs in no log.
+    throw refuse(`${file.path} is not UTF-8 JSON`, cause);
+  }
+};
+
+const readManifest = (file: BundleFile): BundleManifest => {
+  const manifest = parseJson(file);
+  if (!manifestCheck.Check(manifest)) {
+    const faults = manifestCheck
+      .Errors(manifest)
+      .slice(0, 5)
+      .map((fault) => `${fault.instancePath || '/'} ${fault.message}`);
+    throw refuse(`.manifest is not that of a bundle made by 'edict policy build': ${faults.join('; ')}`);
+  }
+  return manifest;
+};
+
+const mergeInto = (target: Record<string, unknown>, source: Readonly<Record<string, unknown>>, path: string): void => {
+  for (const [key, value] of Object.entries(source)) {
+    const there = Object.hasOwn(target, key) ? target[key] : undefined;
+    if (there === undefined) {
+      Object.defineProperty(target, key, { value, enumerable: true, configurable: true, writable: true });
+    } else if (isObject(there) && isObject(value)) {
+      mergeInto(there as Record<string, unknown>, value, path);
+    } else {
+      throw refuse(`${path} gives a value that another data file gives too: ${JSON.stringify(key)}`);
+    }
+  }
+};
+
+/** `data.json` at any depth; below the root it is data of its folder's path, as OPA reads it. */
+const readData = (files: readonly BundleFile[]): Uint8Array => {
+  const dataFiles = files.filter((file) => file.path === 'data.json' || file.path.endsWith('/data.json'));
+  const documents = dataFiles.map((file) => {
+    const document = parseJson(file);
+    if (!isObject(document)) throw refuse(`${file.path} is not a JSON object`);
+    return { path: file.path, document };
+  });
+  const [only] = dataFiles;
+  if (dataFiles.length === 1 && only?.path === 'data.json') return only.bytes;
+  const merged: Record<string, unknown> = {};
+  for (const { path, document } of documents) {
+    const folders = path.split('/').slice(0, -1);
+    const placed = folders.reduceRight<Readonly<Record<string, unknown>>>(
+      (inner, folder) => Object.fromEntries([[folder, inner]]),
+      document,
+    );
+    mergeInto(merged, placed, path);
+  }
+  return Buffer.from(JSON.stringify(merged), 'utf8');
+};
+
+const readFiles = (files: readonly BundleFile[]): Bundle => {
+  const byPath = new Map(files.map((file) => [file.path, file]));
+  const manifestFile = byPath.get('.manifest');
+  if (manifestFile === undefined) throw refuse('bundle has no .manifest');
+  if (byPath.has('patch.json')) throw refuse('bundle is a delta (patch.json); only whole bundles are read');
+  const yaml = files.find((file) => /(^|\/)data\.ya?ml$/.test(file.path));
+  if (yaml !== undefined) throw refuse(`bundle has ${yaml.path}; data is read from data.json only`);
+  const manifest = readManifest(manifestFile);
+  const entry = manifest.wasm.find((module) => module.entrypoint === ENTRYPOINT);
+  if (entry === undefined) throw refuse(`.manifest names no Wasm module for the entrypoint ${ENTRYPOINT}`);
+  const wasmFile = byPath.get(entry.module.replace(/^\.?\//, ''));
+  if (wasmFile === undefined) throw refuse(`bundle has no ${JSON.stringify(entry.module)}, which .manifest names`);
+  const digestBytes = bundleDigest(files);
+  return {
+    name: manifest.metadata.edict.name,
+    serial: manifest.metadata.edict.serial,
+    digest: digestText(digestBytes),
+    digestBytes,
+    manifest,
+    files,
+    wasm: wasmFile.bytes,
+    dataJson: readData(files),
+  };
+};
+
+/**
+ * Reads an OPA bundle (gzipped tar) within limits. Throws `bundle_invalid` that names what is wrong: cut off, too
+ * large, links or climbing or doubled paths, no `.manifest`, no `policy.wasm`, no `edict/decide`, data that is no JSON.
+ */
+export const readBundle = async (archive: Uint8Array, limits: BundleLimits = BUNDLE_LIMITS): Promise<Bundle> => {
+  const files = await unpackArchive(archive, limits);
+  try {
+    return readFiles(files);
+  } catch (cause) {
+    if (cause instanceof AppError) throw cause;
+    throw refuse(`bundle cannot be read: ${errorMessage(cause)}`, cause);
+  }
+};
