@@ -99,14 +99,9 @@ export async function startPostgres(): Promise<PostgresServer> {
     chownSync(passwordFile, uid, gid);
   }
   const env = { PATH: process.env['PATH'], LC_ALL: 'C', TZ: 'UTC', HOME: folder };
-  await run(
-    path.join(bin, 'initdb'),
-    [
-      ...['--pgdata', dataFolder, '--username', adminUser, '--pwfile', passwordFile, '--auth', 'scram-sha-256'],
-      ...['--encoding', 'UTF8', '--locale', 'C', '--no-sync', '--no-instructions'],
-    ],
-    { cwd: folder, env, timeout: startLimitMs, ...owner },
-  );
+  const place = ['--pgdata', dataFolder, '--encoding', 'UTF8', '--locale', 'C', '--no-sync', '--no-instructions'];
+  const access = ['--username', adminUser, '--pwfile', passwordFile, '--auth', 'scram-sha-256'];
+  await run(path.join(bin, 'initdb'), [...place, ...access], { cwd: folder, env, timeout: startLimitMs, ...owner });
   writeFileSync(
     path.join(dataFolder, 'pg_hba.conf'),
     `host all ${adminUser} 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n`,
