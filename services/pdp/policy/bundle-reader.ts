@@ -73,7 +73,7 @@ const mergeInto = (target: Record<string, unknown>, source: Readonly<Record<stri
     if (there === undefined) {
       Object.defineProperty(target, key, { value, enumerable: true, configurable: true, writable: true });
     } else if (isObject(there) && isObject(value)) {
-      mergeInto(there as Record<string, unknown>, value, path);
+      mergeInto(there, value, path);
     } else {
       throw refuse(`${path} gives a value that another data file gives too: ${JSON.stringify(key)}`);
     }

@@ -1,0 +1,119 @@
+import { digestText, setDigest } from '../../shared/contracts/bundle-digest.ts';
+import type { BundleIdentity } from '../../shared/contracts/decision.ts';
+import { AppError } from '../../shared/contracts/errors.ts';
+import type { PolicyOutput } from '../../shared/contracts/policy-io.ts';
+import { combineOutputs, type NamedOutput } from '../core/combine-outputs.ts';
+import type { Evaluate } from '../core/evaluate.ts';
+import { readBundle, type Bundle } from './bundle-reader.ts';
+import type { SourceFile } from './bundle-source.ts';
+import { createWasmEvaluator, WASM_ENGINE } from './wasm-evaluator.ts';
+
+/** A set of bundles, ready to decide. A request (or a batch) takes one and uses nothing else. */
+export interface PolicySnapshot {
+  readonly evaluate: Evaluate;
+  /** For events: which engine evaluates. */
+  readonly engine: string;
+  readonly entrypoint: string;
+  readonly bundles: readonly BundleIdentity[];
+  /** `sha256:` and 64 hex digits. */
+  readonly setDigest: string;
+  readonly setDigestBytes: Uint8Array;
+}
+
+export interface LoadedArchive {
+  readonly name: string;
+  readonly digest: string;
+  readonly serial: number;
+  /** Where it was read from. */
+  readonly path: string;
+  /** The archive as it lay there. */
+  readonly bytes: Uint8Array;
+}
+
+export interface LoadedSet {
+  readonly snapshot: PolicySnapshot;
+  readonly archives: readonly LoadedArchive[];
+}
+
+interface NamedEvaluate {
+  readonly bundle: string;
+  readonly evaluate: Evaluate;
+}
+
+const isWithinOutputBounds = (output: PolicyOutput): boolean =>
+  output.reasons.length <= 256 && output.obligations.length <= 64 && output.advice.length <= 64;
+
+/** Asks every bundle; the first that faults makes the whole set fault. */
+const evaluateAll =
+  (evaluators: readonly NamedEvaluate[]): Evaluate =>
+  (inputJson) => {
+    const outputs: NamedOutput[] = [];
+    let timeNs = 0;
+    for (const { bundle, evaluate } of evaluators) {
+      const result = evaluate(inputJson);
+      if (result.outcome === 'fault') return { ...result, message: `bundle ${bundle}: ${result.message}` };
+      outputs.push({ bundle, output: result.value });
+      timeNs += result.timeNs;
+    }
+    const value = combineOutputs(outputs);
+    return isWithinOutputBounds(value)
+      ? { outcome: 'answer', value, timeNs }
+      : {
+          outcome: 'fault',
+          code: 'policy_output_invalid',
+          message: 'the bundles together give too many reasons or duties',
+        };
+  };
+
+const inFile = (file: SourceFile, cause: unknown): unknown =>
+  cause instanceof AppError
+    ? new AppError(cause.code, `${file.path}: ${cause.message}`, { cause, details: cause.details })
+    : cause;
+
+const loadOne = async (
+  file: SourceFile,
+  memoryMaxBytes: number | undefined,
+): Promise<{ readonly bundle: Bundle; readonly evaluate: Evaluate; readonly entrypoint: string }> => {
+  try {
+    const bundle = await readBundle(file.bytes);
+    const { wasm, dataJson } = bundle;
+    const limits = memoryMaxBytes === undefined ? {} : { memoryMaxBytes };
+    const { evaluate, entrypoint } = await createWasmEvaluator({ wasm, dataJson, ...limits });
+    return { bundle, evaluate, entrypoint };
+  } catch (cause) {
+    throw inFile(file, cause);
+  }
+};
+
+/** Reads, compiles, instantiates and probes every archive of a set. Throws `bundle_invalid`, naming the file. */
+export const loadPolicySet = async (files: readonly SourceFile[], memoryMaxBytes?: number): Promise<LoadedSet> => {
+  const archives: LoadedArchive[] = [];
+  const digests: Uint8Array[] = [];
+  const evaluators: NamedEvaluate[] = [];
+  let entrypoint = '';
+  for (const file of files) {
+    const loaded = await loadOne(file, memoryMaxBytes);
+    const { name, digest, serial, digestBytes } = loaded.bundle;
+    const twin = archives.find((archive) => archive.name === name);
+    if (twin !== undefined) {
+      throw new AppError('bundle_invalid', `${file.path} and ${twin.path} are both named ${name}`);
+    }
+    archives.push({ name, digest, serial, path: file.path, bytes: file.bytes });
+    digests.push(digestBytes);
+    evaluators.push({ bundle: name, evaluate: loaded.evaluate });
+    entrypoint = loaded.entrypoint;
+  }
+  const [only] = evaluators;
+  if (only === undefined) throw new AppError('bundle_invalid', 'the set has no bundle');
+  const setDigestBytes = setDigest(digests);
+  const snapshot: PolicySnapshot = {
+    evaluate: evaluators.length === 1 ? only.evaluate : evaluateAll(evaluators),
+    engine: WASM_ENGINE,
+    entrypoint,
+    bundles: archives.map(({ name, digest, serial }) => Object.freeze({ name, digest, serial })),
+    setDigest: digestText(setDigestBytes),
+    setDigestBytes,
+  };
+  Object.freeze(snapshot.bundles);
+  return { snapshot: Object.freeze(snapshot), archives };
+};
