@@ -1,0 +1,140 @@
+import { readFileSync } from 'node:fs';
+import pg from 'pg';
+import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors.ts';
+import type { Sql } from '../core/append.ts';
+import { databaseError, type Database } from '../core/database.ts';
+
+export interface ConnectOptions {
+  /** Connections at most; default 4. */
+  readonly poolSize?: number;
+  readonly connectTimeoutMs?: number;
+  /** How long one statement may take; default 30 s. */
+  readonly statementTimeoutMs?: number;
+  /** How long a statement may wait for a lock; default 10 s. */
+  readonly lockTimeoutMs?: number;
+  /** How long a transaction may lie idle before the server ends it, so that a hung writer frees its heads. */
+  readonly idleTransactionTimeoutMs?: number;
+  readonly applicationName?: string;
+}
+
+const { builtins } = pg.types;
+
+/** Types as `Database` promises; what is not named here stays as the server's text. */
+const typeParser = (oid: number): ((text: string) => unknown) => {
+  switch (oid) {
+    case builtins.INT8:
+      return BigInt;
+    case builtins.NUMERIC:
+    case builtins.TIMESTAMPTZ:
+    case builtins.TIMESTAMP:
+    case builtins.DATE:
+      return String;
+    default:
+      return pg.types.getTypeParser(oid, 'text') as (text: string) => unknown;
+  }
+};
+
+const isArrayOfResults = (result: pg.QueryResult | pg.QueryResult[]): result is pg.QueryResult[] =>
+  Array.isArray(result);
+
+const runner = (client: Pick<pg.ClientBase, 'query'>): Sql => ({
+  query: async <Row>(text: string, parameters?: readonly unknown[]): Promise<readonly Row[]> => {
+    try {
+      const result: pg.QueryResult | pg.QueryResult[] = await (parameters === undefined
+        ? client.query(text)
+        : client.query(text, [...parameters]));
+      const last = isArrayOfResults(result) ? result.at(-1) : result;
+      return (last?.rows ?? []) as Row[];
+    } catch (cause) {
+      throw databaseError(cause);
+    }
+  },
+});
+
+/** The URL in a file, trimmed; an empty file leaves everything to libpq's environment variables. */
+export const readDatabaseUrl = (file: string): string => {
+  try {
+    return readFileSync(file, 'utf8').trim();
+  } catch (cause) {
+    throw new AppError('settings_invalid', `${file}: cannot be read (${errorCode(cause) ?? errorMessage(cause)})`, {
+      cause,
+    });
+  }
+};
+
+/**
+ * A pool of connections to a Postgres server. Connects when first used; every wait is bounded. Rejections are
+ * `AppError`s as `databaseError` makes them. With an empty URL libpq's environment variables (`PGHOST`, `PGPASSFILE`
+ * and so on) say where.
+ */
+export const connectPostgres = (url: string, options: ConnectOptions = {}): Database => {
+  const statementTimeoutMs = options.statementTimeoutMs ?? 30_000;
+  const pool = new pg.Pool({
+    ...(url === '' ? {} : { connectionString: url }),
+    max: options.poolSize ?? 4,
+    connectionTimeoutMillis: options.connectTimeoutMs ?? 5_000,
+    statement_timeout: statementTimeoutMs,
+    // The client's own limit, for a server that does not answer at all.
+    query_timeout: statementTimeoutMs + 5_000,
+    lock_timeout: options.lockTimeoutMs ?? 10_000,
+    idle_in_transaction_session_timeout: options.idleTransactionTimeoutMs ?? 60_000,
+    idleTimeoutMillis: 30_000,
+    application_name: options.applicationName ?? 'edict',
+    keepAlive: true,
+    types: { getTypeParser: (oid: number) => typeParser(oid) },
+  });
+  // A connection that dies while idle is replaced at the next use; without a listener it would end the process.
+  pool.on('error', () => undefined);
+
+  const connect = async (): Promise<pg.PoolClient> => {
+    try {
+      return await pool.connect();
+    } catch (cause) {
+      throw databaseError(cause);
+    }
+  };
+
+  return {
+    query: async <Row>(text: string, parameters?: readonly unknown[]) => {
+      const client = await connect();
+      let failure: Error | undefined;
+      try {
+        return await runner(client).query<Row>(text, parameters);
+      } catch (error) {
+        failure = isBroken(error);
+        throw error;
+      } finally {
+        client.release(failure);
+      }
+    },
+    transaction: async (work) => {
+      const client = await connect();
+      const sql = runner(client);
+      let failure: Error | undefined;
+      try {
+        await sql.query('begin');
+        const result = await work(sql);
+        await sql.query('commit');
+        return result;
+      } catch (error) {
+        failure = isBroken(error);
+        if (failure === undefined) {
+          try {
+            await sql.query('rollback');
+          } catch (rollbackError) {
+            failure = isBroken(rollbackError) ?? new Error('rollback failed');
+          }
+        }
+        throw error;
+      } finally {
+        client.release(failure);
+      }
+    },
+    flush: () => Promise.resolve(),
+    close: () => pool.end(),
+  };
+};
+
+/** A connection after such an error is thrown away: a late answer to an old question must reach nobody. */
+const isBroken = (error: unknown): Error | undefined =>
+  errorCode(error) === 'database_unavailable' ? new Error('connection in doubt', { cause: error }) : undefined;
