@@ -1,6 +1,6 @@
 // Makes what a command needs, from nothing but the toolchains. npm runs it before `start`, `test`, `check` and others.
 // Node's own modules only: it runs before any package is installed.
-// Usage: node scripts/setup.mjs start|check|test
+// Usage: node scripts/setup.mjs packages|start|check|test
 import { installOpa } from './install-opa.mjs';
 import { prepareKafka } from './test-parts/kafka-jars.mjs';
 import { compile, installPackages } from './test-parts/packages.mjs';
@@ -8,6 +8,7 @@ import { preparePostgres } from './test-parts/postgres-binaries.mjs';
 import { SetupError } from './test-parts/run.mjs';
 
 const steps = {
+  packages: [installPackages],
   start: [installPackages, compile],
   check: [installPackages, compile, installOpa],
   test: [installPackages, compile, installOpa, preparePostgres, prepareKafka],

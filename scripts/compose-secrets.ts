@@ -1,0 +1,87 @@
+// Makes the secret files that docker-compose.yml mounts: passwords, database URLs, keys, and the settings file with one
+// caller. Existing files are kept, so that running it again changes nothing.
+// Usage: npm run compose:secrets [-- FOLDER], which is ./secrets when left out
+import { randomBytes } from 'node:crypto';
+import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { stringify } from 'yaml';
+import { newApiKey } from '../services/shared/callers/api-keys.ts';
+import { formatVkey, generateSigningKey } from '../services/shared/contracts/signatures.ts';
+import { loadSettings } from '../services/shared/settings/settings.ts';
+
+const [folder = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..', 'secrets')] = process.argv.slice(2);
+
+/** A login of scripts/compose/postgres-init.sh, and the database it uses. */
+const logins = [
+  { name: 'migrator', urlFile: 'owner.url', database: 'edict' },
+  { name: 'writer', urlFile: 'writer.url', database: 'edict' },
+  { name: 'reader', urlFile: 'reader.url', database: 'edict' },
+  { name: 'keys', urlFile: 'keys.url', database: 'edict_keys' },
+] as const;
+
+const settings = (storedApiKey: string) => ({
+  home: '/var/lib/edict',
+  pdp: { listen: '0.0.0.0:7180' },
+  audit: {
+    listen: '0.0.0.0:7181',
+    ack_key_file: 'audit-ack.pem',
+    ack_vkey_files: ['audit-ack.vkey'],
+    master_key_file: 'master.key',
+  },
+  // One broker only.
+  kafka: { brokers: ['kafka:9092'], replication: 1 },
+  database: {
+    owner_url_file: 'owner.url',
+    writer_url_file: 'writer.url',
+    reader_url_file: 'reader.url',
+    keys_url_file: 'keys.url',
+  },
+  ledger: { authority: 'edict.example' },
+  tenants: { default: { mask_key_file: 'mask.key' } },
+  callers: [{ id: 'gateway', tenant: 'default', roles: ['decide', 'audit', 'operate'], api_keys: [storedApiKey] }],
+});
+
+/** A container's user is not the user of this machine, so the files are readable to all, and the folder to nobody. */
+function write(name: string, content: string | Uint8Array): void {
+  const file = path.join(folder, name);
+  writeFileSync(file, content, { flag: 'wx' });
+  chmodSync(file, 0o444);
+}
+
+function makeSecrets(): void {
+  mkdirSync(folder, { recursive: true });
+  chmodSync(folder, 0o700);
+  if (existsSync(path.join(folder, 'edict.yaml'))) {
+    process.stdout.write(`${folder} is complete; nothing was changed\n`);
+    return;
+  }
+  const left = readdirSync(folder);
+  if (left.length > 0) {
+    // Half of a set would not fit a database that was made with another.
+    process.stderr.write(`${folder} holds files but no edict.yaml: remove it first (${left.join(', ')})\n`);
+    process.exitCode = 1;
+    return;
+  }
+  write('postgres_admin_password', randomBytes(32).toString('base64url'));
+  for (const { name, urlFile, database } of logins) {
+    const password = randomBytes(32).toString('base64url');
+    write(`postgres_${name}_password`, password);
+    write(urlFile, `postgres://ledger_${name}:${password}@postgres:5432/${database}\n`);
+  }
+  // A Kafka cluster id: 16 random bytes, of which none may make it begin with a dash.
+  write('kafka_cluster_id', Buffer.concat([Buffer.from([0x4d]), randomBytes(15)]).toString('base64url'));
+  write('master.key', randomBytes(32));
+  write('mask.key', randomBytes(32));
+  const ack = generateSigningKey();
+  write('audit-ack.pem', ack.pem);
+  write('audit-ack.vkey', `${formatVkey('edict.example/ack', ack.key.publicKey)}\n`);
+  const apiKey = newApiKey();
+  write('api-key', `${apiKey.key}\n`);
+  // Last: it says that the set is complete.
+  write('edict.yaml', stringify(settings(apiKey.stored)));
+  loadSettings({ file: path.join(folder, 'edict.yaml'), environment: {} });
+  process.stdout.write(`${folder} is complete; the API key of the caller "gateway" is in its file api-key\n`);
+}
+
+makeSecrets();

@@ -1,0 +1,94 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { parse } from 'yaml';
+import { createAuthenticate } from '../../services/shared/callers/api-keys.ts';
+import { parseVkey } from '../../services/shared/contracts/signatures.ts';
+import { isEmbedded, loadSettings } from '../../services/shared/settings/settings.ts';
+import { repositoryRoot } from '../support/prepared-parts.ts';
+
+interface Service {
+  readonly user?: string;
+  readonly read_only?: boolean;
+  readonly cap_drop?: readonly string[];
+  readonly security_opt?: readonly string[];
+  readonly healthcheck?: { readonly test?: unknown; readonly disable?: boolean };
+  readonly ports?: readonly string[];
+  readonly secrets?: readonly string[];
+  readonly environment?: Readonly<Record<string, string>>;
+}
+
+const composeText = readFileSync(path.join(repositoryRoot, 'docker-compose.yml'), 'utf8');
+const compose = parse(composeText, { merge: true }) as {
+  readonly services: Readonly<Record<string, Service>>;
+  readonly secrets: Readonly<Record<string, { readonly file: string }>>;
+};
+const services = Object.entries(compose.services);
+
+describe('docker-compose.yml', () => {
+  it('describes Postgres, Kafka, migrations, two decision points and the audit service', () => {
+    expect(services.map(([name]) => name).toSorted()).toEqual([
+      'audit',
+      'kafka',
+      'migrate',
+      'pdp-1',
+      'pdp-2',
+      'postgres',
+    ]);
+  });
+
+  it.each(services)('runs %s as an unprivileged user, read-only and without capabilities', (_name, service) => {
+    expect(service.user).toMatch(/^[1-9]\d*:[1-9]\d*$/);
+    expect(service.read_only).toBe(true);
+    expect(service.cap_drop).toEqual(['ALL']);
+    expect(service.security_opt).toContain('no-new-privileges:true');
+  });
+
+  it.each(services.filter(([name]) => name !== 'migrate'))('watches the health of %s', (_name, service) => {
+    expect(service.healthcheck?.test).toBeDefined();
+  });
+
+  it.each(services)('publishes ports of %s on this machine only', (_name, service) => {
+    for (const port of service.ports ?? []) expect(port).toMatch(/^127\.0\.0\.1:/);
+  });
+
+  it.each(services)('gives %s only secrets that are declared, and none in its environment', (_name, service) => {
+    for (const secret of service.secrets ?? []) expect(Object.keys(compose.secrets)).toContain(secret);
+    const settings = Object.entries(service.environment ?? {});
+    expect(settings.filter(([name]) => /password|secret|token|key/i.test(name) && !name.endsWith('_FILE'))).toEqual([]);
+  });
+});
+
+describe('npm run compose:secrets', () => {
+  const folder = mkdtempSync(path.join(os.tmpdir(), 'edict-compose-'));
+  const makeSecrets = () =>
+    execFileSync(process.execPath, ['--import', 'tsx', 'scripts/compose-secrets.ts', folder], {
+      cwd: repositoryRoot,
+      encoding: 'utf8',
+    });
+  beforeAll(makeSecrets, 60_000);
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  it('makes every file that docker-compose.yml mounts, in a folder that only its owner can enter', () => {
+    for (const { file } of Object.values(compose.secrets)) {
+      expect(file).toMatch(/^\.\/secrets\//);
+      expect(existsSync(path.join(folder, path.basename(file)))).toBe(true);
+    }
+    expect(statSync(folder).mode & 0o777).toBe(0o700);
+  });
+
+  it('makes valid settings in which the API key names its caller', () => {
+    const { settings } = loadSettings({ file: path.join(folder, 'edict.yaml'), environment: {} });
+    expect(isEmbedded(settings)).toBe(false);
+    expect(parseVkey(readFileSync(path.join(folder, 'audit-ack.vkey'), 'utf8')).name).toBe('edict.example/ack');
+    const key = readFileSync(path.join(folder, 'api-key'), 'utf8').trim();
+    expect(createAuthenticate(settings.callers)(`Bearer ${key}`)).toMatchObject({ id: 'gateway', tenant: 'default' });
+  });
+
+  it('keeps what is there when it runs again', () => {
+    const before = readFileSync(path.join(folder, 'writer.url'), 'utf8');
+    makeSecrets();
+    expect(readFileSync(path.join(folder, 'writer.url'), 'utf8')).toBe(before);
+  });
+});
