@@ -110,6 +110,8 @@ export interface DecisionData extends EventData {
   readonly durability: Durability;
   readonly duration_us: number;
   readonly trace?: { readonly traceparent: string };
+  /** Stands for the answer that made the event too large; `answer` is then the deny in its place. */
+  readonly output?: Omitted;
 }
 
 /** Refusals of one caller in one second, by code. */

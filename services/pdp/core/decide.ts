@@ -1,0 +1,252 @@
+import type {
+  BundleIdentity,
+  DecisionRequest,
+  Durability,
+  Obligation,
+  PolicyIdentity,
+  Reason,
+} from '../../shared/contracts/decision.ts';
+import { errorCode, isAppError } from '../../shared/contracts/errors.ts';
+import type { Evaluation, PolicyUsed } from '../../shared/contracts/events.ts';
+import { obligationProblem } from '../../shared/contracts/obligations.ts';
+import type { PolicyInput, PolicyOutput } from '../../shared/contracts/policy-io.ts';
+import type { Evaluate, EvaluationResult } from './evaluate.ts';
+import { omittedValue, type compileMask, type MaskKey } from './mask.ts';
+import { mergeObligations } from './obligations.ts';
+import { legsOf, policyInput, type DecidingCaller } from './policy-input.ts';
+import type { Recorded, RecordEvent } from './record.ts';
+
+/** The set of bundles that one request uses, and nothing else. */
+export interface DecidingPolicy {
+  readonly evaluate: Evaluate;
+  readonly engine: string;
+  readonly entrypoint: string;
+  readonly bundles: readonly BundleIdentity[];
+  /** `sha256:` and 64 hex digits. */
+  readonly setDigest: string;
+}
+
+export interface DecideRequest {
+  readonly request: DecisionRequest;
+  readonly caller: DecidingCaller;
+  readonly policy: DecidingPolicy;
+  readonly requestId?: string | undefined;
+  readonly traceparent?: string | undefined;
+  /** From `monotonicMs`, when the request came in. */
+  readonly startedMs: number;
+}
+
+export interface Decided {
+  readonly decisionId: string;
+  readonly allow: boolean;
+  readonly reasons: readonly Reason[];
+  /** Why the policy, or this program, could give no answer: status 500. Undefined: status 200. */
+  readonly fault: string | undefined;
+  /** For the log; holds no input. */
+  readonly faultMessage: string | undefined;
+  /** The members of the answer as JSON text, without braces and without `audit`. */
+  readonly answerMembers: string;
+  /** The answer may go out only when `recorded.durable` resolved. */
+  readonly recorded: Recorded;
+}
+
+export interface DecideOptions {
+  readonly record: RecordEvent;
+  /** Unix time in milliseconds, whole. */
+  readonly nowMs: () => number;
+  readonly monotonicMs: () => number;
+  readonly newId: (nowMs: number) => string;
+  /** Undefined when nothing is masked. */
+  readonly mask: ReturnType<typeof compileMask> | undefined;
+  readonly maskKey: (tenant: string) => MaskKey;
+  /** The configured level. */
+  readonly durability: Durability;
+}
+
+/**
+ * One decision: evaluates, checks the obligations, records the event. Throws, with nothing recorded, only what
+ * `RecordEvent` throws for want of room (`spool_full`, `spool_failed`).
+ */
+export type Decide = (request: DecideRequest) => Decided;
+
+interface Outcome {
+  readonly allow: boolean;
+  readonly reasons: readonly Reason[];
+  readonly obligations: readonly Obligation[];
+  readonly advice: readonly Obligation[];
+  readonly expiresInS?: number | undefined;
+  readonly fault?: string;
+  readonly faultMessage?: string;
+}
+
+const faulted = (code: string, message: string): Outcome => ({
+  allow: false,
+  reasons: [{ code, message: 'The policy gave no answer that can be used.' }],
+  obligations: [],
+  advice: [],
+  fault: code,
+  faultMessage: message,
+});
+
+/** An allow that a rule of this program turned into a deny: the policy's reasons for the allow are void. */
+const turned = (reasons: readonly Reason[]): Outcome => ({ allow: false, reasons, obligations: [], advice: [] });
+
+const STALE: Reason = {
+  code: 'policy_stale',
+  message: 'The data revision that at_least asks for has not been reached: no data was pushed.',
+};
+
+const obligationRefusals = (request: DecisionRequest, output: PolicyOutput): readonly Reason[] => {
+  const supported = request.context?.supported_obligations;
+  const reasons = new Map<string, Reason>();
+  for (const duty of output.obligations) {
+    const problem = obligationProblem(duty);
+    if (problem !== undefined) reasons.set(problem, { code: 'obligation_unknown', message: problem });
+    else if (supported !== undefined && !supported.includes(duty.type)) {
+      const message = `the caller does not support obligation ${duty.type}`;
+      reasons.set(message, { code: 'obligation_unsupported', message });
+    }
+  }
+  return [...reasons.values()];
+};
+
+/** What the policy's answer means for this request. */
+const outcomeOf = (request: DecisionRequest, result: EvaluationResult): Outcome => {
+  if (result.outcome === 'fault') return faulted(result.code, result.message);
+  const { value: output } = result;
+  if (output.session !== undefined && output.session.labels.length > 0)
+    return faulted('session_unsupported', 'the policy sets session labels, and no session tokens are issued');
+  const stale = request.at_least?.data_revision !== undefined;
+  if (!output.allow)
+    return {
+      allow: false,
+      reasons: stale ? [...output.reasons, STALE] : output.reasons,
+      obligations: mergeObligations(output.obligations),
+      advice: mergeObligations(output.advice),
+      expiresInS: stale ? undefined : output.expires_in_s,
+    };
+  // An allow must say of every party that it is permitted; a policy that forgets one must not let it pass.
+  const missing = legsOf(request).find((leg) => !Object.hasOwn(output.legs, leg));
+  if (missing !== undefined) return faulted('legs_incomplete', `the policy allows without a word on leg ${missing}`);
+  if (Object.values(output.legs).includes(false))
+    return faulted('legs_inconsistent', 'the policy allows although a leg is not permitted');
+  const refusals = obligationRefusals(request, output);
+  if (stale || refusals.length > 0) return turned(stale ? [STALE, ...refusals] : refusals);
+  return {
+    allow: true,
+    reasons: output.reasons,
+    obligations: mergeObligations(output.obligations),
+    advice: mergeObligations(output.advice),
+    expiresInS: output.expires_in_s,
+  };
+};
+
+interface PolicyTexts {
+  readonly identity: string;
+  readonly used: string;
+}
+const policyTexts = new WeakMap<DecidingPolicy, PolicyTexts>();
+
+/** JSON of what never changes while a set is active. */
+const textsOf = (policy: DecidingPolicy): PolicyTexts => {
+  const known = policyTexts.get(policy);
+  if (known !== undefined) return known;
+  const identity: PolicyIdentity = { bundles: policy.bundles };
+  const used: PolicyUsed = { ...identity, set: policy.setDigest };
+  const texts = { identity: JSON.stringify(identity), used: JSON.stringify(used) };
+  policyTexts.set(policy, texts);
+  return texts;
+};
+
+interface AnswerParts {
+  readonly reasons: unknown;
+  readonly obligations: unknown;
+  readonly advice: unknown;
+}
+
+const answerText = (id: string, outcome: Outcome, parts: AnswerParts, policy: PolicyTexts, nowMs: number): string => {
+  const head = `"decision_id":"${id}","decision":"${outcome.allow ? 'allow' : 'deny'}","allow":${outcome.allow}`;
+  const body = `"reasons":${JSON.stringify(parts.reasons)},"obligations":${JSON.stringify(parts.obligations)},"advice":${JSON.stringify(parts.advice)}`;
+  const expires =
+    outcome.expiresInS === undefined
+      ? ''
+      : `,"expires_at":"${new Date(nowMs + Math.floor(outcome.expiresInS * 1_000)).toISOString()}"`;
+  return `${head},${body},"policy":${policy.identity}${expires}`;
+};
+
+export const createDecide = (options: DecideOptions): Decide => {
+  const { record, nowMs, monotonicMs, newId, mask, maskKey, durability } = options;
+
+  const evaluateRequest = (ask: DecideRequest, inputJson: string): Outcome => {
+    try {
+      return outcomeOf(ask.request, ask.policy.evaluate(Buffer.from(inputJson, 'utf8')));
+    } catch (error) {
+      return faulted('internal', `evaluation threw ${errorCode(error) ?? 'an error'}`);
+    }
+  };
+
+  return (ask) => {
+    const { caller, policy } = ask;
+    const timeMs = nowMs();
+    const id = newId(timeMs);
+    const inputJson = JSON.stringify(policyInput(ask.request, caller, timeMs));
+    const outcome = evaluateRequest(ask, inputJson);
+    const texts = textsOf(policy);
+    const answer = answerText(id, outcome, outcome, texts, timeMs);
+
+    const members = (input: string, eventAnswer: string, fault: string | undefined, replayable: boolean): string => {
+      const evaluation: Evaluation = {
+        engine: policy.engine,
+        entrypoint: policy.entrypoint,
+        time_ns: `${timeMs}000000`,
+        seed: null,
+        fuel_limit: null,
+        fuel_used: null,
+        memo: false,
+        nondeterministic: {},
+        replayable,
+      };
+      const durationUs = Math.max(0, Math.round((monotonicMs() - ask.startedMs) * 1_000));
+      return (
+        `"caller":{"id":${JSON.stringify(caller.id)}}` +
+        (ask.requestId === undefined ? '' : `,"request_id":${JSON.stringify(ask.requestId)}`) +
+        `,"input":${input},"tokens":[],"answer":{${eventAnswer}}` +
+        (fault === undefined ? '' : `,"fault":${JSON.stringify(fault)}`) +
+        `,"evaluation":${JSON.stringify(evaluation)},"policy":${texts.used}` +
+        `,"durability":"${durability}","duration_us":${durationUs}` +
+        (ask.traceparent === undefined ? '' : `,"trace":{"traceparent":${JSON.stringify(ask.traceparent)}}`)
+      );
+    };
+    const append = (text: string): Recorded =>
+      record({ id, type: 'edict.decision.v1', tenant: caller.tenant, timeMs, members: text });
+
+    const unmasked = (): string => members(inputJson, answer, outcome.fault, true);
+    const masked = (apply: ReturnType<typeof compileMask>): string => {
+      const shown = {
+        input: JSON.parse(inputJson) as PolicyInput,
+        reasons: structuredClone(outcome.reasons),
+        obligations: structuredClone(outcome.obligations),
+        advice: structuredClone(outcome.advice),
+      };
+      const { inputMasked } = apply(shown, maskKey(caller.tenant));
+      const eventAnswer = answerText(id, outcome, shown, texts, timeMs);
+      return members(JSON.stringify(shown.input), eventAnswer, outcome.fault, !inputMasked);
+    };
+
+    try {
+      const recorded = append(mask === undefined ? unmasked() : masked(mask));
+      const { allow, reasons, fault, faultMessage } = outcome;
+      return { decisionId: id, allow, reasons, fault, faultMessage, answerMembers: answer, recorded };
+    } catch (error) {
+      if (!isAppError(error) || error.code !== 'event_too_large') throw error;
+    }
+    const tooLarge = faulted('event_too_large', 'the event is larger than 900 kB');
+    const denial = answerText(id, tooLarge, tooLarge, texts, timeMs);
+    const key = maskKey(caller.tenant);
+    const input = JSON.stringify(omittedValue(inputJson, key));
+    const output = JSON.stringify(omittedValue(`{${answer}}`, key));
+    const recorded = append(`${members(input, denial, tooLarge.fault, false)},"output":${output}`);
+    const { allow, reasons, fault, faultMessage } = tooLarge;
+    return { decisionId: id, allow, reasons, fault, faultMessage, answerMembers: denial, recorded };
+  };
+};

@@ -1,0 +1,27 @@
+import type { Obligation } from '../../shared/contracts/decision.ts';
+import { canonicalJson } from '../../shared/contracts/json.ts';
+import type { PolicyOutput } from '../../shared/contracts/policy-io.ts';
+
+type Duty = PolicyOutput['obligations'][number];
+
+/**
+ * Drops repetitions (same type, same properties) and makes the ids unique: the second use of an id gets `#2`.
+ * Order and the first id are kept.
+ */
+export const mergeObligations = (duties: readonly Duty[]): readonly Obligation[] => {
+  const merged: Obligation[] = [];
+  const seen = new Set<string>();
+  const ids = new Set<string>();
+  for (const { id, type, properties = {} } of duties) {
+    if (duties.length > 1) {
+      const content = `${type}\0${canonicalJson(properties)}`;
+      if (seen.has(content)) continue;
+      seen.add(content);
+    }
+    let unique = id;
+    for (let n = 2; ids.has(unique); n += 1) unique = `${id}#${n}`;
+    ids.add(unique);
+    merged.push({ id: unique, type, properties });
+  }
+  return merged;
+};
