@@ -1,0 +1,224 @@
+import { bytesEqual, fromHex, hex, ZERO_DIGEST } from '../../shared/contracts/bytes.ts';
+import { createNumberSet, type NumberSet } from './verify-ranges.ts';
+import type { Findings } from './verify-report.ts';
+
+/** What a database row or an acknowledgement says the ledger has of a stream. */
+export interface StreamClaim {
+  /** Who says so, e.g. "the stream table". */
+  readonly source: string;
+  readonly emitter: string;
+  readonly boot: bigint;
+  /** Numbers up to here were taken in. */
+  readonly highest: bigint;
+  /** SHA-256 of the event with that number, when the claim knows it. */
+  readonly digest?: Uint8Array;
+}
+
+/** Where a numbered event lies in the ledger. */
+export interface Arrival {
+  readonly emitter: string;
+  readonly boot: bigint;
+  readonly number: bigint;
+  readonly seq: bigint;
+  readonly ingestUs: bigint;
+  /** Known when the payload could be opened. */
+  readonly link?: { readonly digest: Uint8Array; readonly previous: string | undefined };
+}
+
+export interface StreamTracker {
+  /** An event's entry. */
+  arrived(arrival: Arrival): void;
+  /**
+   * A quarantined or conflicting message with this number. It takes the number's place, and `digest` its place in the
+   * chain, but reveals no hole: its headers are anybody's.
+   */
+  wrapped(emitter: string, boot: bigint, number: bigint, seq: bigint, digest: Uint8Array | undefined): void;
+  /** A gap, lost or retire entry that names these numbers. */
+  named(emitter: string, boot: bigint, from: bigint, to: bigint): void;
+  /** A signed heartbeat that says how far an earlier boot went. */
+  recovered(claim: StreamClaim, at: { readonly seq: bigint; readonly ingestUs: bigint }): void;
+  finish(options: {
+    readonly nowUs: bigint;
+    /** How long a missing number may stay unnamed. */
+    readonly graceUs: bigint;
+    readonly claims: readonly StreamClaim[];
+  }): { readonly pending: bigint; readonly named: bigint };
+}
+
+interface Jump {
+  readonly from: bigint;
+  readonly to: bigint;
+  readonly seq: bigint;
+  readonly ingestUs: bigint;
+}
+
+interface Stream {
+  readonly emitter: string;
+  readonly boot: bigint;
+  readonly seen: NumberSet;
+  readonly named: NumberSet;
+  /** Numbers of quarantined and conflicting messages. */
+  readonly wrapped: NumberSet;
+  readonly jumps: Jump[];
+  highest: bigint;
+  /** Digests of events whose successor has not come yet. */
+  readonly digests: Map<bigint, { readonly digest: Uint8Array; readonly seq: bigint }>;
+  /** What events say of a predecessor that has not come yet. */
+  readonly awaited: Map<bigint, { readonly previous: string; readonly seq: bigint }>;
+}
+
+const nameOf = (stream: { readonly emitter: string; readonly boot: bigint }): string =>
+  `emitter ${stream.emitter} boot ${stream.boot}`;
+const rangeText = (from: bigint, to: bigint): string => (from === to ? `number ${from}` : `numbers ${from}–${to}`);
+
+const U64_MAX = 18_446_744_073_709_551_615n;
+const unnamed = (stream: Stream, from: bigint, to: bigint): readonly (readonly [bigint, bigint])[] =>
+  stream.named.missing(from, to).flatMap(([start, end]) => stream.wrapped.missing(start, end));
+
+/** Follows the numbers and the links of every stream of one log. Memory grows with streams and holes, not entries. */
+export const createStreamTracker = (findings: Findings): StreamTracker => {
+  const streams = new Map<string, Stream>();
+  const streamOf = (emitter: string, boot: bigint): Stream => {
+    const key = `${emitter}/${boot}`;
+    const known = streams.get(key);
+    if (known !== undefined) return known;
+    const fresh: Stream = {
+      emitter,
+      boot,
+      seen: createNumberSet(),
+      named: createNumberSet(),
+      wrapped: createNumberSet(),
+      jumps: [],
+      highest: 0n,
+      digests: new Map(),
+      awaited: new Map(),
+    };
+    streams.set(key, fresh);
+    findings.count('completeness', 'streams');
+    return fresh;
+  };
+
+  const jump = (stream: Stream, to: bigint, at: { readonly seq: bigint; readonly ingestUs: bigint }): void => {
+    if (to > stream.highest) stream.jumps.push({ from: stream.highest + 1n, to, ...at });
+  };
+
+  const checkLink = (stream: Stream, number: bigint, digest: Uint8Array, previous: string, seq: bigint): void => {
+    findings.count('completeness', 'links');
+    if (!bytesEqual(digest, fromHex(previous)))
+      findings.fail('completeness', {
+        seq: String(seq),
+        what: `${nameOf(stream)} number ${number}: digest of the event before it`,
+        expected: hex(digest),
+        actual: previous,
+        attack: 'emitter_forged',
+      });
+  };
+
+  const link = (
+    stream: Stream,
+    number: bigint,
+    seq: bigint,
+    digest: Uint8Array,
+    previous: string | undefined,
+  ): void => {
+    const waiting = stream.awaited.get(number);
+    if (waiting === undefined) stream.digests.set(number, { digest, seq });
+    else {
+      stream.awaited.delete(number);
+      checkLink(stream, number + 1n, digest, waiting.previous, waiting.seq);
+    }
+    if (previous === undefined) return;
+    if (number === 1n) return checkLink(stream, number, ZERO_DIGEST, previous, seq);
+    const before = stream.digests.get(number - 1n);
+    if (before === undefined) {
+      stream.awaited.set(number - 1n, { previous, seq });
+      return;
+    }
+    stream.digests.delete(number - 1n);
+    checkLink(stream, number, before.digest, previous, seq);
+  };
+
+  return {
+    arrived(arrival) {
+      const stream = streamOf(arrival.emitter, arrival.boot);
+      findings.count('completeness', 'numbers');
+      if (!stream.seen.add(arrival.number)) {
+        findings.fail('completeness', {
+          seq: String(arrival.seq),
+          what: `${nameOf(stream)} number ${arrival.number}`,
+          expected: 'one entry',
+          actual: 'a second entry with the same number',
+          attack: 'entry_inserted',
+        });
+        return;
+      }
+      jump(stream, arrival.number - 1n, arrival);
+      if (arrival.number > stream.highest) stream.highest = arrival.number;
+      if (arrival.link !== undefined)
+        link(stream, arrival.number, arrival.seq, arrival.link.digest, arrival.link.previous);
+    },
+    wrapped(emitter, boot, number, seq, digest) {
+      const stream = streamOf(emitter, boot);
+      stream.wrapped.add(number);
+      if (digest !== undefined && !stream.seen.has(number)) link(stream, number, seq, digest, undefined);
+    },
+    named(emitter, boot, from, to) {
+      streamOf(emitter, boot).named.add(from, to);
+    },
+    recovered(claim, at) {
+      const stream = streamOf(claim.emitter, claim.boot);
+      jump(stream, claim.highest, at);
+      if (claim.highest > stream.highest) stream.highest = claim.highest;
+      const held = stream.digests.get(claim.highest);
+      if (held === undefined || claim.digest === undefined) return;
+      findings.count('completeness', 'links');
+      if (!bytesEqual(held.digest, claim.digest))
+        findings.fail('completeness', {
+          seq: String(held.seq),
+          what: `${nameOf(stream)} number ${claim.highest}: digest that ${claim.source} names`,
+          expected: hex(claim.digest),
+          actual: hex(held.digest),
+          attack: 'emitter_forged',
+        });
+    },
+    finish({ nowUs, graceUs, claims }) {
+      let pending = 0n;
+      let named = 0n;
+      for (const stream of streams.values()) {
+        for (const [from, to] of stream.named.ranges())
+          for (const [start, end] of stream.seen.missing(from, to)) if (end < U64_MAX) named += end - start + 1n;
+        for (const { from, to, seq, ingestUs } of stream.jumps)
+          for (const [start, end] of stream.seen.missing(from, to))
+            for (const [first, last] of unnamed(stream, start, end)) {
+              if (nowUs - ingestUs <= graceUs) {
+                pending += last - first + 1n;
+                continue;
+              }
+              findings.fail('completeness', {
+                seq: String(seq),
+                what: `${nameOf(stream)}: ${rangeText(first, last)} before this entry`,
+                expected: 'an entry each, or a gap, lost or retire entry that names them',
+                actual: 'missing',
+                attack: 'emitter_gap',
+              });
+            }
+      }
+      for (const claim of claims) {
+        const stream = streams.get(`${claim.emitter}/${claim.boot}`);
+        const reached = [stream?.seen, stream?.named, stream?.wrapped]
+          .map((set) => set?.max() ?? 0n)
+          .reduce((a, b) => (a > b ? a : b));
+        findings.count('completeness', 'claims');
+        if (claim.highest > reached)
+          findings.fail('completeness', {
+            seq: null,
+            what: `${nameOf(claim)}: highest number, as ${claim.source} has it`,
+            expected: String(claim.highest),
+            actual: String(reached),
+            attack: 'tail_truncated',
+          });
+      }
+      return { pending, named };
+    },
+  };
+};

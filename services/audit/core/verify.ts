@@ -1,0 +1,482 @@
+import { bytesEqual, fromHex, hex, sha256 } from '../../shared/contracts/bytes.ts';
+import { attestedKey, isEventSignedBy } from '../../shared/contracts/events.ts';
+import { isObject } from '../../shared/contracts/json.ts';
+import { emitterId } from '../../shared/contracts/signatures.ts';
+import {
+  commitPayload,
+  decodeEntry,
+  ENTRY_KINDS,
+  entryKindName,
+  genesisHash,
+  leafHash,
+  segmentOf,
+  type Entry,
+} from './entry.ts';
+import { comparePayload, counterOf, goneSeqs, KINDS_OF_GONE, type PayloadFacts } from './verify-event.ts';
+import { createNumberSet } from './verify-ranges.ts';
+import { createFindings, type AttackClass, type Findings, type VerificationReport } from './verify-report.ts';
+import { compareSearch, type SearchColumns } from './verify-search.ts';
+import { createStreamTracker, type StreamClaim, type StreamTracker } from './verify-streams.ts';
+import { numbersOf } from './verify-numbers.ts';
+
+/** What became of an entry's payload. */
+export type StoredPayload =
+  | { readonly state: 'opened'; readonly salt: Uint8Array; readonly contentType: string; readonly payload: Uint8Array }
+  /** There is no row. */
+  | { readonly state: 'missing' }
+  /** There is a row, but the key that opens it is gone. */
+  | { readonly state: 'no_key' }
+  /** There are a row and a key, and they do not fit: AES-GCM refused. */
+  | { readonly state: 'unopened' };
+
+/** One row as it is stored. */
+export interface StoredEntry {
+  readonly seq: bigint;
+  readonly segment: number;
+  readonly header: Uint8Array;
+  readonly leaf: Uint8Array;
+  readonly payload: StoredPayload;
+  /** The search rows that name this entry. */
+  readonly search: readonly SearchColumns[];
+}
+
+/** What the log table says of the log. */
+export interface LogFacts {
+  readonly tenant: string;
+  readonly origin: string;
+  readonly vkey: string;
+  readonly previous?: { readonly origin: string; readonly size: bigint; readonly root: Uint8Array };
+}
+
+/** What somebody remembers of the log: it must still be at least so long, with that leaf at its end then. */
+export interface KnownSize {
+  readonly source: string;
+  readonly size: bigint;
+  readonly leaf?: Uint8Array;
+  /** True when it is kept, or signed, where who writes the database cannot change it. */
+  readonly isOutside: boolean;
+}
+
+/** A row without its entry. */
+export interface Orphan {
+  readonly table: 'search' | 'payload';
+  readonly seq: bigint;
+}
+
+export interface VerifyInput {
+  readonly log: LogFacts;
+  readonly head: { readonly size: bigint; readonly leaf: Uint8Array };
+  /** All rows of the log that existed when the head was read, in order of seq. */
+  readonly rows: AsyncIterable<StoredEntry> | Iterable<StoredEntry>;
+  readonly orphans: readonly Orphan[];
+  readonly claims: readonly StreamClaim[];
+  /** Acknowledgements, earlier reports, what the auditor wrote down. */
+  readonly known: readonly KnownSize[];
+  /** Raw public keys of emitters; each is believed only when its hash is the emitter's id. */
+  readonly emitterKeys: ReadonlyMap<string, Uint8Array>;
+  /** The search row that the event makes, with the same columns as the stored ones; undefined when it makes none. */
+  readonly expectedSearch: (entry: Entry, event: Readonly<Record<string, unknown>>) => SearchColumns | undefined;
+  readonly now: () => number;
+  /** How long a number may be missing without a gap entry, ms. */
+  readonly graceMs: number;
+  readonly onProgress?: (done: bigint, total: bigint) => void;
+}
+
+/** How far ingest time may step back or stand ahead of this machine's clock. */
+const CLOCK_TOLERANCE_US = 5_000_000n;
+const NOT_CHECKPOINTED =
+  'not checkpointed yet: no signed checkpoint exists, so whoever can rewrite the whole database from an entry on, ' +
+  'hashes included, is not found by what lies in the database alone';
+
+interface Walk {
+  readonly findings: Findings;
+  readonly streams: StreamTracker;
+  readonly input: VerifyInput;
+  readonly keys: Map<string, Uint8Array>;
+  readonly missing: ReturnType<typeof createNumberSet>;
+  readonly gone: ReturnType<typeof createNumberSet>;
+  readonly knownLeaves: Map<bigint, KnownSize[]>;
+  next: bigint;
+  /** The recomputed leaf of the row before; undefined where that row is missing or malformed. */
+  leaf: Uint8Array | undefined;
+  lastLeaf: Uint8Array | undefined;
+  lastIngestUs: bigint;
+  unattested: number;
+}
+
+const failer =
+  (walk: Walk, seq: bigint) =>
+  (
+    verdict: Parameters<Findings['fail']>[0],
+    what: string,
+    expected: string,
+    actual: string,
+    attack: AttackClass,
+  ): void =>
+    walk.findings.fail(verdict, { seq: String(seq), what, expected, actual, attack });
+
+/** Place, hash and link of one row. Returns the decoded header, or undefined when nothing more can be said. */
+const checkHeader = (walk: Walk, row: StoredEntry): Entry | undefined => {
+  const fail = failer(walk, row.seq);
+  if (row.seq !== walk.next) {
+    if (row.seq > walk.next)
+      walk.findings.fail('integrity', {
+        seq: String(walk.next),
+        what: row.seq - walk.next === 1n ? 'entry' : `entries ${walk.next}–${row.seq - 1n}`,
+        expected: 'present',
+        actual: `missing: the next row is entry ${row.seq}`,
+        attack: 'entry_removed',
+      });
+    else fail('integrity', 'seq', String(walk.next), String(row.seq), 'entry_inserted');
+    walk.leaf = undefined;
+  }
+  walk.next = row.seq + 1n;
+  walk.findings.count('integrity', 'entries');
+
+  const leaf = leafHash(row.header);
+  if (!bytesEqual(leaf, row.leaf)) fail('integrity', 'stored leaf hash', hex(leaf), hex(row.leaf), 'leaf_edited');
+  const known = walk.knownLeaves.get(row.seq + 1n) ?? [];
+  for (const { source, leaf: remembered } of known)
+    if (remembered !== undefined && !bytesEqual(remembered, leaf))
+      fail('append_only', `leaf hash, as ${source} has it`, hex(remembered), hex(leaf), 'history_rewritten');
+
+  const before = walk.leaf;
+  walk.leaf = leaf;
+  walk.lastLeaf = leaf;
+  let entry: Entry;
+  try {
+    entry = decodeEntry(row.header);
+  } catch (error) {
+    fail('integrity', 'header', 'a well-formed entry', String(error), 'header_edited');
+    return undefined;
+  }
+  if (entry.seq !== row.seq) fail('integrity', 'seq in header', String(row.seq), String(entry.seq), 'entry_moved');
+  if (row.segment !== segmentOf(row.seq))
+    fail('integrity', 'segment', String(segmentOf(row.seq)), String(row.segment), 'entry_moved');
+  if ((row.seq === 0n) !== (entry.kind === ENTRY_KINDS.incarnation))
+    fail(
+      'integrity',
+      'kind',
+      row.seq === 0n ? 'incarnation at entry 0' : 'incarnation at entry 0 only',
+      entryKindName(entry.kind) ?? String(entry.kind),
+      'log_relabelled',
+    );
+  if (row.seq === 0n) {
+    const genesis = genesisHash(walk.input.log);
+    if (!bytesEqual(genesis, entry.prev))
+      fail('integrity', 'genesis hash of the log', hex(genesis), hex(entry.prev), 'log_relabelled');
+  } else if (before !== undefined && !bytesEqual(before, entry.prev))
+    fail('integrity', 'hash of the entry before', hex(before), hex(entry.prev), 'header_edited');
+
+  walk.findings.count('clock', 'entries');
+  if (entry.ingestUs + CLOCK_TOLERANCE_US < walk.lastIngestUs)
+    fail('clock', 'ingest time µs', `at least ${walk.lastIngestUs}`, String(entry.ingestUs), 'time_shifted');
+  if (entry.ingestUs > walk.lastIngestUs) walk.lastIngestUs = entry.ingestUs;
+  return entry;
+};
+
+const checkGenesis = (walk: Walk, row: StoredEntry, document: Readonly<Record<string, unknown>>): void => {
+  const { origin, vkey, previous } = walk.input.log;
+  const fail = failer(walk, row.seq);
+  const compare = (what: string, expected: string, actual: unknown): void => {
+    if (actual !== expected)
+      fail('integrity', what, expected, typeof actual === 'string' ? actual : 'nothing', 'log_relabelled');
+  };
+  compare('origin in the first entry', origin, document['origin']);
+  compare('verifier key in the first entry', vkey, document['vkey']);
+  const before = isObject(document['previous']) ? document['previous'] : {};
+  if (previous !== undefined) {
+    compare('previous origin in the first entry', previous.origin, before['origin']);
+    compare('previous size in the first entry', String(previous.size), before['size']);
+    compare('previous root in the first entry', hex(previous.root), before['root']);
+  } else if (isObject(document['previous']))
+    fail('integrity', 'previous log in the first entry', 'none', String(before['origin']), 'log_relabelled');
+};
+
+/** Start, heartbeat and final events are signed; a start event brings the key along, and the id is its hash. */
+const checkSignature = (walk: Walk, row: StoredEntry, entry: Entry, event: Readonly<Record<string, unknown>>): void => {
+  const emitter = hex(entry.emitter);
+  const what = `signature of emitter ${emitter}`;
+  const fail = (): void =>
+    failer(walk, row.seq)('authenticity', what, 'a good Ed25519 signature', 'a bad one or none', 'emitter_forged');
+  if (event['type'] === 'edict.start.v1') {
+    const key = attestedKey(event);
+    if (key === undefined || emitterId(key) !== emitter) return fail();
+    walk.keys.set(emitter, key);
+  } else if (event['type'] === 'edict.heartbeat.v1') {
+    const key = walk.keys.get(emitter);
+    if (key === undefined) {
+      walk.unattested += 1;
+      return;
+    }
+    if (!isEventSignedBy(event, key)) return fail();
+  } else return;
+  walk.findings.count('authenticity', 'emitter_signatures');
+};
+
+const checkRecovered = (walk: Walk, entry: Entry, event: Readonly<Record<string, unknown>>): void => {
+  const data = event['data'];
+  const recovered = isObject(data) ? data['recovered'] : undefined;
+  for (const item of Array.isArray(recovered) ? (recovered as readonly unknown[]) : []) {
+    if (!isObject(item)) continue;
+    const [boot, highest, digest] = [counterOf(item['boot']), counterOf(item['sequence']), item['digest']];
+    if (boot === undefined || highest === undefined) continue;
+    walk.streams.recovered(
+      {
+        source: 'a later heartbeat',
+        emitter: hex(entry.emitter),
+        boot,
+        highest,
+        ...(typeof digest === 'string' && /^[0-9a-f]{64}$/.test(digest) ? { digest: fromHex(digest) } : {}),
+      },
+      { seq: entry.seq, ingestUs: entry.ingestUs },
+    );
+  }
+};
+
+const checkSearchRows = (walk: Walk, row: StoredEntry, entry: Entry, facts: PayloadFacts): void => {
+  const expected =
+    facts.isEvent && facts.document !== undefined ? walk.input.expectedSearch(entry, facts.document) : undefined;
+  if (expected !== undefined) walk.findings.count('projection', 'rows');
+  for (const finding of compareSearch(row.seq, expected, row.search)) walk.findings.fail('projection', finding);
+};
+
+const checkOpened = (
+  walk: Walk,
+  row: StoredEntry,
+  entry: Entry,
+  opened: Extract<StoredPayload, { state: 'opened' }>,
+): void => {
+  const fail = failer(walk, row.seq);
+  const { salt, contentType, payload } = opened;
+  walk.findings.count('integrity', 'payloads');
+  const commitment = salt.length === 32 ? commitPayload(salt, contentType, payload) : undefined;
+  if (commitment === undefined || !bytesEqual(commitment, entry.commitment)) {
+    fail(
+      'integrity',
+      'commitment to the payload',
+      hex(entry.commitment),
+      commitment === undefined ? 'malformed' : hex(commitment),
+      'payload_edited',
+    );
+    // A header whose commitment is wrong still has its place in a stream; nothing else of this payload is evidence.
+    return arrive(walk, entry);
+  }
+  const facts = comparePayload(entry, contentType, payload, walk.input.log.tenant);
+  for (const { what, expected, actual } of facts.mismatches)
+    fail('integrity', `${what} in header`, expected, actual, 'header_edited');
+  checkSearchRows(walk, row, entry, facts);
+  const { document } = facts;
+  if (document === undefined) return arrive(walk, entry);
+  if (row.seq === 0n) checkGenesis(walk, row, document);
+  if (KINDS_OF_GONE.has(entry.kind)) for (const [from, to] of goneSeqs(document)) walk.gone.add(from, to);
+  if (facts.isEvent) {
+    const data = isObject(document['data']) ? document['data'] : {};
+    const position = isObject(data['emitter']) ? data['emitter'] : {};
+    const previous = position['previous'];
+    arrive(walk, entry, {
+      digest: sha256(payload),
+      previous: typeof previous === 'string' && /^[0-9a-f]{64}$/.test(previous) ? previous : undefined,
+    });
+    checkSignature(walk, row, entry, document);
+    if (document['type'] === 'edict.heartbeat.v1') checkRecovered(walk, entry, document);
+  }
+  const numbers = numbersOf(entry, document, walk.input.log.tenant);
+  for (const range of numbers.named) walk.streams.named(range.emitter, range.boot, range.from, range.to);
+  for (const { emitter, boot, number, digest } of numbers.wrapped)
+    walk.streams.wrapped(emitter, boot, number, entry.seq, digest);
+};
+
+const arrive = (walk: Walk, entry: Entry, link?: { digest: Uint8Array; previous: string | undefined }): void => {
+  if (entry.emitterSeq === 0n) return;
+  walk.streams.arrived({
+    emitter: hex(entry.emitter),
+    boot: entry.boot,
+    number: entry.emitterSeq,
+    seq: entry.seq,
+    ingestUs: entry.ingestUs,
+    ...(link === undefined ? {} : { link }),
+  });
+};
+
+const checkRow = (walk: Walk, row: StoredEntry): void => {
+  const entry = checkHeader(walk, row);
+  if (entry === undefined) return;
+  const fail = failer(walk, row.seq);
+  const { payload } = row;
+  switch (payload.state) {
+    case 'opened':
+      return checkOpened(walk, row, entry, payload);
+    case 'unopened':
+      fail('integrity', 'payload', 'opens with its key', 'AES-256-GCM refuses it', 'payload_edited');
+      break;
+    case 'missing':
+    case 'no_key':
+      // Whether this was allowed is known at the end: the entry that names it comes later in the log.
+      walk.missing.add(row.seq);
+      break;
+    default:
+      payload satisfies never;
+  }
+  arrive(walk, entry);
+  // Without its payload nothing can be said of a search row's columns, but two of them are one too many.
+  if (row.search.length > 1) fail('projection', 'search rows', 'one', String(row.search.length), 'search_inserted');
+};
+
+const finishEnd = (walk: Walk): void => {
+  const { findings, input } = walk;
+  const { head } = input;
+  if (walk.next < head.size)
+    findings.fail('append_only', {
+      seq: String(walk.next),
+      what: head.size - walk.next === 1n ? 'entry' : `entries ${walk.next}–${head.size - 1n}`,
+      expected: 'present: the head says that the log has them',
+      actual: 'missing',
+      attack: 'tail_truncated',
+    });
+  else if (walk.next > head.size)
+    findings.fail('append_only', {
+      seq: String(head.size),
+      what: 'entries after the head',
+      expected: `the log ends before entry ${head.size}`,
+      actual: `${walk.next - head.size} more`,
+      attack: 'entry_inserted',
+    });
+  const end = walk.lastLeaf ?? genesisHash(input.log);
+  if (walk.next === head.size && !bytesEqual(end, head.leaf))
+    findings.fail('append_only', {
+      seq: null,
+      what: 'leaf hash in the head',
+      expected: hex(end),
+      actual: hex(head.leaf),
+      attack: 'history_rewritten',
+    });
+  for (const { source, size } of input.known) {
+    findings.count('append_only', 'known_sizes');
+    if (size > walk.next)
+      findings.fail('append_only', {
+        seq: String(walk.next),
+        what: `size of the log, as ${source} has it`,
+        expected: `at least ${size}`,
+        actual: String(walk.next),
+        attack: 'tail_truncated',
+      });
+  }
+};
+
+const finishPayloads = (walk: Walk): bigint => {
+  let unproven = 0n;
+  for (const [from, to] of walk.missing.ranges()) {
+    const unnamed = walk.gone.missing(from, to);
+    const count = unnamed.reduce((sum, [a, b]) => sum + (b - a + 1n), 0n);
+    unproven += to - from + 1n - count;
+    for (const [first, last] of unnamed)
+      walk.findings.fail('lifecycle', {
+        seq: String(first),
+        what: first === last ? 'payload' : `payloads of entries ${first}–${last}`,
+        expected: 'there, or named by an erasure or retention entry',
+        actual: 'gone, or its key is',
+        attack: 'payload_removed',
+      });
+  }
+  for (const { table, seq } of walk.input.orphans)
+    walk.findings.fail(table === 'search' ? 'projection' : 'lifecycle', {
+      seq: String(seq),
+      what: `${table} row`,
+      expected: 'an entry with this seq',
+      actual: 'none',
+      attack: table === 'search' ? 'search_inserted' : 'entry_removed',
+    });
+  return unproven;
+};
+
+/**
+ * Reads one log from its first entry to its last and says what is wrong with it. Rejects only when reading does.
+ * Pure but for the clock; memory grows with streams and holes, not with entries.
+ */
+export const verifyLog = async (input: VerifyInput): Promise<VerificationReport> => {
+  const started = input.now();
+  const findings = createFindings();
+  const knownLeaves = new Map<bigint, KnownSize[]>();
+  for (const known of input.known) knownLeaves.set(known.size, [...(knownLeaves.get(known.size) ?? []), known]);
+  const walk: Walk = {
+    findings,
+    streams: createStreamTracker(findings),
+    input,
+    keys: new Map([...input.emitterKeys].filter(([id, key]) => key.length === 32 && emitterId(key) === id)),
+    missing: createNumberSet(),
+    gone: createNumberSet(),
+    knownLeaves,
+    next: 0n,
+    leaf: undefined,
+    lastLeaf: undefined,
+    lastIngestUs: 0n,
+    unattested: 0,
+  };
+  for await (const row of input.rows) {
+    checkRow(walk, row);
+    input.onProgress?.(walk.next, input.head.size);
+  }
+  finishEnd(walk);
+  const unproven = finishPayloads(walk);
+  const nowUs = BigInt(Math.floor(input.now())) * 1_000n;
+  const streams = walk.streams.finish({ nowUs, graceUs: BigInt(input.graceMs) * 1_000n, claims: input.claims });
+  if (walk.lastIngestUs > nowUs + CLOCK_TOLERANCE_US)
+    findings.fail('clock', {
+      seq: null,
+      what: 'newest ingest time µs',
+      expected: `at most ${nowUs}, the time now`,
+      actual: String(walk.lastIngestUs),
+      attack: 'time_shifted',
+    });
+  findings.count(
+    'lifecycle',
+    'payloads_gone',
+    Number(walk.missing.ranges().reduce((n, [a, b]) => n + (b - a + 1n), 0n)),
+  );
+  const note = (...parts: readonly (string | false)[]): string | undefined =>
+    parts.filter((part) => part !== false).join('; ') || undefined;
+  return {
+    tenant: input.log.tenant,
+    origin: input.log.origin,
+    size: String(input.head.size),
+    lastLeaf: walk.lastLeaf === undefined ? null : hex(walk.lastLeaf),
+    startedAt: new Date(started).toISOString(),
+    endedAt: new Date(input.now()).toISOString(),
+    verdicts: {
+      authenticity: findings.verdict(
+        'authenticity',
+        'not_checked',
+        note(
+          NOT_CHECKPOINTED,
+          walk.unattested > 0 && `${walk.unattested} heartbeats of emitters whose key is not known`,
+        ),
+      ),
+      append_only: findings.verdict(
+        'append_only',
+        input.known.some(({ isOutside }) => isOutside) ? 'ok' : 'not_checked',
+        input.known.some(({ isOutside }) => isOutside)
+          ? 'compared with its head and with what is remembered outside the database; no checkpoint yet'
+          : 'compared with what the database itself says only; nothing outside it remembers this log yet',
+      ),
+      integrity: findings.verdict('integrity', 'ok'),
+      projection: findings.verdict('projection', 'ok'),
+      completeness: findings.verdict(
+        'completeness',
+        'ok',
+        note(
+          streams.named > 0n && `${streams.named} numbers are missing and named by gap, lost or retire entries`,
+          streams.pending > 0n && `${streams.pending} numbers are missing for less than the grace time`,
+        ),
+      ),
+      lifecycle: findings.verdict(
+        'lifecycle',
+        unproven > 0n ? 'not_checked' : 'ok',
+        note(unproven > 0n && `${unproven} payloads are gone by entries that no checkpoint covers yet`),
+      ),
+      freshness: findings.verdict('freshness', 'not_checked', 'no checkpoint yet whose age could be told'),
+      clock: findings.verdict('clock', 'ok'),
+    },
+    findings: findings.list(),
+  };
+};
