@@ -83,6 +83,10 @@ const askedBuiltins = (policy: LoadedPolicy): readonly string[] => {
   return isObject(names) ? Object.keys(names).sort() : [];
 };
 
+/** The built-ins that a module asks its host for, sorted. Throws when the bytes are no OPA policy module. */
+export const wasmHostBuiltins = async (bytes: Uint8Array): Promise<readonly string[]> =>
+  askedBuiltins(loadPolicySync(await wasm.compile(bytes), { initial: INITIAL_PAGES, maximum: INITIAL_PAGES * 4 }));
+
 const faultCode = (message: string): PolicyFaultCode =>
   /opa_malloc|memory size exceeded|Memory\.grow/i.test(message) ? 'policy_memory' : 'policy_error';
 

@@ -1,0 +1,79 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { AppError, errorCode } from '../../shared/contracts/errors.ts';
+
+const PACKAGE = /^[a-z][a-z0-9_]*(\/[a-z][a-z0-9_]*)*$/;
+
+const moduleText = (packageName: string, ruleId: string): string => `# METADATA
+# title: ${packageName}
+# description: Denies every request that does not state a reason of its own; say here what this rule is for.
+# schemas:
+#   - input: schema.input
+package ${packageName}
+
+default permitted := false
+
+# METADATA
+# description: True when the request may pass this rule. A missing or wrongly typed member leaves it false.
+permitted if {
+	is_string(input.context.reason)
+	input.context.reason != ""
+}
+
+# METADATA
+# description: At most one reason.
+deny contains reason if {
+	not permitted
+	reason := {
+		"code": "reason_missing",
+		"rule": "${ruleId}",
+		"message": "The request states no reason.",
+	}
+}
+`;
+
+const testText = (packageName: string): string => {
+  const name = packageName.split('.').at(-1) ?? packageName;
+  return `package ${packageName}_test
+
+import data.${packageName}
+
+test_a_request_with_a_reason_passes if {
+	count(${name}.deny) == 0 with input as {"context": {"reason": "audit"}}
+}
+
+test_a_missing_empty_or_wrongly_typed_reason_denies if {
+	every context in [{}, {"reason": ""}, {"reason": null}, {"reason": -1}, {"reason": ["audit"]}] {
+		count(${name}.deny) == 1 with input as {"context": context}
+	}
+}
+`;
+};
+
+/**
+ * Writes a rule module and its tests for the package `mesh/approval` (say) below the policies folder. Gives the files.
+ * Throws `usage` when the name is no package path or one of the files exists.
+ */
+export const createModule = async (policiesFolder: string, packagePath: string): Promise<readonly string[]> => {
+  if (!PACKAGE.test(packagePath)) {
+    throw new AppError('usage', `${packagePath} is no package path such as mesh/approval (lower case, digits, _)`);
+  }
+  const parts = packagePath.split('/');
+  const packageName = parts.join('.');
+  const stem = path.join(policiesFolder, ...parts, parts.at(-1) ?? '');
+  const ruleId = `${parts.join('-').replaceAll('_', '-').toUpperCase()}-1`;
+  const files = [
+    [`${stem}.rego`, moduleText(packageName, ruleId)],
+    [`${stem}_test.rego`, testText(packageName)],
+  ] as const;
+  await mkdir(path.dirname(stem), { recursive: true });
+  for (const [file, text] of files) {
+    try {
+      await writeFile(file, text, { flag: 'wx' });
+    } catch (cause) {
+      if (errorCode(cause) === 'EEXIST') throw new AppError('usage', `${file} exists; nothing was changed`, { cause });
+      throw new AppError('usage', `cannot write ${file}`, { cause });
+    }
+  }
+  return files.map(([file]) => file);
+};

@@ -1,0 +1,196 @@
+import { statSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { Command, InvalidArgumentError } from 'commander';
+import { createWasmEvaluator } from '../../pdp/policy/wasm-evaluator.ts';
+import type { Bundle } from '../../pdp/policy/bundle-reader.ts';
+import { AppError, isAppError } from '../../shared/contracts/errors.ts';
+import { createRunOpa } from '../opa-binary.ts';
+import { buildBundle, readBundleFile, replaceFile } from './policy-build.ts';
+import { readCases, runCases } from './policy-cases.ts';
+import { createModule } from './policy-new.ts';
+import { checkPolicies, formatPolicies, measureCoverage, runOpaTests } from './policy-opa.ts';
+import { junitXml, testText } from './policy-report.ts';
+
+const POLICIES = 'policies';
+const BUNDLE = path.join('bundles', 'mesh.tar.gz');
+const EXIT_CODES = '\nExit codes: 0 ok, 1 the check failed, 2 usage or environment.';
+
+interface Common {
+  readonly policies: string;
+  readonly json?: boolean;
+}
+
+const wholeNumber = (text: string): number => {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value)) throw new InvalidArgumentError('a whole number is needed');
+  return value;
+};
+
+const percentage = (text: string): number => {
+  const value = Number(text);
+  if (text.trim() === '' || !(value >= 0 && value <= 100)) throw new InvalidArgumentError('a number from 0 to 100');
+  return value;
+};
+
+/** Prints either the document or its text, and sets the exit code. */
+const report = (json: boolean | undefined, passed: boolean, document: object, text: string): void => {
+  process.stdout.write(json === true ? `${JSON.stringify(document)}\n` : text === '' ? '' : `${text}\n`);
+  if (!passed) process.exitCode = 1;
+};
+
+/** Says that the folder is missing before OPA says it in its own words. */
+const requireFolder = (folder: string): string => {
+  if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) {
+    throw new AppError('usage', `there is no folder ${folder}: name it with --policies`);
+  }
+  return folder;
+};
+
+const subcommand = (name: string, description: string): Command =>
+  new Command(name)
+    .description(description)
+    .option('--policies <folder>', 'folder of the Rego sources', POLICIES)
+    .option('--json', 'print one JSON document')
+    .addHelpText('after', EXIT_CODES);
+
+const checkCommand = (): Command =>
+  subcommand('check', 'compile strictly against the schemas, and check the data').action(async (options: Common) => {
+    const problems = await checkPolicies(await createRunOpa(), requireFolder(options.policies));
+    const passed = problems.length === 0;
+    report(options.json, passed, { passed, problems }, passed ? 'policies are sound' : problems.join('\n'));
+  });
+
+const fmtCommand = (): Command =>
+  subcommand('fmt', 'format Rego files in place')
+    .option('--check', 'change nothing; exit 1 when a file is not formatted')
+    .action(async (options: Common & { readonly check?: boolean }) => {
+      const check = options.check === true;
+      const files = await formatPolicies(await createRunOpa(), requireFolder(options.policies), { write: !check });
+      const verb = check ? 'not formatted' : 'formatted';
+      const text = files.map((file) => `${verb}: ${file}`).join('\n');
+      report(
+        options.json,
+        !check || files.length === 0,
+        { check, files },
+        text === '' ? 'all files are formatted' : text,
+      );
+    });
+
+const testCommand = (): Command =>
+  subcommand('test', 'run the Rego tests, then the cases on the engine of production')
+    .option('--threshold <percent>', 'least coverage of policy lines', percentage, 95)
+    .option('--junit <file>', 'also write JUnit XML')
+    .action(async (options: Common & { readonly threshold: number; readonly junit?: string }) => {
+      const policiesFolder = requireFolder(options.policies);
+      const runOpa = await createRunOpa();
+      const unit = await runOpaTests(runOpa, policiesFolder);
+      const coverage = await measureCoverage(runOpa, policiesFolder, options.threshold);
+      const { bundle } = await buildBundle(runOpa, { policiesFolder, previous: undefined });
+      const { evaluate, engine } = await createWasmEvaluator(bundle);
+      const results = [...unit, ...runCases(await readCases(policiesFolder), evaluate)];
+      if (options.junit !== undefined) await writeFile(options.junit, junitXml(results));
+      const failed = results.filter((result) => !result.passed);
+      // A run of no tests is no success.
+      const passed = failed.length === 0 && results.length > 0 && coverage.percent >= options.threshold;
+      const counts = { tests: results.length, passed: results.length - failed.length, failed: failed.length };
+      report(options.json, passed, { passed, engine, counts, coverage, results }, testText(results, coverage));
+    });
+
+interface BuildOptions extends Common {
+  readonly output: string;
+  readonly name?: string;
+  readonly serial?: number;
+  readonly check?: boolean;
+}
+
+/** What lies at the output now. A file that is no bundle has no serial to go on from; `--serial` gives one. */
+const readPrevious = async ({ output, check, serial }: BuildOptions): Promise<Bundle | undefined> => {
+  try {
+    return await readBundleFile(output);
+  } catch (cause) {
+    if (!isAppError(cause) || cause.code !== 'bundle_invalid') throw cause;
+    if (check === true || serial !== undefined) return undefined;
+    const message = `${output} cannot be read, so its serial is not known (${cause.message}): name one with --serial`;
+    throw new AppError('bundle_invalid', message, { cause });
+  }
+};
+
+const build = async (options: BuildOptions): Promise<void> => {
+  const check = options.check === true;
+  if (check && options.serial !== undefined)
+    throw new AppError('usage', '--check keeps the serial; leave --serial out');
+  const previous = await readPrevious(options);
+  const { name, serial } = options;
+  const built = await buildBundle(await createRunOpa(), {
+    policiesFolder: requireFolder(options.policies),
+    previous,
+    ...(name === undefined ? {} : { name }),
+    ...(serial === undefined ? {} : { serial }),
+  });
+  // What production would refuse is not written.
+  await createWasmEvaluator(built.bundle);
+  const { digest } = built.bundle;
+  const facts = { output: options.output, name: built.bundle.name, serial: built.bundle.serial, digest };
+  if (check) {
+    const text = built.changed
+      ? `${options.output} is not what ${options.policies} gives: run 'edict policy build'`
+      : `${options.output} is what ${options.policies} gives (${digest})`;
+    return report(options.json, !built.changed, { ...facts, current: !built.changed, there: previous?.digest }, text);
+  }
+  if (built.changed) await replaceFile(options.output, built.archive);
+  const what = built.changed ? 'built' : 'unchanged';
+  report(options.json, true, { ...facts, changed: built.changed }, `${what}: ${facts.name} ${facts.serial} ${digest}`);
+};
+
+const buildCommand = (): Command =>
+  subcommand('build', 'build the bundle that a decision point loads')
+    .option('-o, --output <file>', 'the bundle', BUNDLE)
+    .option('--name <name>', 'name of the bundle (default: that of the bundle at --output, else mesh)')
+    .option('--serial <n>', 'serial (default: one more than at --output when the content changed)', wholeNumber)
+    .option('--check', 'write nothing; exit 1 when the bundle at --output is not what the policies give')
+    .action(build);
+
+const inspectCommand = (): Command =>
+  new Command('inspect')
+    .description('show what is in a bundle')
+    .argument('[bundle]', 'the bundle', BUNDLE)
+    .option('--json', 'print one JSON document')
+    .addHelpText('after', EXIT_CODES)
+    .action(async (file: string, options: { readonly json?: boolean }) => {
+      const bundle = await readBundleFile(file);
+      if (bundle === undefined) throw new AppError('usage', `there is no ${file}`);
+      const { hostBuiltins, entrypoints, engine } = await createWasmEvaluator(bundle);
+      const { name, serial, digest, manifest } = bundle;
+      const files = bundle.files.map(({ path: each, bytes }) => ({ path: each, bytes: bytes.length }));
+      const document = { name, serial, digest, engine, entrypoints, builtins: hostBuiltins, manifest, files };
+      const text = [
+        `name         ${name}`,
+        `serial       ${serial}`,
+        `digest       ${digest}`,
+        `entrypoints  ${entrypoints.join(', ')}`,
+        `built-ins    ${hostBuiltins.length === 0 ? 'none from the host' : hostBuiltins.join(', ')}`,
+        `roots        ${(manifest.roots ?? ['']).join(', ')}`,
+        'files',
+        ...files.map((each) => `  ${String(each.bytes).padStart(9)}  ${each.path}`),
+      ].join('\n');
+      report(options.json, true, document, text);
+    });
+
+const newCommand = (): Command =>
+  subcommand('new', 'write a new rule module with its tests')
+    .argument('<package>', 'package path, for example mesh/approval')
+    .action(async (packagePath: string, options: Common) => {
+      const files = await createModule(options.policies, packagePath);
+      const name = packagePath.replaceAll('/', '.');
+      const hint = `Nothing reads it yet: add ${name.split('.').at(-1)}.deny to the denials of package edict.`;
+      report(options.json, true, { files }, [...files.map((file) => `wrote ${file}`), hint].join('\n'));
+    });
+
+/** `edict policy …`: everything between an edited Rego file and a bundle that a decision point loads. */
+export const policyCommand = (): Command => {
+  const policy = new Command('policy').description('check, test, build and inspect policies');
+  const parts = [checkCommand(), fmtCommand(), testCommand(), buildCommand(), inspectCommand(), newCommand()];
+  for (const part of parts) policy.addCommand(part);
+  return policy.addHelpText('after', EXIT_CODES);
+};
