@@ -164,6 +164,13 @@ create index decision_request on edict.decision (log_id, request_id, seq) where 
 create index decision_denied on edict.decision (log_id, seq) where decision = 'deny';
 create index decision_time on edict.decision using brin (event_time_ms) with (pages_per_range = 16);
 
+-- Embedded database only: the number of the last journal frame whose transaction is in the database. Written in that
+-- transaction, so after a power cut the frames behind it are the ones to apply again.
+create table edict.journal_mark (
+  only_row boolean primary key default true check (only_row),
+  frame bigint not null check (frame >= 0)
+);
+
 -- Reports of verifications.
 create table edict.verification (
   id uuid primary key,

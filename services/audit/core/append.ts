@@ -67,8 +67,12 @@ export interface LedgerTransaction {
 }
 
 /**
- * Runs `work` in one transaction. Before the commit, in this order: payload keys are durable in the key store, the
+ * Runs `work` in one transaction. Heads of `logs` are locked at its beginning, others when first appended to (two
+ * writers that meet there may both get `database_conflict`). Before the commit, in this order: payload keys are durable in the key store, the
  * embedded journal is synced. Rejects with `database_unavailable` (nothing happened, try again) or
  * `database_conflict` (another writer was first: read the state anew).
  */
-export type WriteLedger = <T>(work: (transaction: LedgerTransaction) => Promise<T>) => Promise<T>;
+export type WriteLedger = <T>(
+  work: (transaction: LedgerTransaction) => Promise<T>,
+  logs?: readonly Log[],
+) => Promise<T>;

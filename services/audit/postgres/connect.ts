@@ -17,21 +17,17 @@ export interface ConnectOptions {
   readonly applicationName?: string;
 }
 
-const { builtins } = pg.types;
+/** Object ids of built-in types; they never change. */
+const OID = { int8: 20, numeric: 1700, date: 1082, timestamp: 1114, timestamptz: 1184 } as const;
+const AS_TEXT: ReadonlySet<number> = new Set([OID.numeric, OID.date, OID.timestamp, OID.timestamptz]);
 
-/** Types as `Database` promises; what is not named here stays as the server's text. */
+const builtinParser = pg.types.getTypeParser as (oid: number, format: 'text') => (text: string) => unknown;
+
+/** Types as `Database` promises; what is not named here stays as the client gives it. */
 const typeParser = (oid: number): ((text: string) => unknown) => {
-  switch (oid) {
-    case builtins.INT8:
-      return BigInt;
-    case builtins.NUMERIC:
-    case builtins.TIMESTAMPTZ:
-    case builtins.TIMESTAMP:
-    case builtins.DATE:
-      return String;
-    default:
-      return pg.types.getTypeParser(oid, 'text') as (text: string) => unknown;
-  }
+  if (oid === OID.int8) return BigInt;
+  if (AS_TEXT.has(oid)) return String;
+  return builtinParser(oid, 'text');
 };
 
 const isArrayOfResults = (result: pg.QueryResult | pg.QueryResult[]): result is pg.QueryResult[] =>

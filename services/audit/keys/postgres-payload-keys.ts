@@ -1,0 +1,300 @@
+import { AppError, errorMessage, isAppError } from '../../shared/contracts/errors.ts';
+import { hex } from '../../shared/contracts/bytes.ts';
+import type { Log, Sql } from '../core/append.ts';
+import type { Database } from '../core/database.ts';
+import {
+  newKey,
+  unwrapPayloadKey,
+  unwrapSubjectKey,
+  WRAPPED_BYTES,
+  wrapPayloadKey,
+  wrapSubjectKey,
+} from '../core/payload.ts';
+import type { PayloadKeyReference, PayloadKeyRequest, PayloadKeys } from '../core/payload-keys.ts';
+import { createKeyNames } from '../core/pseudonym.ts';
+import { createBoundedMap } from './bounded-map.ts';
+
+interface SubjectKey {
+  readonly id: bigint;
+  /** Undefined once the subject is erased. */
+  readonly key: Buffer | undefined;
+}
+
+export interface PostgresPayloadKeysOptions {
+  /** 32 bytes. */
+  readonly masterKey: Uint8Array;
+  /** Data subjects whose keys are kept in memory; default 10,000. */
+  readonly cachedSubjects?: number;
+}
+
+const MAX_LOGS = 4_096;
+
+const unavailable = (cause: unknown): AppError =>
+  isAppError(cause) && cause.code === 'keys_unavailable'
+    ? cause
+    : new AppError('keys_unavailable', `the key store does not answer: ${errorMessage(cause)}`, { cause });
+
+const wrongMaster = (): AppError =>
+  new AppError(
+    'keys_unavailable',
+    'a key in the store does not open: not the master key that made it, or changed bytes',
+  );
+
+const placeName = (seq: bigint, eventId: string): string => `${seq}/${eventId}`;
+
+/** Payload keys in the schema `edict_keys` of a database of their own; see `migrations/keys`. */
+export const createPostgresPayloadKeys = (database: Database, options: PostgresPayloadKeysOptions): PayloadKeys => {
+  const { masterKey } = options;
+  const names = createKeyNames(masterKey);
+  const subjects = createBoundedMap<SubjectKey>(options.cachedSubjects ?? 10_000);
+  const logIds = createBoundedMap<number>(MAX_LOGS);
+
+  const logId = async (origin: string): Promise<number> => {
+    const known = logIds.get(origin);
+    if (known !== undefined) return known;
+    await database.query('insert into edict_keys.log (origin) values ($1) on conflict do nothing', [origin]);
+    const [row] = await database.query<{ id: number }>('select id from edict_keys.log where origin = $1', [origin]);
+    if (row === undefined) throw new AppError('keys_unavailable', 'the key store lost a log that it has just made');
+    logIds.set(origin, row.id);
+    return row.id;
+  };
+
+  const readSubject = (tenant: string, name: string, row: { id: bigint; wrapped: Buffer | null }): SubjectKey => {
+    if (row.wrapped === null) return { id: row.id, key: undefined };
+    const key = unwrapSubjectKey(masterKey, tenant, Buffer.from(name, 'hex'), row.wrapped);
+    if (key === undefined) throw wrongMaster();
+    return { id: row.id, key };
+  };
+
+  /** Keys of the named subjects, made where missing. */
+  const subjectKeys = async (tenant: string, wanted: ReadonlySet<string>): Promise<ReadonlyMap<string, SubjectKey>> => {
+    const found = new Map<string, SubjectKey>();
+    const missing: string[] = [];
+    for (const name of wanted) {
+      const known = subjects.get(`${tenant}/${name}`);
+      if (known === undefined) missing.push(name);
+      else found.set(name, known);
+    }
+    if (missing.length === 0) return found;
+    const take = (rows: readonly { name: string; id: bigint; wrapped: Buffer | null }[]): void => {
+      for (const row of rows) {
+        const subject = readSubject(tenant, row.name, row);
+        found.set(row.name, subject);
+        subjects.set(`${tenant}/${row.name}`, subject);
+      }
+    };
+    const read = async (): Promise<void> => {
+      take(
+        await database.query(
+          `select encode(s.name, 'hex') as name, s.id, s.wrapped
+           from unnest(string_to_array($2::text, ',')) as r(name)
+           join edict_keys.subject_key s on s.tenant = $1 and s.name = decode(r.name, 'hex')`,
+          [tenant, missing.filter((name) => !found.has(name)).join(',')],
+        ),
+      );
+    };
+    await read();
+    const fresh = missing.filter((name) => !found.has(name));
+    if (fresh.length === 0) return found;
+    const rows = fresh.map((name) => ({
+      name,
+      wrapped: hex(wrapSubjectKey(masterKey, tenant, Buffer.from(name, 'hex'), newKey())),
+    }));
+    await database.query(
+      `insert into edict_keys.subject_key (tenant, name, wrapped)
+       select $1, decode(r.name, 'hex'), decode(r.wrapped, 'hex')
+       from jsonb_to_recordset($2::text::jsonb) as r(name text, wrapped text)
+       order by 2
+       on conflict do nothing`,
+      [tenant, JSON.stringify(rows)],
+    );
+    // Another writer may have been first: what stands there now is what counts.
+    await read();
+    return found;
+  };
+
+  const issueFor = async (
+    { tenant, origin }: Pick<Log, 'tenant' | 'origin'>,
+    requests: readonly PayloadKeyRequest[],
+  ): Promise<readonly (Buffer | undefined)[]> => {
+    const id = await logId(origin);
+    const subjectNames = requests.map(({ subject }) => hex(names(tenant, subject)));
+    const keysBySubject = await subjectKeys(tenant, new Set(subjectNames));
+    const prepared = requests.map((request, index) => {
+      const name = subjectNames[index] ?? '';
+      const subject = keysBySubject.get(name);
+      if (subject === undefined)
+        throw new AppError('keys_unavailable', 'the key store lost a key that it has just made');
+      if (subject.key === undefined) return undefined;
+      const key = newKey();
+      return {
+        request,
+        name,
+        subject,
+        subjectKey: subject.key,
+        key,
+        wrapped: wrapPayloadKey(subject.key, { origin, ...request }, key),
+      };
+    });
+    const live = prepared.filter((each) => each !== undefined);
+    if (live.length === 0) return prepared.map(() => undefined);
+    const stored = await database.transaction(async (sql) => {
+      // An erasure that runs at the same time waits for us, or we see that it was there.
+      await lockSubjects(sql, new Set(live.map(({ subject }) => subject.id)));
+      return sql.query<{ at: number }>(
+        `with r as (
+           select at::int, seq, event_id, subject_id,
+                  substring($2::bytea from ((at - 1) * ${WRAPPED_BYTES} + 1)::int for ${WRAPPED_BYTES}) as wrapped
+           from unnest($3::text::bigint[], $4::text::uuid[], $5::text::bigint[])
+             with ordinality as u(seq, event_id, subject_id, at)
+         ), added as (
+           insert into edict_keys.payload_key (log_id, seq, event_id, subject_id, wrapped)
+           select $1::int, r.seq, r.event_id, r.subject_id, r.wrapped
+           from r join edict_keys.subject_key s on s.id = r.subject_id
+           where s.wrapped is not null
+           on conflict do nothing
+           returning seq, event_id, subject_id
+         )
+         select r.at from r join added a on a.seq = r.seq and a.event_id = r.event_id and a.subject_id = r.subject_id`,
+        [
+          id,
+          Buffer.concat(live.map(({ wrapped }) => wrapped)),
+          `{${live.map(({ request }) => String(request.seq)).join(',')}}`,
+          `{${live.map(({ request }) => request.eventId).join(',')}}`,
+          `{${live.map(({ subject }) => String(subject.id)).join(',')}}`,
+        ],
+      );
+    });
+    if (stored.length === requests.length) return prepared.map((each) => each?.key);
+    return await settle(id, origin, tenant, prepared, live, new Set(stored.map(({ at }) => at)));
+  };
+
+  type Prepared = {
+    readonly request: PayloadKeyRequest;
+    readonly name: string;
+    readonly subject: SubjectKey;
+    readonly subjectKey: Buffer;
+    readonly key: Buffer;
+  };
+
+  /** Where a row was not added: it was there (then its key is the one), or its subject was erased meanwhile. */
+  const settle = async (
+    id: number,
+    origin: string,
+    tenant: string,
+    prepared: readonly (Prepared | undefined)[],
+    live: readonly Prepared[],
+    added: ReadonlySet<number>,
+  ): Promise<readonly (Buffer | undefined)[]> => {
+    const addedRequests = new Set(live.filter((_, index) => added.has(index + 1)).map(({ request }) => request));
+    const others = live.filter(({ request }) => !addedRequests.has(request));
+    const rows = await readRows(
+      id,
+      others.map(({ request }) => request),
+    );
+    return prepared.map((each) => {
+      if (each === undefined || addedRequests.has(each.request)) return each?.key;
+      const row = rows
+        .get(placeName(each.request.seq, each.request.eventId))
+        ?.find(({ subjectId, subjectWrapped }) => subjectId === each.subject.id && subjectWrapped !== null);
+      if (row === undefined) {
+        subjects.delete(`${tenant}/${each.name}`);
+        return undefined;
+      }
+      const key = unwrapPayloadKey(each.subjectKey, { origin, ...each.request }, row.wrapped);
+      if (key === undefined) throw wrongMaster();
+      return key;
+    });
+  };
+
+  interface KeyRow {
+    readonly subjectId: bigint;
+    readonly tenant: string;
+    readonly name: string;
+    readonly wrapped: Buffer;
+    readonly subjectWrapped: Buffer | null;
+  }
+
+  const readRows = async (
+    id: number,
+    references: readonly PayloadKeyReference[],
+  ): Promise<ReadonlyMap<string, readonly KeyRow[]>> => {
+    const rows = await database.query<{ seq: bigint; event_id: string } & KeyRow>(
+      `select k.seq, k.event_id, k.subject_id as "subjectId", k.wrapped, s.tenant, encode(s.name, 'hex') as name,
+              s.wrapped as "subjectWrapped"
+       from unnest($2::text::bigint[], $3::text::uuid[]) as r(seq, event_id)
+       join edict_keys.payload_key k on k.log_id = $1::int and k.seq = r.seq and k.event_id = r.event_id
+       join edict_keys.subject_key s on s.id = k.subject_id`,
+      [
+        id,
+        `{${references.map(({ seq }) => String(seq)).join(',')}}`,
+        `{${references.map(({ eventId }) => eventId).join(',')}}`,
+      ],
+    );
+    const byPlace = new Map<string, KeyRow[]>();
+    for (const row of rows) {
+      const place = placeName(row.seq, row.event_id);
+      const list = byPlace.get(place);
+      if (list === undefined) byPlace.set(place, [row]);
+      else list.push(row);
+    }
+    return byPlace;
+  };
+
+  const guarded = async <T>(work: () => Promise<T>): Promise<T> => {
+    try {
+      return await work();
+    } catch (cause) {
+      throw unavailable(cause);
+    }
+  };
+
+  return {
+    issue: (log, requests) => guarded(() => (requests.length === 0 ? Promise.resolve([]) : issueFor(log, requests))),
+    find: ({ origin }, references) =>
+      guarded(async () => {
+        if (references.length === 0) return [];
+        const rows = await readRows(await logId(origin), references);
+        return references.map(({ seq, eventId }) =>
+          (rows.get(placeName(seq, eventId)) ?? []).flatMap((row) => {
+            if (row.subjectWrapped === null) return [];
+            const { key } = readSubject(row.tenant, row.name, { id: row.subjectId, wrapped: row.subjectWrapped });
+            const own = key === undefined ? undefined : unwrapPayloadKey(key, { origin, seq, eventId }, row.wrapped);
+            return own === undefined ? [] : [own];
+          }),
+        );
+      }),
+    destroyEntries: ({ origin }, references) =>
+      guarded(async () => {
+        await database.query(
+          `delete from edict_keys.payload_key k using unnest($2::text::bigint[], $3::text::uuid[]) as r(seq, event_id)
+           where k.log_id = $1::int and k.seq = r.seq and k.event_id = r.event_id`,
+          [
+            await logId(origin),
+            `{${references.map(({ seq }) => String(seq)).join(',')}}`,
+            `{${references.map(({ eventId }) => eventId).join(',')}}`,
+          ],
+        );
+      }),
+    destroySubject: (tenant, subject) =>
+      guarded(async () => {
+        const name = names(tenant, subject);
+        await database.query(
+          `insert into edict_keys.subject_key (tenant, name) values ($1, $2::bytea)
+           on conflict (tenant, name) do update set wrapped = null`,
+          [tenant, name],
+        );
+        subjects.delete(`${tenant}/${hex(name)}`);
+      }),
+    close: () => {
+      subjects.clear();
+      return database.close();
+    },
+  };
+};
+
+const lockSubjects = async (sql: Sql, ids: ReadonlySet<bigint>): Promise<void> => {
+  await sql.query('select from edict_keys.subject_key where id = any ($1::text::bigint[]) order by id for share', [
+    `{${[...ids].map(String).join(',')}}`,
+  ]);
+};
