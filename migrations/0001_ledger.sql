@@ -20,7 +20,8 @@ create domain edict.digest as bytea check (octet_length(value) = 32);
 -- Logs and their heads ------------------------------------------------------------------------------------------
 
 create table edict.log (
-  id integer generated always as identity primary key,
+  -- Given by `edict ledger create`, one more than the last: a rebuild from the journal must give the same.
+  id integer primary key check (id >= 1),
   tenant edict.tenant not null,
   shard integer not null default 0 check (shard >= 0),
   incarnation integer not null check (incarnation >= 1),

@@ -1,0 +1,169 @@
+import { createHmac, randomBytes } from 'node:crypto';
+import { hex, lp, ZERO_DIGEST } from '../../shared/contracts/bytes.ts';
+import { AppError } from '../../shared/contracts/errors.ts';
+import { canonicalJson } from '../../shared/contracts/json.ts';
+import { formatVkey, generateSigningKey, signingKeyFromPem } from '../../shared/contracts/signatures.ts';
+import { isTenant } from '../../shared/contracts/tenant.ts';
+import { newUuidV7 } from '../../shared/contracts/uuid.ts';
+import { readOrCreateFile } from '../../shared/settings/home.ts';
+import type { Log, Sql, WriteLedger } from '../core/append.ts';
+import { genesisHash, OWN_CONTENT_TYPE, type Genesis } from '../core/entry.ts';
+import { tenantSubject } from '../core/ingest-search.ts';
+import { createTreeHasher } from '../core/merkle.ts';
+
+export interface CreateLedgerOptions {
+  /** A writer on the owner's connection, or the embedded one. */
+  readonly write: WriteLedger;
+  readonly tenant: string;
+  /** The first part of the origin. */
+  readonly authority: string;
+  /** When given, the origin shows an HMAC under this key in place of the tenant. */
+  readonly blindKey?: Uint8Array;
+  /** Where the private key goes, mode 0600; the verifier key beside it as `.vkey`. */
+  readonly keyFile: (tenant: string, incarnation: number) => string;
+  readonly nowUs: () => bigint;
+  /** Continue a log that exists in a new incarnation. */
+  readonly newIncarnation?: boolean;
+  /** What the new incarnation continues, when the database has lost it; read from the database otherwise. */
+  readonly previous?: NonNullable<Genesis['previous']> & { readonly incarnation: number };
+}
+
+export interface LedgerDescription extends Log {
+  readonly shard: number;
+  readonly incarnation: number;
+  readonly vkey: string;
+}
+
+export interface CreatedLedger {
+  /** False when the ledger was there and no new incarnation was asked for. */
+  readonly isNew: boolean;
+  readonly log: LedgerDescription;
+}
+
+const SHARD = 0;
+const LEAVES_AT_ONCE = 10_000;
+
+/** 32 hex digits of HMAC-SHA256(key, "edict/blind/v1\0" ‖ lp(tenant)). */
+export const blindTenant = (blindKey: Uint8Array, tenant: string): string =>
+  createHmac('sha256', blindKey).update('edict/blind/v1\0').update(lp(tenant)).digest('hex').slice(0, 32);
+
+/** origin = `<authority>/<tenant or its blinded id>/<shard>/<incarnation>`. */
+export const originOf = (authority: string, shownTenant: string, incarnation: number): string =>
+  `${authority}/${shownTenant}/${SHARD}/${incarnation}`;
+
+const rootInDatabase = async (sql: Sql, log: Log): Promise<NonNullable<Genesis['previous']>> => {
+  const tree = createTreeHasher();
+  for (;;) {
+    const rows = await sql.query<{ seq: bigint; leaf: Buffer }>(
+      `select seq, leaf from edict.entry
+       where log_id = $1::int and seq >= $2::bigint and segment = ($2::bigint >> 16)::int order by seq limit $3::int`,
+      [log.id, String(tree.size()), LEAVES_AT_ONCE],
+    );
+    if (rows.length === 0) break;
+    for (const { seq, leaf } of rows) {
+      if (seq !== tree.size()) throw new AppError('ledger_corrupt', `${log.origin}: entry ${tree.size()} is missing`);
+      tree.add(leaf);
+    }
+  }
+  return { origin: log.origin, size: tree.size(), root: tree.root() };
+};
+
+const keyPair = (file: string, origin: string): string => {
+  const pem = readOrCreateFile(file, () => Buffer.from(generateSigningKey().pem, 'utf8'));
+  let vkey: string;
+  try {
+    vkey = formatVkey(origin, signingKeyFromPem(pem.toString('utf8')).publicKey);
+  } catch (cause) {
+    throw new AppError('settings_invalid', `${file}: is not an Ed25519 private key in PEM`, { cause });
+  }
+  const line = `${vkey}\n`;
+  const vkeyFile = file.replace(/(\.pem)?$/, '.vkey');
+  if (readOrCreateFile(vkeyFile, () => Buffer.from(line, 'utf8')).toString('utf8') !== line)
+    throw new AppError('settings_invalid', `${vkeyFile}: belongs to another key or another origin`);
+  return vkey;
+};
+
+/**
+ * Creates the log of a tenant: key pair, origin, and entry 0, which names the members of prev_0. Created again it
+ * changes nothing. With `newIncarnation` the next incarnation, whose genesis names origin, size and root of the one
+ * before. Rejects with `usage` when a new incarnation of nothing is asked for.
+ */
+export const createLedger = async (options: CreateLedgerOptions): Promise<CreatedLedger> => {
+  const { write, tenant, authority, blindKey, nowUs } = options;
+  if (!isTenant(tenant)) throw new AppError('usage', `${JSON.stringify(tenant)} is not a tenant name`);
+  const shownTenant = blindKey === undefined ? tenant : blindTenant(blindKey, tenant);
+  return write(async ({ sql, append }) => {
+    await sql.query('lock table edict.log in share row exclusive mode', []);
+    const [latest] = await sql.query<LedgerDescription>(
+      `select id, tenant::text as tenant, origin, shard, incarnation, vkey from edict.log
+       where tenant = $1::text and shard = $2::int order by incarnation desc limit 1`,
+      [tenant, SHARD],
+    );
+    const continued = options.previous;
+    if (options.newIncarnation !== true) {
+      if (latest !== undefined) return { isNew: false, log: latest };
+    } else if (latest === undefined && continued === undefined)
+      throw new AppError('usage', `tenant ${tenant} has no ledger that a new incarnation could continue`);
+    const previous = continued ?? (latest === undefined ? undefined : await rootInDatabase(sql, latest));
+    const incarnation = Math.max(latest?.incarnation ?? 0, continued?.incarnation ?? 0) + 1;
+    const origin = originOf(authority, shownTenant, incarnation);
+    const vkey = keyPair(options.keyFile(tenant, incarnation), origin);
+    const [next] = await sql.query<{ id: number }>('select coalesce(max(id), 0) + 1 as id from edict.log', []);
+    const id = next?.id ?? 1;
+    const now = nowUs();
+    await sql.query(
+      `insert into edict.log (id, tenant, shard, incarnation, origin, vkey, previous_origin, previous_size,
+                              previous_root, created_us)
+       values ($1::int, $2, $3::int, $4::int, $5, $6, $7, $8::bigint, $9::bytea, $10::bigint)`,
+      [
+        id,
+        tenant,
+        SHARD,
+        incarnation,
+        origin,
+        vkey,
+        previous?.origin ?? null,
+        previous === undefined ? null : String(previous.size),
+        previous === undefined ? null : Buffer.from(previous.root),
+        String(now),
+      ],
+    );
+    const genesis: Genesis = { origin, vkey, ...(previous === undefined ? {} : { previous }) };
+    await sql.query(
+      `insert into edict.log_head (log_id, size, leaf, last_ingest_us) values ($1::int, 0, $2::bytea, $3::bigint)`,
+      [id, genesisHash(genesis), String(now)],
+    );
+    const log = { id, tenant, origin };
+    await append(log, [
+      {
+        kind: 'incarnation',
+        eventId: newUuidV7(Number(now / 1000n)),
+        topic: '',
+        partition: 0,
+        offset: 0n,
+        emitter: '0'.repeat(32),
+        boot: 0n,
+        emitterSeq: 0n,
+        policySetDigest: ZERO_DIGEST,
+        contentType: OWN_CONTENT_TYPE,
+        payload: Buffer.from(
+          canonicalJson({
+            nonce: randomBytes(16).toString('hex'),
+            tenant,
+            shard: SHARD,
+            incarnation,
+            origin,
+            vkey,
+            previous:
+              previous === undefined
+                ? null
+                : { origin: previous.origin, size: String(previous.size), root: hex(previous.root) },
+          }),
+          'utf8',
+        ),
+        subject: tenantSubject(tenant),
+      },
+    ]);
+    return { isNew: true, log: { ...log, shard: SHARD, incarnation, vkey } };
+  });
+};

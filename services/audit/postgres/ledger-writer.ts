@@ -1,0 +1,245 @@
+import { randomBytes } from 'node:crypto';
+import { canonicalJson } from '../../shared/contracts/json.ts';
+import { ZERO_DIGEST } from '../../shared/contracts/bytes.ts';
+import { EVENT_CONTENT_TYPE } from '../../shared/contracts/events.ts';
+import { newUuidV7 } from '../../shared/contracts/uuid.ts';
+import { AppError } from '../../shared/contracts/errors.ts';
+import type { AppendEntries, Log, NewEntry, Sql, WriteLedger } from '../core/append.ts';
+import type { Database } from '../core/database.ts';
+import { OWN_CONTENT_TYPE, segmentOf } from '../core/entry.ts';
+import { tenantSubject } from '../core/ingest-search.ts';
+import type { Journal, JournalOperation } from '../core/journal.ts';
+import { encryptPayload } from '../core/payload.ts';
+import type { PayloadKeys } from '../core/payload-keys.ts';
+import { placeEntries, type Head, type PlacedEntry } from '../core/place.ts';
+import type { NameSubject } from '../core/pseudonym.ts';
+import {
+  createSegment,
+  insertDecisions,
+  insertEntries,
+  insertPayloads,
+  lockHead,
+  lockHeads,
+  moveHead,
+} from './statements.ts';
+
+export interface LedgerWriterOptions {
+  readonly database: Database;
+  readonly keys: PayloadKeys;
+  /** Pseudonyms of the search table: `createSearchNames`. */
+  readonly nameForSearch: NameSubject;
+  /** Microseconds since 1970. */
+  readonly nowUs: () => bigint;
+  /** Embedded database: synced before each commit. */
+  readonly journal?: Journal;
+  /**
+   * Embedded database: brings the database to the journal's end. Called when a commit failed after its frame was
+   * synced, so that a frame that is written has happened before anything else happens.
+   */
+  readonly recover?: () => Promise<void>;
+}
+
+/** More in one transaction would mean more than one new segment. */
+const MAX_ENTRIES = 32_768;
+
+interface OpenLog {
+  readonly log: Log;
+  readonly from: bigint;
+  head: Head;
+}
+
+/** Statements that only read need no place in the journal. */
+const READS = /^\s*select\b/i;
+
+/** Events of erased data subjects were stored without payload: this entry says so, in the same transaction. */
+const erasureEntry = (log: Log, seqs: readonly bigint[], nowUs: bigint): NewEntry => {
+  const ranges: [bigint, bigint][] = [];
+  for (const seq of seqs) {
+    const last = ranges.at(-1);
+    if (last?.[1] === seq - 1n) last[1] = seq;
+    else ranges.push([seq, seq]);
+  }
+  const payload = {
+    nonce: randomBytes(16).toString('hex'),
+    reason: 'subject_erased_before',
+    ranges: ranges.map((range) => range.map(String)),
+    tenant: log.tenant,
+  };
+  return {
+    kind: 'erasure',
+    eventId: newUuidV7(Number(nowUs / 1000n)),
+    topic: '',
+    partition: 0,
+    offset: 0n,
+    emitter: '0'.repeat(32),
+    boot: 0n,
+    emitterSeq: 0n,
+    policySetDigest: ZERO_DIGEST,
+    contentType: OWN_CONTENT_TYPE,
+    payload: Buffer.from(canonicalJson(payload), 'utf8'),
+    subject: tenantSubject(log.tenant),
+  };
+};
+
+/** Appends to logs within one transaction of `sql`; `finish` moves the heads. */
+export const createAppender = (
+  sql: Sql,
+  { keys, nameForSearch, nowUs }: Pick<LedgerWriterOptions, 'keys' | 'nameForSearch' | 'nowUs'>,
+  operations?: JournalOperation[],
+): {
+  readonly lock: (logs: readonly Log[]) => Promise<void>;
+  readonly append: AppendEntries;
+  readonly finish: () => Promise<void>;
+} => {
+  const open = new Map<number, OpenLog>();
+  let total = 0;
+
+  const openLog = async (log: Log): Promise<OpenLog> => {
+    const known = open.get(log.id);
+    if (known !== undefined) return known;
+    const head = await lockHead(sql, log);
+    const opened = { log, from: head.size, head };
+    open.set(log.id, opened);
+    return opened;
+  };
+
+  const store = async (log: Log, placed: readonly PlacedEntry[]): Promise<readonly bigint[]> => {
+    const requests = placed.map(({ seq, entry }) => ({ seq, eventId: entry.eventId, subject: entry.subject }));
+    // Keys become durable in their store while the headers travel to ours.
+    const [issued, inserted] = await Promise.allSettled([
+      keys.issue(log, requests),
+      insertEntries(sql, log.id, placed),
+    ]);
+    if (inserted.status === 'rejected') throw inserted.reason;
+    if (issued.status === 'rejected') throw issued.reason;
+    const sealed = placed.map(({ entry, seq, salt }, index) => {
+      const key = issued.value[index];
+      if (key === undefined) return undefined;
+      const place = { origin: log.origin, seq, eventId: entry.eventId };
+      return encryptPayload(key, place, { salt, contentType: entry.contentType, bytes: entry.payload });
+    });
+    await insertPayloads(
+      sql,
+      log.id,
+      placed.flatMap(({ seq }, index) => {
+        const ciphertext = sealed[index];
+        return ciphertext === undefined ? [] : [{ seq, ciphertext }];
+      }),
+    );
+    await insertDecisions(
+      sql,
+      log.id,
+      placed.flatMap(({ entry, seq, ingestUs }, index) => {
+        if (entry.search === undefined || sealed[index] === undefined) return [];
+        const subject = nameForSearch(log.tenant, entry.search.subject);
+        return [{ seq, ingestUs, eventId: entry.eventId, subject, search: entry.search }];
+      }),
+    );
+    operations?.push({
+      kind: 'append',
+      log: { id: log.id, tenant: log.tenant, origin: log.origin },
+      entries: placed.map(({ entry, header, salt }, index) => {
+        const ciphertext = entry.contentType === EVENT_CONTENT_TYPE ? undefined : sealed[index];
+        return { header, salt, ...(ciphertext === undefined ? {} : { ciphertext }) };
+      }),
+    });
+    return placed.filter((_, index) => sealed[index] === undefined).map(({ seq }) => seq);
+  };
+
+  const append: AppendEntries = async (log, entries) => {
+    total += entries.length;
+    if (total > MAX_ENTRIES) throw new AppError('internal', `more than ${MAX_ENTRIES} entries in one transaction`);
+    const opened = await openLog(log);
+    const first = opened.head.size;
+    if (entries.length === 0) return first;
+    const now = nowUs();
+    const { placed, head } = placeEntries(opened.head, entries, now);
+    // The entry that begins a segment makes it.
+    const segment = segmentOf(head.size - 1n);
+    if (first === 0n || segmentOf(first - 1n) < segment) await createSegment(sql, log.id, segment);
+    const erased = await store(log, placed);
+    opened.head = head;
+    if (erased.length > 0) await append(log, [erasureEntry(log, erased, now)]);
+    return first;
+  };
+
+  return {
+    lock: async (logs) => {
+      const heads = await lockHeads(sql, logs);
+      for (const log of logs) {
+        const head = heads.get(log.id);
+        if (head === undefined) throw new AppError('ledger_missing', `there is no ledger ${log.origin}`);
+        open.set(log.id, { log, from: head.size, head });
+      }
+    },
+    append,
+    finish: async () => {
+      for (const { log, from, head } of [...open.values()].sort((a, b) => a.log.id - b.log.id))
+        if (head.size > from) await moveHead(sql, log.id, from, head);
+    },
+  };
+};
+
+/** Says in the database which frame of the journal it has; in the frame's own transaction. */
+export const moveJournalMark = async (sql: Sql, frame: bigint): Promise<void> => {
+  await sql.query(
+    `insert into edict.journal_mark (frame) values ($1::bigint)
+     on conflict (only_row) do update set frame = excluded.frame`,
+    [String(frame)],
+  );
+};
+
+/** The one way into the ledger; see `WriteLedger`. */
+export const createLedgerWriter = (options: LedgerWriterOptions): WriteLedger => {
+  const { database, journal, recover } = options;
+  let inDoubt = false;
+
+  return async (work, logs = []) => {
+    if (inDoubt) {
+      await recover?.();
+      inDoubt = false;
+    }
+    const operations: JournalOperation[] = [];
+    let isJournaled = false;
+    try {
+      const result = await database.transaction(async (sql) => {
+        const appender = createAppender(sql, options, journal === undefined ? undefined : operations);
+        if (logs.length > 0) await appender.lock(logs);
+        const recorded: Sql = {
+          query: async (text, parameters) => {
+            const rows = await sql.query<never>(text, parameters);
+            if (!READS.test(text))
+              operations.push({ kind: 'statement', text, ...(parameters === undefined ? {} : { parameters }) });
+            return rows;
+          },
+        };
+        const value = await work({ sql: journal === undefined ? sql : recorded, append: appender.append });
+        await appender.finish();
+        if (journal !== undefined && operations.length > 0) {
+          const number = journal.last() + 1n;
+          await moveJournalMark(sql, number);
+          isJournaled = true;
+          await journal.append({ number, operations });
+        }
+        return value;
+      });
+      return result;
+    } catch (error) {
+      // What is in the journal has happened; the database will be told before the next transaction.
+      inDoubt = isJournaled;
+      throw error;
+    }
+  };
+};
+
+/** Makes everything committed so far survive a power cut; answers how far that is, by log id. */
+export const createFlush =
+  (database: Database): (() => Promise<ReadonlyMap<number, bigint>>) =>
+  async () => {
+    const heads = await database.query<{ log_id: number; size: bigint }>(
+      'select log_id, size from edict.log_head order by log_id',
+      [],
+    );
+    await database.flush();
+    return new Map(heads.map(({ log_id: logId, size }) => [logId, size]));
+  };

@@ -1,0 +1,144 @@
+import { hex } from '../../shared/contracts/bytes.ts';
+import { AppError } from '../../shared/contracts/errors.ts';
+import type { Log, SearchRow, Sql } from '../core/append.ts';
+import type { Head } from '../core/place.ts';
+
+/** One header as it is stored. */
+export interface EntryRow {
+  readonly seq: bigint;
+  readonly header: Buffer;
+  readonly leaf: Buffer;
+}
+
+export interface PayloadRow {
+  readonly seq: bigint;
+  readonly ciphertext: Buffer;
+}
+
+export interface DecisionRow {
+  readonly seq: bigint;
+  readonly eventId: string;
+  readonly ingestUs: bigint;
+  /** The search pseudonym. */
+  readonly subject: Buffer;
+  readonly search: SearchRow;
+}
+
+/** Locks the head of a log until the transaction ends. Throws `ledger_missing` when there is none. */
+export const lockHead = async (sql: Sql, log: Log): Promise<Head> => {
+  const [row] = await sql.query<{ size: bigint; leaf: Buffer; last_ingest_us: bigint }>(
+    'select size, leaf, last_ingest_us from edict.log_head where log_id = $1::int for update',
+    [log.id],
+  );
+  if (row === undefined) throw new AppError('ledger_missing', `there is no ledger ${log.origin}`);
+  return { size: row.size, leaf: row.leaf, lastIngestUs: row.last_ingest_us };
+};
+
+/** Locks several heads, always in the same order, so that two writers never wait for each other in a circle. */
+export const lockHeads = async (sql: Sql, logs: readonly Log[]): Promise<ReadonlyMap<number, Head>> => {
+  const rows = await sql.query<{ log_id: number; size: bigint; leaf: Buffer; last_ingest_us: bigint }>(
+    `select log_id, size, leaf, last_ingest_us from edict.log_head where log_id = any ($1::text::int[])
+     order by log_id for update`,
+    [`{${logs.map(({ id }) => id).join(',')}}`],
+  );
+  return new Map(rows.map((row) => [row.log_id, { size: row.size, leaf: row.leaf, lastIngestUs: row.last_ingest_us }]));
+};
+
+/** Moves a head that this transaction holds. Throws `database_conflict` when it is not where it was. */
+export const moveHead = async (sql: Sql, logId: number, from: bigint, to: Head): Promise<void> => {
+  const rows = await sql.query(
+    `update edict.log_head set size = $3::bigint, leaf = $4::bytea, last_ingest_us = $5::bigint
+     where log_id = $1::int and size = $2::bigint returning log_id`,
+    [logId, String(from), String(to.size), to.leaf, String(to.lastIngestUs)],
+  );
+  if (rows.length !== 1) throw new AppError('database_conflict', 'another writer moved the head of the log');
+};
+
+/** Makes the partitions of a segment, with their triggers, unless they are there. */
+export const createSegment = async (sql: Sql, logId: number, segment: number): Promise<void> => {
+  await sql.query('select edict.create_segment($1::int, $2::int)', [logId, segment]);
+};
+
+/** Rows of bytes travel as one value and the places of the rows in it: no hex, no arrays of bytes, one SQL for both databases. */
+const packed = (
+  rows: readonly Buffer[],
+): { readonly blob: Buffer; readonly starts: string; readonly lengths: string } => {
+  const starts: number[] = [];
+  const lengths: number[] = [];
+  let at = 1;
+  for (const row of rows) {
+    starts.push(at);
+    lengths.push(row.length);
+    at += row.length;
+  }
+  return { blob: Buffer.concat(rows), starts: `{${starts.join(',')}}`, lengths: `{${lengths.join(',')}}` };
+};
+
+export const insertEntries = async (sql: Sql, logId: number, rows: readonly EntryRow[]): Promise<void> => {
+  const [first] = rows;
+  if (first === undefined) return;
+  const headers = packed(rows.map(({ header }) => header));
+  await sql.query(
+    `insert into edict.entry (log_id, segment, seq, header, leaf)
+     select $1::int, ((u.i - 1 + $2::bigint) >> 16)::int, u.i - 1 + $2::bigint,
+            substring($3::bytea from u.start for u.length), substring($6::bytea from ((u.i - 1) * 32 + 1)::int for 32)
+     from unnest($4::text::int[], $5::text::int[]) with ordinality as u(start, length, i)`,
+    [
+      logId,
+      String(first.seq),
+      headers.blob,
+      headers.starts,
+      headers.lengths,
+      Buffer.concat(rows.map(({ leaf }) => leaf)),
+    ],
+  );
+};
+
+export const insertPayloads = async (sql: Sql, logId: number, rows: readonly PayloadRow[]): Promise<void> => {
+  if (rows.length === 0) return;
+  const { blob, starts, lengths } = packed(rows.map(({ ciphertext }) => ciphertext));
+  await sql.query(
+    `insert into edict.payload (log_id, segment, seq, ciphertext)
+     select $1::int, (u.seq >> 16)::int, u.seq, substring($2::bytea from u.start for u.length)
+     from unnest($3::text::bigint[], $4::text::int[], $5::text::int[]) as u(seq, start, length)`,
+    [logId, blob, `{${rows.map(({ seq }) => String(seq)).join(',')}}`, starts, lengths],
+  );
+};
+
+export const insertDecisions = async (sql: Sql, logId: number, rows: readonly DecisionRow[]): Promise<void> => {
+  if (rows.length === 0) return;
+  const values = rows.map(({ seq, eventId, ingestUs, subject, search }) => ({
+    seq: String(seq),
+    event_id: eventId,
+    event_time_ms: search.eventTimeMs,
+    ingest_us: String(ingestUs),
+    decision: search.decision,
+    reasons: search.reasons,
+    subject: hex(subject),
+    agent: search.agent,
+    action: search.action,
+    resource_type: search.resourceType,
+    resource: search.resource,
+    purpose: search.purpose,
+    session_id: search.session,
+    request_id: search.requestId,
+    caller: search.caller,
+  }));
+  await sql.query(
+    `insert into edict.decision (log_id, seq, event_id, event_time_ms, ingest_us, decision, reasons, subject, agent,
+                                 action, resource_type, resource, purpose, session_id, request_id, caller)
+     select $1::int, r.seq, r.event_id, r.event_time_ms, r.ingest_us, r.decision, r.reasons, decode(r.subject, 'hex'),
+            r.agent, r.action, r.resource_type, r.resource, r.purpose, r.session_id, r.request_id, r.caller
+     from jsonb_to_recordset($2::text::jsonb) as r(
+       seq bigint, event_id uuid, event_time_ms bigint, ingest_us bigint, decision text, reasons text[], subject text,
+       agent text, action text, resource_type text, resource text, purpose text, session_id text, request_id text,
+       caller text)`,
+    [logId, JSON.stringify(values)],
+  );
+};
+
+/** Every log, oldest first. */
+export const readLogs = (
+  sql: Sql,
+): Promise<readonly (Log & { readonly shard: number; readonly incarnation: number })[]> =>
+  sql.query('select id, tenant, origin, shard, incarnation from edict.log order by id', []);
