@@ -9,10 +9,10 @@ rules := {"subject": "MESH-ENT-1", "agent": "MESH-ENT-2", "chain/0": "MESH-ENT-3
 
 wrong_grants := [
 	null, -1, 0, true, false, "hr", "read", [], ["hr"], {},
-	{"hr": null}, {"hr": "read"}, {"hr": -1}, {"hr": []}, {"hr": ["write"]}, {"hr": {"read": true}}, {"sales": ["read"]},
+	{"hr": null}, {"hr": "read"}, {"hr": -1}, {"hr": []}, {"hr": ["write"]}, {"hr": {"read": true}}, {"hr": {"first": "read"}}, {"sales": ["read"]},
 ]
 
-wrong_tools := [null, -1, 0, true, false, "mail.send", [], ["mail"], {}, {"mail.send": true}, [null], [["mail.send"]]]
+wrong_tools := [null, -1, 0, true, false, "mail.send", [], ["mail"], {}, {"mail.send": true}, {"first": "mail.send"}, [null], [["mail.send"]]]
 
 test_every_leg_of_the_fixture_is_entitled if {
 	every request in [fixture.request, fixture.tool_call] {

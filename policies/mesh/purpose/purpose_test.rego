@@ -3,7 +3,7 @@ package mesh.purpose_test
 import data.mesh.fixture_test as fixture
 import data.mesh.purpose
 
-wrong_grants := [null, -1, true, "hr", [], ["hr"], {"hr": null}, {"hr": "read"}, {"hr": ["write"]}, {"sales": ["read"]}]
+wrong_grants := [null, -1, true, "hr", [], ["hr"], {"hr": null}, {"hr": "read"}, {"hr": ["write"]}, {"hr": {"first": "read"}}, {"sales": ["read"]}]
 
 test_the_purpose_of_the_fixture_permits if {
 	every request in [fixture.request, fixture.tool_call] {
@@ -55,7 +55,7 @@ test_a_null_negative_or_wrongly_typed_member_of_the_purpose_denies if {
 		denied("purpose_not_permitted") with input as fixture.request with data.directory as changed("detail", value)
 		denied("purpose_not_permitted") with input as fixture.tool_call with data.directory as changed("detail", value)
 	}
-	every value in [null, -1, true, "mail.send", [], {}, {"mail.send": true}, [null]] {
+	every value in [null, -1, true, "mail.send", [], {}, {"mail.send": true}, {"first": "mail.send"}, [null]] {
 		denied("purpose_not_permitted") with input as fixture.tool_call with data.directory as changed("tools", value)
 	}
 }
