@@ -7,12 +7,18 @@ import { compile, installPackages } from './test-parts/packages.mjs';
 import { preparePostgres } from './test-parts/postgres-binaries.mjs';
 import { SetupError } from './test-parts/run.mjs';
 
-const steps = {
-  packages: [installPackages],
-  start: [installPackages, compile],
-  check: [installPackages, compile, installOpa],
-  test: [installPackages, compile, installOpa, preparePostgres, prepareKafka],
+/** For each purpose what is done side by side: building OPA takes minutes, and the others mostly wait for the network. */
+const lanes = {
+  packages: [[installPackages]],
+  start: [[installPackages, compile]],
+  check: [[installPackages, compile], [installOpa]],
+  test: [[installPackages, compile, preparePostgres, prepareKafka], [installOpa]],
 };
+
+function report(error) {
+  process.stderr.write(`setup: ${error instanceof SetupError ? error.message : (error?.stack ?? error)}\n`);
+  process.exitCode = 1;
+}
 
 async function main() {
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
@@ -20,13 +26,16 @@ async function main() {
     throw new SetupError(`Node 20.19 or later is needed; this is ${process.versions.node}`);
   }
   const purpose = process.argv[2] ?? '';
-  if (!Object.hasOwn(steps, purpose)) {
-    throw new SetupError(`usage: node scripts/setup.mjs ${Object.keys(steps).join('|')}`);
+  if (!Object.hasOwn(lanes, purpose)) {
+    throw new SetupError(`usage: node scripts/setup.mjs ${Object.keys(lanes).join('|')}`);
   }
-  for (const prepare of steps[purpose]) await prepare();
+  const done = await Promise.allSettled(
+    lanes[purpose].map(async (lane) => {
+      for (const prepare of lane) await prepare();
+    }),
+  );
+  const failures = done.filter(({ status }) => status === 'rejected').map(({ reason }) => reason);
+  for (const failure of failures) report(failure);
 }
 
-main().catch((error) => {
-  process.stderr.write(`setup: ${error instanceof SetupError ? error.message : (error?.stack ?? error)}\n`);
-  process.exitCode = 1;
-});
+main().catch(report);
