@@ -75,7 +75,7 @@ alter table edict.payload alter column ciphertext set storage external;
 
 -- One row for each event that became an entry: finds duplicates and conflicts, and an entry by its event id.
 create table edict.received (
-  log_id integer not null references edict.log,
+  log_id integer not null, -- no foreign key here and in `decision`: it would cost a look-up for every row
   event_id uuid not null,
   digest edict.digest not null, -- SHA-256 of the event's bytes; they hold a nonce, so it reveals nothing
   emitter edict.emitter_id not null,
@@ -139,7 +139,7 @@ create table edict.ingest_count (
 -- Search: derived from payloads, rebuildable, proves nothing, so outside the append-only triggers ----------------
 
 create table edict.decision (
-  log_id integer not null references edict.log,
+  log_id integer not null,
   seq bigint not null,
   event_id uuid not null,
   event_time_ms bigint not null,

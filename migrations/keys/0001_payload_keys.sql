@@ -23,7 +23,7 @@ create table edict_keys.subject_key (
 );
 
 create table edict_keys.payload_key (
-  log_id integer not null references edict_keys.log,
+  log_id integer not null, -- no foreign keys: they would cost look-ups for every row
   seq bigint not null check (seq >= 0),
   event_id uuid not null,
   subject_id bigint not null,
