@@ -261,5 +261,5 @@ export const segmentFiles = (directory: string, base: bigint): readonly string[]
 ];
 
 /** An `AppError` for whatever the file system threw. */
-export const spoolFailure = (what: string, cause: unknown): AppError =>
-  new AppError('spool_failed', `${what}: ${errorCode(cause) ?? errorMessage(cause)}`, { cause });
+export const spoolFailure = (what: string, cause: unknown, details: Readonly<Record<string, unknown>> = {}): AppError =>
+  new AppError('spool_failed', `${what}: ${errorCode(cause) ?? errorMessage(cause)}`, { cause, details });

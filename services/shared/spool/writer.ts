@@ -99,10 +99,15 @@ export interface SpoolWriterOptions {
   readonly emitter: string;
   readonly limits: SpoolLimits;
   readonly nowMs: () => number;
-  /** Called once, when a write or sync failed: the writer is dead, a new one must be opened. */
+  /**
+   * Called once, when a write or sync failed (`details.step`): the writer is dead, a new one must be opened, after a
+   * failed sync with `rewriteTail`.
+   */
   readonly onFailure: (error: AppError) => void;
-  /** After a failed sync: what the page cache shows may not be on the disk, so the last segment is written anew. */
+  /** What the page cache shows may not be on the disk, so the last segment is written anew. */
   readonly rewriteTail?: boolean;
+  /** How long `whenSynced` waits, and what it rejects with then. Default: as long as it takes. */
+  readonly syncTimeout?: { readonly ms: number; readonly error: () => AppError };
   readonly fs?: SpoolFs;
 }
 
@@ -121,7 +126,7 @@ export const openSpoolWriter = (options: SpoolWriterOptions): SpoolWriter => {
   const segments: SegmentSummary[] = [];
   const tenantBytes = new Map<string, number>();
   const written = createMarkWaiters();
-  const synced = createMarkWaiters();
+  const synced = createMarkWaiters(options.syncTimeout);
   let covered: IsCovered = () => false;
   let usedBytes = 0;
   let next = 0n;
@@ -158,9 +163,9 @@ export const openSpoolWriter = (options: SpoolWriterOptions): SpoolWriter => {
     fd = -1;
   };
 
-  const fail = (what: string, cause: unknown): AppError => {
+  const fail = (step: 'write' | 'sync', what: string, cause: unknown): AppError => {
     if (failure !== undefined) return failure;
-    failure = spoolFailure(what, cause);
+    failure = spoolFailure(what, cause, { step });
     clearImmediate(flushSoon);
     clearTimeout(syncSoon);
     try {
@@ -181,7 +186,7 @@ export const openSpoolWriter = (options: SpoolWriterOptions): SpoolWriter => {
     try {
       writeFully(fs, fd, buffer, pending, position);
     } catch (cause) {
-      fail('the spool cannot be written', cause);
+      fail('write', 'the spool cannot be written', cause);
       return;
     }
     position += pending;
@@ -213,7 +218,7 @@ export const openSpoolWriter = (options: SpoolWriterOptions): SpoolWriter => {
         syncing = undefined;
         if (retiredFd !== undefined) closeSync(retiredFd);
         retiredFd = undefined;
-        if (error !== undefined && error !== null) fail('the spool cannot be synced', error);
+        if (error !== undefined && error !== null) fail('sync', 'the spool cannot be synced', error);
         else {
           // The segment may have been closed meanwhile; its successor has marks of its own.
           if (segment === active) syncedPosition = upTo;
@@ -265,7 +270,7 @@ export const openSpoolWriter = (options: SpoolWriterOptions): SpoolWriter => {
       writeIndex(directory, active);
       createSegment(next);
     } catch (cause) {
-      throw fail('the spool cannot begin a segment', cause);
+      throw fail('sync', 'the spool cannot begin a segment', cause);
     }
   };
 
@@ -283,13 +288,13 @@ export const openSpoolWriter = (options: SpoolWriterOptions): SpoolWriter => {
       try {
         unlinkSync(file);
       } catch (cause) {
-        if (errorCode(cause) !== 'ENOENT') throw fail('a covered segment cannot be deleted', cause);
+        if (errorCode(cause) !== 'ENOENT') throw fail('write', 'a covered segment cannot be deleted', cause);
       }
     }
     try {
       fsyncDirectory(directory);
     } catch (cause) {
-      throw fail('a covered segment cannot be deleted', cause);
+      throw fail('write', 'a covered segment cannot be deleted', cause);
     }
   };
 
@@ -468,7 +473,7 @@ export const openSpoolWriter = (options: SpoolWriterOptions): SpoolWriter => {
         try {
           syncHere();
         } catch (cause) {
-          fail('the spool cannot be synced', cause);
+          fail('sync', 'the spool cannot be synced', cause);
         }
       }
       if (failure !== undefined) throw failure;

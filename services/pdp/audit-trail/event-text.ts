@@ -1,0 +1,57 @@
+import { hash, randomFillSync } from 'node:crypto';
+import { signEvent, type EventType } from '../../shared/contracts/events.ts';
+import type { SigningKey } from '../../shared/contracts/signatures.ts';
+
+/** What every event says about where it stands. */
+export interface Position {
+  readonly tenant: string;
+  readonly emitter: string;
+  readonly boot: string;
+  readonly sequence: string;
+  /** Hex SHA-256 of the previous event's bytes, or zeros. */
+  readonly previous: string;
+  /** Refusals of this tenant that could not be written since its previous event. */
+  readonly suppressed: number;
+}
+
+export interface Head {
+  readonly id: string;
+  readonly type: EventType;
+  readonly timeMs: number;
+}
+
+const NONCE_BYTES = 16;
+const POOL_BYTES = NONCE_BYTES * 256;
+const pool = Buffer.allocUnsafe(POOL_BYTES);
+let poolOffset = POOL_BYTES;
+
+/** 16 random bytes in hex; randomness is drawn for 256 events at a time. */
+const newNonce = (): string => {
+  if (poolOffset === POOL_BYTES) {
+    randomFillSync(pool);
+    poolOffset = 0;
+  }
+  const nonce = pool.toString('hex', poolOffset, poolOffset + NONCE_BYTES);
+  poolOffset += NONCE_BYTES;
+  return nonce;
+};
+
+/**
+ * An event as JSON text. `members` is what follows in `data`, as JSON text without braces. Concatenation: the
+ * members were serialised once already, and tenant, ids and counters need no escaping.
+ */
+export const eventText = (head: Head, at: Position, members: string): string =>
+  `{"specversion":"1.0","id":"${head.id}","source":"${at.emitter}","type":"${head.type}",` +
+  `"time":"${new Date(head.timeMs).toISOString()}","datacontenttype":"application/json",` +
+  `"data":{"schema_version":1,"nonce":"${newNonce()}","tenant":"${at.tenant}",` +
+  `"emitter":{"id":"${at.emitter}","boot":"${at.boot}","sequence":"${at.sequence}","previous":"${at.previous}"}` +
+  `${at.suppressed > 0 ? `,"suppressed":${at.suppressed}` : ''}${members === '' ? '' : `,${members}`}}}`;
+
+/** The same, with `data.signature` made by the emitter's key: for start, heartbeat and final events. */
+export const signedEventText = (head: Head, at: Position, members: string, key: SigningKey): string => {
+  const event = JSON.parse(eventText(head, at, members)) as { readonly data: object };
+  return JSON.stringify({ ...event, data: { ...event.data, signature: signEvent(key, event) } });
+};
+
+/** Hex SHA-256 of a text's UTF-8 bytes. */
+export const digestOf = (text: string): string => hash('sha256', text, 'hex');
