@@ -274,9 +274,9 @@ export const planBatch = (state: IngestState, readings: readonly Reading[], nowM
   const noteState = (event: ReceivedEvent, wasHighest: bigint): void => {
     const stream = streamAt(event);
     const newest = event.sequence > wasHighest;
-    const state_ = !newest ? stream.state : event.claim.type === 'heartbeat' ? event.claim.state : 'active';
+    const told = event.claim.type === 'heartbeat' ? event.claim.state : 'active';
     const lastEventMs = Math.max(stream.lastEventMs ?? 0, event.timeMs);
-    putStream({ ...stream, state: state_, lastEventMs });
+    putStream({ ...stream, state: newest ? told : stream.state, lastEventMs });
   };
 
   /** False: its signature is not its emitter's. A heartbeat whose emitter's key is not known yet stands unattested. */

@@ -14,10 +14,14 @@ export interface SourcePartition {
   readonly partition: number;
 }
 
-/** What a source says of a partition: its first offset that still exists, and the one after its last. */
+/** What a source says of a partition. */
 export interface SourceRange extends SourcePartition {
+  /** Its first offset that still exists. */
   readonly first: bigint;
+  /** The one after its last. */
   readonly end: bigint;
+  /** Where reading stood before the source was asked: an end that is older than that proves nothing. */
+  readonly read: bigint;
 }
 
 /**
