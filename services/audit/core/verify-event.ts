@@ -177,7 +177,7 @@ const rangesOf = (value: unknown): readonly (readonly [bigint, bigint])[] =>
     return from === undefined || to === undefined || to < from ? [] : [[from, to] as const];
   });
 
-/** The seq ranges whose payloads an erasure or retention entry says are gone: `seqs: [["3","7"], …]`. */
-export const goneSeqs = (document: Json): readonly (readonly [bigint, bigint])[] => rangesOf(document['seqs']);
+/** The seq ranges whose payloads an erasure or retention entry says are gone: `ranges: [["3","7"], …]`. */
+export const goneSeqs = (document: Json): readonly (readonly [bigint, bigint])[] => rangesOf(document['ranges']);
 
 export const KINDS_OF_GONE: ReadonlySet<number> = new Set([ENTRY_KINDS.erasure, ENTRY_KINDS.retention]);

@@ -67,6 +67,8 @@ export interface VerificationReport {
   readonly size: string;
   /** Hex leaf hash of the last entry: who keeps size and leaf can recognise this log again. Null when empty. */
   readonly lastLeaf: string | null;
+  /** Hex RFC 6962 root over the leaves as they were computed from the stored headers. */
+  readonly root: string;
   readonly startedAt: string;
   readonly endedAt: string;
   readonly verdicts: Readonly<Record<VerdictName, Verdict>>;

@@ -1,8 +1,43 @@
 import { hex } from '../../shared/contracts/bytes.ts';
+import { isObject } from '../../shared/contracts/json.ts';
+import { bytesToUuid } from '../../shared/contracts/uuid.ts';
+import { ENTRY_KINDS, type Entry } from './entry.ts';
+import { describeDecision } from './ingest-search.ts';
+import type { NameSubject } from './pseudonym.ts';
 import type { Finding } from './verify-report.ts';
 
 /** One search row: the columns by their names. */
 export type SearchColumns = Readonly<Record<string, string | number | bigint | null | Uint8Array | readonly string[]>>;
+
+/** The search row of a decision's event, by the columns of the search table; undefined when it makes none. */
+export const searchColumns = (
+  nameSubject: NameSubject,
+  tenant: string,
+  entry: Entry,
+  event: Readonly<Record<string, unknown>>,
+): SearchColumns | undefined => {
+  const { data, time } = event;
+  if (entry.kind !== ENTRY_KINDS.decision || !isObject(data) || typeof time !== 'string') return undefined;
+  const eventId = bytesToUuid(entry.eventId);
+  const row = describeDecision(data, eventId, Date.parse(time), tenant)?.search;
+  if (row === undefined) return undefined;
+  return {
+    event_id: eventId,
+    event_time_ms: BigInt(row.eventTimeMs),
+    ingest_us: entry.ingestUs,
+    decision: row.decision,
+    reasons: row.reasons,
+    subject: nameSubject(tenant, row.subject),
+    agent: row.agent ?? null,
+    action: row.action,
+    resource_type: row.resourceType,
+    resource: row.resource,
+    purpose: row.purpose ?? null,
+    session_id: row.session ?? null,
+    request_id: row.requestId ?? null,
+    caller: row.caller,
+  };
+};
 
 const text = (value: SearchColumns[string] | undefined): string => {
   if (value === undefined) return 'no such column';

@@ -205,7 +205,7 @@ describe('verifyLog', () => {
 
   it('lets a payload be gone that an erasure entry names, and says that no checkpoint covers it yet', async () => {
     const log = filled();
-    log.own('erasure', { seqs: [['3', '4']] });
+    log.own('erasure', { ranges: [['3', '4']] });
     at(log, 3).payload = { state: 'missing' };
     at(log, 4).payload = { state: 'no_key' };
     const report = await verifyLog(log.input());

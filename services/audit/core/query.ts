@@ -1,0 +1,164 @@
+import { createHmac } from 'node:crypto';
+import { AppError } from '../../shared/contracts/errors.ts';
+import { canonicalJson } from '../../shared/contracts/json.ts';
+import type { DataSubject } from './append.ts';
+import type { NameSubject } from './pseudonym.ts';
+
+/** What an auditor asks for. All members that are there must hold. */
+export interface DecisionFilter {
+  /** Event time, inclusive. */
+  readonly from?: string;
+  /** Event time, exclusive. */
+  readonly to?: string;
+  readonly subject?: string;
+  /** The subject's type; `user` when it is not given. */
+  readonly subject_type?: string;
+  readonly agent?: string;
+  readonly action?: string;
+  readonly resource?: string;
+  readonly decision?: 'allow' | 'deny';
+  readonly reason?: string;
+  readonly session?: string;
+  readonly purpose?: string;
+  readonly request_id?: string;
+}
+
+export interface DecisionQuery {
+  readonly filter: DecisionFilter;
+  readonly limit: number;
+  readonly cursor?: string;
+}
+
+export const MAX_LIMIT = 500;
+const DEFAULT_LIMIT = 50;
+const MAX_VALUE_CHARACTERS = 1024;
+const DEFAULT_SUBJECT_TYPE = 'user';
+const RFC3339 = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$/;
+
+const TEXTS = [
+  'subject',
+  'subject_type',
+  'agent',
+  'action',
+  'resource',
+  'reason',
+  'session',
+  'purpose',
+  'request_id',
+] as const;
+const PARAMETERS: ReadonlySet<string> = new Set([...TEXTS, 'from', 'to', 'decision', 'limit', 'cursor']);
+
+const refuse = (parameter: string, why: string): AppError =>
+  new AppError('request_invalid', `${parameter}: ${why}`, { details: { parameter } });
+
+/**
+ * The query in the parameters of a request. Throws `request_invalid` that names the parameter: unknown, doubled,
+ * empty, too long or malformed ones are refused, for an auditor must not take a misspelt filter for an empty ledger.
+ */
+export const parseDecisionQuery = (parameters: Iterable<readonly [name: string, value: string]>): DecisionQuery => {
+  const values = new Map<string, string>();
+  for (const [name, value] of parameters) {
+    if (!PARAMETERS.has(name)) throw refuse(name.slice(0, 64), 'unknown parameter');
+    if (values.has(name)) throw refuse(name, 'stands twice');
+    if (value === '') throw refuse(name, 'is empty');
+    if (value.length > MAX_VALUE_CHARACTERS) throw refuse(name, `longer than ${MAX_VALUE_CHARACTERS} characters`);
+    if (value.includes('\0')) throw refuse(name, 'holds a NUL character');
+    values.set(name, value);
+  }
+  const time = (name: 'from' | 'to'): { readonly [N in 'from' | 'to']?: string } => {
+    const value = values.get(name);
+    if (value === undefined) return {};
+    if (!RFC3339.test(value) || Number.isNaN(Date.parse(value)))
+      throw refuse(name, 'is no RFC 3339 time such as 2026-01-01T00:00:00Z');
+    return { [name]: new Date(Date.parse(value)).toISOString() };
+  };
+  const decision = values.get('decision');
+  if (decision !== undefined && decision !== 'allow' && decision !== 'deny')
+    throw refuse('decision', 'is neither allow nor deny');
+  const texts = Object.fromEntries(
+    TEXTS.flatMap((name) => {
+      const value = values.get(name);
+      return value === undefined ? [] : [[name, value]];
+    }),
+  ) as { readonly [N in (typeof TEXTS)[number]]?: string };
+  if (texts.subject_type !== undefined && texts.subject === undefined)
+    throw refuse('subject_type', 'goes with subject only');
+  const limitText = values.get('limit');
+  const limit = limitText === undefined ? DEFAULT_LIMIT : Number(limitText);
+  if (!/^\d{1,6}$/.test(limitText ?? '1') || limit < 1 || limit > MAX_LIMIT)
+    throw refuse('limit', `is no whole number from 1 to ${MAX_LIMIT}`);
+  const cursor = values.get('cursor');
+  return {
+    filter: {
+      ...time('from'),
+      ...time('to'),
+      ...texts,
+      ...(texts.subject === undefined ? {} : { subject_type: texts.subject_type ?? DEFAULT_SUBJECT_TYPE }),
+      ...(decision === undefined ? {} : { decision }),
+    },
+    limit,
+    ...(cursor === undefined ? {} : { cursor }),
+  };
+};
+
+/** `masked:` and the HMAC-SHA256 of the value's RFC 8785 bytes, as a masked member stands in the search table. */
+const maskedText = (maskKey: Uint8Array, value: string): string =>
+  `masked:${createHmac('sha256', maskKey).update(canonicalJson(value)).digest('hex')}`;
+
+/** What the search table is asked for; of a list any member may match. */
+export interface SearchCriteria {
+  readonly fromMs?: number;
+  readonly toMs?: number;
+  /** Pseudonyms, 32 bytes each. */
+  readonly subjects?: readonly Uint8Array[];
+  readonly agents?: readonly string[];
+  readonly actions?: readonly string[];
+  readonly resources?: readonly string[];
+  readonly sessions?: readonly string[];
+  readonly purposes?: readonly string[];
+  readonly requestIds?: readonly string[];
+  readonly decision?: 'allow' | 'deny';
+  readonly reason?: string;
+}
+
+/**
+ * The filter as the search table knows it. Persons stand there under pseudonyms, and masked values as HMAC: with the
+ * tenant's mask key the same filter finds both spellings. `issuers`: whose verified subjects count beside unverified.
+ */
+export const searchCriteria = (
+  filter: DecisionFilter,
+  tenant: string,
+  keys: {
+    readonly nameSubject: NameSubject;
+    readonly maskKey: Uint8Array | undefined;
+    readonly issuers: readonly string[];
+  },
+): SearchCriteria => {
+  const spellings = (value: string): readonly string[] =>
+    keys.maskKey === undefined ? [value] : [value, maskedText(keys.maskKey, value)];
+  const some = <Name extends string>(
+    name: Name,
+    value: string | undefined,
+  ): { readonly [N in Name]?: readonly string[] } =>
+    (value === undefined ? {} : { [name]: spellings(value) }) as { readonly [N in Name]?: readonly string[] };
+  const { subject, subject_type: type = DEFAULT_SUBJECT_TYPE } = filter;
+  const people: readonly DataSubject[] =
+    subject === undefined
+      ? []
+      : ['', ...keys.issuers.flatMap(spellings)].flatMap((issuer) =>
+          spellings(type).flatMap((typeText) => spellings(subject).map((id) => ({ issuer, type: typeText, id }))),
+        );
+  return {
+    ...(filter.from === undefined ? {} : { fromMs: Date.parse(filter.from) }),
+    ...(filter.to === undefined ? {} : { toMs: Date.parse(filter.to) }),
+    ...(subject === undefined ? {} : { subjects: people.map((person) => keys.nameSubject(tenant, person)) }),
+    ...some('agents', filter.agent),
+    ...some('actions', filter.action),
+    ...some('resources', filter.resource),
+    ...some('sessions', filter.session),
+    ...some('purposes', filter.purpose),
+    ...some('requestIds', filter.request_id),
+    ...(filter.decision === undefined ? {} : { decision: filter.decision }),
+    ...(filter.reason === undefined ? {} : { reason: filter.reason }),
+  };
+};

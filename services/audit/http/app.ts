@@ -1,0 +1,279 @@
+import { randomUUID } from 'node:crypto';
+import express, { type Express, type RequestHandler } from 'express';
+import { AppError } from '../../shared/contracts/errors.ts';
+import { isObject } from '../../shared/contracts/json.ts';
+import { isUuidV7, newUuidV7 } from '../../shared/contracts/uuid.ts';
+import { healthHandlers, type Checks } from '../../shared/runtime/health.ts';
+import type { Logger } from '../../shared/runtime/logger.ts';
+import { Counter, Histogram, type Registry } from '../../shared/runtime/metrics.ts';
+import { problemHandler, unknownRoute } from '../../shared/runtime/problem.ts';
+import type { NameSubject } from '../core/pseudonym.ts';
+import { parseDecisionQuery, searchCriteria } from '../core/query.ts';
+import { readCursor, writeCursor, type Cursor } from '../core/query-cursor.ts';
+import type { EmitterState, LedgerReader } from '../core/query-reader.ts';
+import { NO_CHECKPOINT, showDecision, showEntry } from '../core/query-show.ts';
+import { auditorOf, authorize, checkHost, parametersOf, sendProblem, type AuditAccess } from './access.ts';
+import {
+  createVerificationRuns,
+  type RememberedLeaf,
+  type VerifyTenant,
+  type VerificationRuns,
+} from './verification-runs.ts';
+
+export interface AuditAppDeps {
+  readonly reader: LedgerReader;
+  readonly verify: VerifyTenant;
+  /** Asked anew for each request, so that callers can be changed while the service runs; see `auditAccess`. */
+  readonly access: () => AuditAccess;
+  /** 32 bytes; `home/keys/cursor.key`. */
+  readonly cursorKey: Uint8Array;
+  /** Pseudonyms of the search table. */
+  readonly nameSubject: NameSubject;
+  /** The tenant's key of masked members; undefined when it has none. */
+  readonly maskKey: (tenant: string) => Uint8Array | undefined;
+  /** Whose verified subjects a query by subject finds. Default: none. */
+  readonly issuers?: () => readonly string[];
+  readonly checks: Checks;
+  readonly registry: Registry;
+  readonly logger: Logger;
+  /** The host of `audit.listen`. */
+  readonly listenHost: string;
+  readonly allowedHosts: readonly string[];
+  readonly now?: () => number;
+}
+
+export interface AuditApp {
+  readonly app: Express;
+  /** Waits for verifications that are running. */
+  close(): Promise<void>;
+}
+
+const ROUTES = {
+  '/health/live': ['GET'],
+  '/health/ready': ['GET'],
+  '/metrics': ['GET'],
+  '/v1/decisions': ['GET'],
+  '/v1/verify': ['GET', 'POST'],
+  '/v1/emitters': ['GET'],
+} as const;
+
+/** Requests that read the ledger at the same time; above it 503. */
+const MAX_IN_FLIGHT = 64;
+const MAX_BODY = '64kb';
+const MAX_REMEMBERED = 100;
+
+const isoOrNull = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString());
+
+const shownEmitter = (state: EmitterState): Readonly<Record<string, unknown>> => ({
+  emitter: state.emitter,
+  attested: state.attested,
+  retired: state.retired,
+  first_seen: isoOrNull(state.firstSeenMs),
+  last_seen: isoOrNull(state.lastSeenMs),
+  boots: state.boots.map((boot) => ({
+    boot: boot.boot,
+    highest: boot.highest,
+    complete_to: boot.completeTo,
+    covered_to: boot.coveredTo,
+    holes: boot.holes,
+    state: boot.state,
+    last_event: isoOrNull(boot.lastEventMs),
+    last_ingest: isoOrNull(boot.lastIngestMs),
+  })),
+});
+
+/** Refuses parameters that a route does not have, naming the first. */
+const onlyParameters = (url: string, ...allowed: readonly string[]): void => {
+  for (const name of parametersOf(url).keys())
+    if (name !== 'tenant' && !allowed.includes(name))
+      throw new AppError('request_invalid', `${name.slice(0, 64)}: unknown parameter`);
+};
+
+/** `{known: [{origin, size, leaf}]}`: what the auditor wrote down of earlier reports. */
+const rememberedIn = (body: unknown): readonly RememberedLeaf[] => {
+  if (body === undefined) return [];
+  const bad = (what: string): AppError => new AppError('request_invalid', what);
+  if (!isObject(body)) throw bad('the body is no object');
+  for (const name of Object.keys(body)) if (name !== 'known') throw bad(`/${name.slice(0, 64)}: unknown member`);
+  const { known } = body;
+  if (known === undefined) return [];
+  if (!Array.isArray(known) || known.length > MAX_REMEMBERED)
+    throw bad(`/known: is no list of at most ${MAX_REMEMBERED} members`);
+  return (known as readonly unknown[]).map((item, index) => {
+    if (!isObject(item)) throw bad(`/known/${index}: is no object`);
+    const { origin, size, leaf } = item;
+    if (typeof origin !== 'string' || origin.length > 1024) throw bad(`/known/${index}/origin: is no text`);
+    if (typeof size !== 'string' || !/^[1-9]\d{0,18}$/.test(size))
+      throw bad(`/known/${index}/size: is no whole number as text`);
+    if (typeof leaf !== 'string' || !/^[0-9a-f]{64}$/.test(leaf))
+      throw bad(`/known/${index}/leaf: is not 64 hex digits`);
+    return { origin, size: BigInt(size), leaf: Buffer.from(leaf, 'hex') };
+  });
+};
+
+const createMetrics = (registry: Registry) => ({
+  requests: new Counter({
+    name: 'edict_audit_queries_total',
+    help: 'Requests that read the ledger, by route and status',
+    labelNames: ['route', 'status'],
+    registers: [registry],
+  }),
+  seconds: new Histogram({
+    name: 'edict_audit_query_seconds',
+    help: 'How long requests that read the ledger took',
+    labelNames: ['route'],
+    buckets: [0.005, 0.02, 0.1, 0.5, 2, 10],
+    registers: [registry],
+  }),
+});
+
+/** Counts and bounds the requests of one route. */
+const counted = (
+  metrics: ReturnType<typeof createMetrics>,
+  load: { inFlight: number },
+  route: string,
+): RequestHandler => {
+  return (_request, response, next) => {
+    const end = metrics.seconds.startTimer({ route });
+    load.inFlight += 1;
+    response.once('close', () => {
+      load.inFlight -= 1;
+      end();
+      metrics.requests.inc({ route, status: String(response.statusCode) });
+    });
+    if (load.inFlight > MAX_IN_FLIGHT)
+      sendProblem(response, 503, 'overloaded', 'too many requests read the ledger; try again');
+    else next();
+  };
+};
+
+const decisionsHandler =
+  (deps: AuditAppDeps): RequestHandler =>
+  async (request, response) => {
+    const { tenant, caller } = auditorOf(response);
+    const parameters = [...parametersOf(request.originalUrl)].filter(([name]) => name !== 'tenant');
+    const { filter, limit, cursor: text } = parseDecisionQuery(parameters);
+    const scope = { tenant, caller, filter };
+    const before = text === undefined ? undefined : readCursor(deps.cursorKey, scope, text);
+    const [newest] = await deps.reader.logs(tenant);
+    if (newest === undefined) throw new AppError('ledger_missing', `tenant ${tenant} has no ledger`);
+    const criteria = searchCriteria(filter, tenant, {
+      nameSubject: deps.nameSubject,
+      maskKey: deps.maskKey(tenant),
+      issuers: deps.issuers?.() ?? [],
+    });
+    const asOfSize = before?.asOfSize ?? newest.size;
+    const from: Cursor = before ?? { logId: newest.id, beforeSeq: newest.size, asOfSize };
+    const found = await deps.reader.decisions(tenant, criteria, { before: from, limit: limit + 1 });
+    const page = found.slice(0, limit);
+    const last = page.at(-1);
+    response.json({
+      tenant,
+      as_of: { log: newest.origin, size: String(asOfSize) },
+      covered_by: null,
+      not_proven: NO_CHECKPOINT,
+      filter,
+      decisions: page.map((row) => showDecision(tenant, row, deps.nameSubject)),
+      next_cursor:
+        found.length > limit && last !== undefined
+          ? writeCursor(deps.cursorKey, scope, { logId: last.log.id, beforeSeq: last.seq, asOfSize })
+          : null,
+    });
+  };
+
+const oneDecisionHandler =
+  ({ reader }: AuditAppDeps): RequestHandler =>
+  async (request, response) => {
+    const { tenant } = auditorOf(response);
+    onlyParameters(request.originalUrl);
+    const id = String(request.params['id']);
+    if (!isUuidV7(id)) throw new AppError('request_invalid', 'decision_id: is no UUIDv7 in lower case');
+    const found = await reader.event(tenant, id);
+    if (found === undefined) throw new AppError('not_found', `the ledger of tenant ${tenant} has no event ${id}`);
+    response.json(showEntry(tenant, found));
+  };
+
+const emittersHandler =
+  ({ reader }: AuditAppDeps): RequestHandler =>
+  async (request, response) => {
+    const { tenant } = auditorOf(response);
+    onlyParameters(request.originalUrl);
+    response.json({ tenant, emitters: (await reader.emitters(tenant)).map(shownEmitter) });
+  };
+
+const verifyHandlers = ({ reader }: AuditAppDeps, runs: VerificationRuns) => {
+  const read: RequestHandler = async (request, response) => {
+    const { tenant } = auditorOf(response);
+    onlyParameters(request.originalUrl);
+    const run = runs.last(tenant);
+    response.json({ tenant, run: run ?? null, reports: run?.reports ?? (await reader.reports(tenant)) });
+  };
+  const start: RequestHandler = async (request, response) => {
+    const { tenant } = auditorOf(response);
+    onlyParameters(request.originalUrl);
+    const remembered = rememberedIn(request.body);
+    if ((await reader.logs(tenant)).length === 0)
+      throw new AppError('ledger_missing', `tenant ${tenant} has no ledger`);
+    response.status(202).json({ tenant, run: runs.start(tenant, remembered) });
+  };
+  return { read, start };
+};
+
+/** A page of another origin can send a form, but no JSON, without being allowed to. */
+const onlyJson: RequestHandler = (request, response, next) => {
+  if (/^application\/json(\s*;\s*charset="?utf-8"?)?\s*$/i.test(request.headers['content-type'] ?? '')) next();
+  else sendProblem(response, 415, 'unsupported_media_type', 'send application/json');
+};
+
+/**
+ * The audit service's HTTP side. Every answer is about one tenant: the credential's, and on an open loopback listener
+ * the one named by `?tenant=`.
+ */
+export const createAuditApp = (deps: AuditAppDeps): AuditApp => {
+  const { access, logger, registry } = deps;
+  const now = deps.now ?? Date.now;
+  const metrics = createMetrics(registry);
+  const load = { inFlight: 0 };
+  const runs = createVerificationRuns({
+    verify: deps.verify,
+    newId: () => newUuidV7(now()),
+    now,
+    onFailure: (error) => logger.error({ err: error }, 'a verification ended early'),
+  });
+  const health = healthHandlers(deps.checks);
+  const verify = verifyHandlers(deps, runs);
+  const auditors = authorize(access, ['audit']);
+  const operators = authorize(access, ['audit', 'operate']);
+  const count = (route: string): RequestHandler => counted(metrics, load, route);
+
+  const app = express();
+  app.disable('x-powered-by');
+  app.disable('etag');
+  app.set('query parser', false);
+  app.use((request, response, next) => {
+    const asked = request.headers['x-request-id'];
+    const id = typeof asked === 'string' && /^[\x21-\x7e]{1,128}$/.test(asked) ? asked : randomUUID();
+    response.set({ 'cache-control': 'no-store', 'x-content-type-options': 'nosniff', 'x-request-id': id });
+    next();
+  });
+  app.use(checkHost({ access, listenHost: deps.listenHost, allowedHosts: deps.allowedHosts }));
+  app.get('/health/live', health.live);
+  app.get('/health/ready', health.ready);
+  app.get('/metrics', authorize(access, ['operate', 'audit']), async (_request, response) => {
+    response.type(registry.contentType).send(await registry.metrics());
+  });
+  app.get('/v1/decisions', count('decisions'), auditors, decisionsHandler(deps));
+  app
+    .route('/v1/decisions/:id')
+    .get(count('decision'), auditors, oneDecisionHandler(deps))
+    .all((_request, response) => {
+      response.set('allow', 'GET');
+      sendProblem(response, 405, 'method_not_allowed', 'use GET');
+    });
+  app.get('/v1/verify', count('verify'), auditors, verify.read);
+  app.post('/v1/verify', count('verify'), auditors, onlyJson, express.json({ limit: MAX_BODY }), verify.start);
+  app.get('/v1/emitters', count('emitters'), operators, emittersHandler(deps));
+  app.use(unknownRoute({ routes: ROUTES }));
+  app.use(problemHandler({ logger }));
+  return { app, close: () => runs.close() };
+};

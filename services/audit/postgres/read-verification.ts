@@ -1,0 +1,250 @@
+import type { Ack } from '../../shared/contracts/ack.ts';
+import { fromHex } from '../../shared/contracts/bytes.ts';
+import { newUuidV7 } from '../../shared/contracts/uuid.ts';
+import type { Sql } from '../core/append.ts';
+import type { PayloadKeys } from '../core/payload-keys.ts';
+import type { NameSubject } from '../core/pseudonym.ts';
+import { openPayloads } from '../core/query-reader.ts';
+import { verifyLog, type KnownSize, type LogFacts, type Orphan, type StoredEntry } from '../core/verify.ts';
+import type { VerificationReport } from '../core/verify-report.ts';
+import { searchColumns, type SearchColumns } from '../core/verify-search.ts';
+import type { StreamClaim } from '../core/verify-streams.ts';
+import { insertReport, readReports } from './read-reports.ts';
+import { SEARCH_COLUMNS } from './read-ledger.ts';
+
+const PAGE_ROWS = 500;
+const MAX_ORPHANS = 100;
+
+interface FactsRow {
+  readonly id: number;
+  readonly origin: string;
+  readonly vkey: string;
+  readonly previous_origin: string | null;
+  readonly previous_size: bigint | null;
+  readonly previous_root: Buffer | null;
+  readonly size: bigint | null;
+  readonly leaf: Buffer | null;
+  readonly end: bigint;
+}
+
+/** Facts, head and the real end of each log, as of one snapshot. */
+const readFacts = (sql: Pick<Sql, 'query'>, tenant: string): Promise<readonly FactsRow[]> =>
+  sql.query<FactsRow>(
+    `select l.id, l.origin, l.vkey, l.previous_origin, l.previous_size, l.previous_root, h.size, h.leaf,
+            coalesce((select e.seq + 1 from edict.entry e where e.log_id = l.id
+                      order by e.segment desc, e.seq desc limit 1), 0) as "end"
+     from edict.log l left join edict.log_head h on h.log_id = l.id
+     where l.tenant = $1 order by l.id desc`,
+    [tenant],
+  );
+
+interface PageRow {
+  readonly seq: bigint;
+  readonly segment: number;
+  readonly header: Buffer;
+  readonly leaf: Buffer;
+  readonly ciphertext: Buffer | null;
+}
+
+/** One page of a log, in order. */
+const readPage = (sql: Pick<Sql, 'query'>, logId: number, from: bigint, end: bigint): Promise<readonly PageRow[]> =>
+  sql.query<PageRow>(
+    `select e.seq, e.segment, e.header, e.leaf, p.ciphertext
+     from edict.entry e
+     left join edict.payload p on p.log_id = e.log_id and p.segment = e.segment and p.seq = e.seq
+     where e.log_id = $1::int and e.segment between ($2::bigint >> 16)::int and ($3::bigint >> 16)::int
+       and e.seq >= $2::bigint and e.seq < $3::bigint
+     order by e.segment, e.seq limit ${PAGE_ROWS}`,
+    [logId, String(from), String(end)],
+  );
+
+/** The page's search rows; one entry may have several where somebody dropped the primary key. */
+const readSearch = (
+  sql: Pick<Sql, 'query'>,
+  logId: number,
+  from: bigint,
+  to: bigint,
+): Promise<readonly ({ readonly seq: bigint } & SearchColumns)[]> =>
+  sql.query(
+    `select d.seq, ${SEARCH_COLUMNS} from edict.decision d
+     where d.log_id = $1::int and d.seq between $2::bigint and $3::bigint order by d.seq`,
+    [logId, String(from), String(to)],
+  );
+
+/** Every row of a log below `end`, with its payload opened where it opens. */
+const readRows = async function* (
+  sql: Pick<Sql, 'query'>,
+  keys: PayloadKeys,
+  log: { readonly id: number; readonly tenant: string; readonly origin: string },
+  end: bigint,
+): AsyncGenerator<StoredEntry> {
+  let next = 0n;
+  while (next < end) {
+    const page = await readPage(sql, log.id, next, end);
+    const last = page.at(-1);
+    if (last === undefined) return;
+    const [search, payloads] = await Promise.all([
+      readSearch(sql, log.id, next, last.seq),
+      openPayloads(keys, log, page),
+    ]);
+    const bySeq = new Map<bigint, SearchColumns[]>();
+    for (const { seq, ...columns } of search) bySeq.set(seq, [...(bySeq.get(seq) ?? []), columns]);
+    for (const [index, { seq, segment, header, leaf }] of page.entries())
+      yield {
+        seq,
+        segment,
+        header,
+        leaf,
+        payload: payloads[index] ?? { state: 'missing' },
+        search: bySeq.get(seq) ?? [],
+      };
+    next = last.seq + 1n;
+  }
+};
+
+/** Search and payload rows without an entry. One statement sees all rows of a transaction or none. */
+const readOrphans = (sql: Pick<Sql, 'query'>, logId: number): Promise<readonly Orphan[]> =>
+  sql.query<Orphan>(
+    `(select 'search' as "table", d.seq from edict.decision d
+      where d.log_id = $1::int and not exists (
+        select from edict.entry e where e.log_id = d.log_id and e.segment = (d.seq >> 16)::int and e.seq = d.seq)
+      order by d.seq limit ${MAX_ORPHANS})
+     union all
+     (select 'payload', p.seq from edict.payload p
+      where p.log_id = $1::int and not exists (
+        select from edict.entry e where e.log_id = p.log_id and e.segment = p.segment and e.seq = p.seq)
+      order by p.seq limit ${MAX_ORPHANS})`,
+    [logId],
+  );
+
+const readClaims = async (sql: Pick<Sql, 'query'>, logId: number): Promise<readonly StreamClaim[]> => {
+  // What a row of received events stands for is an entry; what a stream's `highest` also counts may only be announced.
+  const rows = await sql.query<{ emitter: string; boot: string; highest: string }>(
+    `select emitter::text as emitter, boot::text as boot, max(number)::text as highest
+     from edict.received where log_id = $1::int group by emitter, boot`,
+    [logId],
+  );
+  return rows.map(({ emitter, boot, highest }) => ({
+    source: 'the table of received events',
+    emitter,
+    boot: BigInt(boot),
+    highest: BigInt(highest),
+  }));
+};
+
+const readEmitterKeys = async (sql: Pick<Sql, 'query'>): Promise<ReadonlyMap<string, Uint8Array>> => {
+  const rows = await sql.query<{ emitter: string; public_key: Buffer }>(
+    'select emitter::text as emitter, public_key from edict.emitter where public_key is not null',
+    [],
+  );
+  return new Map(rows.map(({ emitter, public_key: key }) => [emitter, key]));
+};
+
+const claimsOfAcks = (acks: readonly Ack[], origin: string): readonly StreamClaim[] =>
+  acks
+    .filter((ack) => ack.origin === origin)
+    .map(({ emitter, boot, complete_to: highest }) => ({
+      source: 'a signed acknowledgement',
+      emitter,
+      boot: BigInt(boot),
+      highest: BigInt(highest),
+    }));
+
+const sizesOfAcks = (acks: readonly Ack[], origin: string): readonly KnownSize[] => {
+  const sizes = acks.filter((ack) => ack.origin === origin).map(({ tree_size: size }) => BigInt(size));
+  if (sizes.length === 0) return [];
+  const size = sizes.reduce((a, b) => (a > b ? a : b));
+  return [{ source: 'a signed acknowledgement', size, isOutside: true }];
+};
+
+/** What an auditor wrote down at an earlier time. */
+export interface Remembered {
+  readonly origin: string;
+  readonly size: bigint;
+  readonly leaf: Uint8Array;
+}
+
+export interface VerifierOptions {
+  /** Reads everything of the tenant's logs. */
+  readonly database: Pick<Sql, 'query'>;
+  /** Keeps the reports; the writer's. */
+  readonly reports: Pick<Sql, 'query'>;
+  readonly keys: PayloadKeys;
+  readonly nameForSearch: NameSubject;
+  readonly graceMs: number;
+  readonly now?: () => number;
+  /** Acknowledgements whose signatures were checked, from where they are kept: home or Kafka. */
+  readonly acks?: (tenant: string) => Promise<readonly Ack[]>;
+}
+
+export type VerifyTenant = (
+  tenant: string,
+  options: {
+    readonly remembered?: readonly Remembered[];
+    readonly onProgress?: (done: bigint, total: bigint) => void;
+  },
+) => Promise<readonly VerificationReport[]>;
+
+/**
+ * Verifies every log of a tenant, newest incarnation first, and keeps the reports. Reads in pages while the ledger
+ * grows: what it says is as of the size that the log had when it began. Empty when the tenant has no ledger.
+ */
+export const createVerifier = (options: VerifierOptions): VerifyTenant => {
+  const { database, reports, keys, nameForSearch, graceMs, now = Date.now } = options;
+  return async (tenant, { remembered = [], onProgress }) => {
+    const acks = (await options.acks?.(tenant)) ?? [];
+    const earlier = await readReports(database, tenant);
+    const emitterKeys = await readEmitterKeys(database);
+    const claims = new Map<number, readonly StreamClaim[]>();
+    // Claims before facts: what is received in between must not look like something that is missing.
+    for (const { id } of await readFacts(database, tenant)) claims.set(id, await readClaims(database, id));
+    const logs = await readFacts(database, tenant);
+    const total = logs.reduce((sum, { end }) => sum + end, 0n);
+    const out: VerificationReport[] = [];
+    let before = 0n;
+    for (const row of logs) {
+      const { id, origin, vkey, end, previous_origin: previous, previous_size: size, previous_root: root } = row;
+      const log: LogFacts = {
+        tenant,
+        origin,
+        vkey,
+        ...(previous === null || size === null || root === null ? {} : { previous: { origin: previous, size, root } }),
+      };
+      const known: readonly KnownSize[] = [
+        ...sizesOfAcks(acks, origin),
+        ...remembered
+          .filter((fact) => fact.origin === origin)
+          .map((fact) => ({ source: 'the auditor', size: fact.size, leaf: fact.leaf, isOutside: true })),
+        ...earlier.flatMap((report) =>
+          report.origin === origin && report.lastLeaf !== null && /^\d{1,18}$/.test(report.size)
+            ? [
+                {
+                  source: `the report of ${report.endedAt}`,
+                  size: BigInt(report.size),
+                  leaf: fromHex(report.lastLeaf),
+                  isOutside: false,
+                },
+              ]
+            : [],
+        ),
+      ];
+      const report = await verifyLog({
+        log,
+        head: { size: row.size ?? 0n, leaf: row.leaf ?? new Uint8Array(32) },
+        rows: readRows(database, keys, { id, tenant, origin }, end),
+        orphans: await readOrphans(database, id),
+        claims: [...(claims.get(id) ?? []), ...claimsOfAcks(acks, origin)],
+        known,
+        emitterKeys,
+        expectedSearch: (entry, event) => searchColumns(nameForSearch, tenant, entry, event),
+        now,
+        graceMs,
+        ...(onProgress === undefined ? {} : { onProgress: (done) => onProgress(before + done, total) }),
+      });
+      before += end;
+      await insertReport(reports, newUuidV7(now()), id, report);
+      out.push(report);
+    }
+    return out;
+  };
+};
