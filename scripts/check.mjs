@@ -1,9 +1,8 @@
-// All checks that read the tree and run nothing of it. Each is run, all results are reported, one failure fails all.
+// All checks of the tree besides its tests. Each is run, all results are reported, one failure fails all.
 // Usage: node scripts/check.mjs [NAME…]
 import { readdirSync, readFileSync } from 'node:fs';
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
-import { findOpa, opaVersion } from './opa-path.mjs';
 import { root } from './test-parts/run.mjs';
 
 const longestFileLines = 500;
@@ -18,11 +17,13 @@ function command(program, ...args) {
   return spawnSync(program, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] }).status === 0;
 }
 
-function opa(...args) {
-  const program = findOpa();
-  if (program !== undefined) return command(program, ...args);
-  process.stdout.write(`OPA ${opaVersion} is not there: run node scripts/install-opa.mjs\n`);
-  return false;
+/** A program in TypeScript, from its sources. */
+function source(script, ...args) {
+  return command(process.execPath, '--import', 'tsx', script, ...args);
+}
+
+function edict(...args) {
+  return source('services/cli/main.ts', ...args);
 }
 
 /** Long files hide the shape of a thing; generated ones are not kept here. */
@@ -46,10 +47,12 @@ const checks = {
   format: () => tool('prettier/bin/prettier.cjs', '--check', '--log-level=warn', '.'),
   'dead-code': () => tool('knip/bin/knip.js'),
   'file-lengths': fileLengths,
-  'rego-format': () => opa('fmt', '--fail', '--list', 'policies'),
-  'rego-check': () => opa('check', '--strict', 'policies'),
+  'rego-format': () => edict('policy', 'fmt', '--check'),
+  'rego-check': () => edict('policy', 'check'),
+  'rego-test': () => edict('policy', 'test'),
   // The bundle in git is what a newcomer runs: it must be what the policies give.
-  bundle: () => command(process.execPath, 'dist/services/cli/main.js', 'policy', 'build', '--check'),
+  bundle: () => edict('policy', 'build', '--check'),
+  schemas: () => source('scripts/generate-schemas.ts', '--check'),
 };
 
 const wanted = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(checks);

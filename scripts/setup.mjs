@@ -11,7 +11,7 @@ import { SetupError } from './test-parts/run.mjs';
 const lanes = {
   packages: [[installPackages]],
   start: [[installPackages, compile]],
-  check: [[installPackages, compile], [installOpa]],
+  check: [[installPackages], [installOpa]],
   test: [[installPackages, compile, preparePostgres, prepareKafka], [installOpa]],
 };
 
