@@ -1,0 +1,83 @@
+// Measures the decision point and the ledger. Usage: npm run bench -- decide|ledger [OPTIONS]
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { errorMessage, isAppError } from '../services/shared/contracts/errors.ts';
+import { benchDecide } from './bench/decide.ts';
+import { benchLedger, type Mode } from './bench/ledger.ts';
+
+const log = (line: string): void => void process.stdout.write(`${line}\n`);
+
+const positive = (text: string): number => {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('a whole number above zero');
+  return value;
+};
+
+/** `--profile FOLDER`: CPU profiles of the services, to be opened with the developer tools of a browser. */
+const profiling = (folder: string | undefined): { readonly nodeOptions?: readonly string[] } =>
+  folder === undefined ? {} : { nodeOptions: ['--cpu-prof', `--cpu-prof-dir=${folder}`] };
+
+const program = new Command('bench').description('Measures the decision point and the ledger on this machine.');
+
+program
+  .command('decide')
+  .description('requests/s, latency and CPU of /decide at each durability, beside a bare node:http server, in turns')
+  .option('--rounds <n>', 'rounds of all servers', positive, 5)
+  .option('--seconds <n>', 'measured time of one server in one round', positive, 4)
+  .option('--connections <n>', 'requests at once', positive, 16)
+  .addOption(new Option('--levels <level...>', 'durabilities').choices(['memory', 'spool', 'disk']))
+  .option('--profile <folder>', 'write CPU profiles of the decision points')
+  .action(
+    async (options: {
+      readonly rounds: number;
+      readonly seconds: number;
+      readonly connections: number;
+      readonly levels?: readonly ('memory' | 'spool' | 'disk')[];
+      readonly profile?: string;
+    }) =>
+      await benchDecide({
+        rounds: options.rounds,
+        durationMs: options.seconds * 1_000,
+        warmUpMs: 1_500,
+        connections: options.connections,
+        ...(options.levels === undefined ? {} : { levels: options.levels }),
+        ...profiling(options.profile),
+        log,
+      }),
+  );
+
+program
+  .command('ledger')
+  .description('events/s from the spool to verified rows, embedded and with Kafka and Postgres, and the lag')
+  .option('--events <n>', 'events of the drain', positive, 50_000)
+  .option('--offered <n>', 'decisions a second while the lag is measured', positive, 500)
+  .option('--seconds <n>', 'how long the lag is measured', positive, 20)
+  .addOption(
+    new Option('--modes <mode...>', 'which deployments')
+      .choices(['embedded', 'external'])
+      .default(['embedded', 'external']),
+  )
+  .option('--profile <folder>', 'write CPU profiles of both services')
+  .action(
+    async (options: {
+      readonly events: number;
+      readonly offered: number;
+      readonly seconds: number;
+      readonly modes: readonly Mode[];
+      readonly profile?: string;
+    }) =>
+      await benchLedger({
+        events: options.events,
+        offeredPerS: options.offered,
+        lagMs: options.seconds * 1_000,
+        modes: options.modes,
+        ...profiling(options.profile),
+        log,
+      }),
+  );
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.stderr.write(`bench: ${isAppError(error) ? `${error.code}: ` : ''}${errorMessage(error)}\n`);
+  process.exitCode = 2;
+}
