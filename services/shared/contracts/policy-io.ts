@@ -57,7 +57,7 @@ export const PolicyOutput = Type.Object(
     obligations: Type.Array(OutputObligation, { maxItems: 64 }),
     advice: Type.Array(OutputObligation, { maxItems: 64 }),
     expires_in_s: Type.Optional(Type.Number({ minimum: 0, maximum: 86_400 })),
-    legs: Type.Record(Type.String({ pattern: '^(subject|agent|chain/(0|[1-9][0-9]{0,2}))$' }), Type.Boolean()),
+    legs: Type.Record(Type.String({ pattern: '^(subject|agent|chain/(0|[1-9][0-9]{0,2}))$' }), Type.Boolean(), strict),
     session: Type.Optional(
       Type.Object({ labels: Type.Array(Type.String({ maxLength: 256 }), { maxItems: 256 }) }, strict),
     ),
