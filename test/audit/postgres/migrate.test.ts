@@ -1,4 +1,4 @@
-import { appendFileSync, cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { connectPostgres } from '../../../services/audit/postgres/connect.ts';
@@ -33,10 +33,11 @@ describe('migrate', () => {
     const others = Array.from({ length: 3 }, () => connectPostgres(test.adminUrl, { poolSize: 1 }));
     const results = await Promise.all([database, ...others].map((each) => migrate(each, ledgerMigrations())));
     await Promise.all(others.map((each) => each.close()));
-    expect(results.flatMap(({ applied }) => applied)).toEqual(['0001_ledger.sql']);
+    const files = readdirSync(folder).filter((name) => /^\d/.test(name));
+    expect(results.flatMap(({ applied }) => applied).sort()).toEqual(files);
     const again = await migrate(database, ledgerMigrations());
     expect(again.applied).toEqual([]);
-    expect(again.present).toEqual(['0001_ledger.sql']);
+    expect(again.present).toEqual(files);
     await expect(requireMigrated(database, ledgerMigrations())).resolves.toBeUndefined();
   });
 
@@ -56,7 +57,7 @@ describe('migrate', () => {
   });
 
   it('refuses a database that a newer program migrated', async () => {
-    writeFileSync(path.join(folder, '0002_later.sql'), 'create table edict.later (id integer)');
+    writeFileSync(path.join(folder, '9999_later.sql'), 'create table edict.later (id integer)');
     await migrate(database, ledgerMigrations(folder));
     await expect(requireMigrated(database, ledgerMigrations())).rejects.toMatchObject({
       message: expect.stringContaining('newer program'),
@@ -72,12 +73,12 @@ describe('migrate', () => {
   });
 
   it('leaves nothing of a file that fails half way', async () => {
-    writeFileSync(path.join(folder, '0002_bad.sql'), 'create table edict.half (id integer); select 1 / 0');
+    writeFileSync(path.join(folder, '9999_bad.sql'), 'create table edict.half (id integer); select 1 / 0');
     await expect(migrate(database, ledgerMigrations(folder))).rejects.toMatchObject({ code: 'internal' });
     const rows = await database.query(
-      "select to_regclass('edict.half') as half, count(*)::int as n from edict.migration",
+      "select to_regclass('edict.half') as half, count(*)::int as n from edict.migration where name like '9999%'",
     );
-    expect(rows).toEqual([{ half: null, n: 1 }]);
+    expect(rows).toEqual([{ half: null, n: 0 }]);
   });
 
   it('names the SQL for an administrator when the login may not make the roles', async () => {
@@ -101,7 +102,7 @@ describe('migrate', () => {
     await database.query(`create role ${login} login in role edict_owner`);
     const owner = connectPostgres(test.url(login), { poolSize: 1 });
     try {
-      expect((await migrate(owner, ledgerMigrations())).applied).toEqual(['0001_ledger.sql']);
+      expect((await migrate(owner, ledgerMigrations())).applied).toContain('0001_ledger.sql');
     } finally {
       await owner.close();
     }
