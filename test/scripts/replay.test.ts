@@ -5,9 +5,12 @@ import { gzipSync } from 'node:zlib';
 import { bundleWith, readDemoBundle } from '../../scripts/replay/bundles.ts';
 import { directoriesOf } from '../../scripts/replay/directory.ts';
 import { generateRecording } from '../../scripts/replay/generate.ts';
+import { differences } from '../../scripts/replay/ledger.ts';
 import { isRecording, readRecording, sampleCalls } from '../../scripts/replay/recording.ts';
+import { countsOf, countsTable, figuresOf } from '../../scripts/replay/report.ts';
 import { sessionsOf } from '../../scripts/replay/requests.ts';
 import { catalogueOf, cataloguesOf, resourceOf } from '../../scripts/replay/resources.ts';
+import { outcomeOf } from '../../scripts/replay/send.ts';
 import { readBundle } from '../../services/pdp/policy/bundle-reader.ts';
 import { createWasmEvaluator } from '../../services/pdp/policy/wasm-evaluator.ts';
 
@@ -178,5 +181,69 @@ describe('a sample', () => {
     const runs = new Set(sample.map(({ run }) => run));
     expect(sample).toEqual(calls.filter(({ run }) => runs.has(run)));
     expect(Math.max(...runs)).toBeGreaterThan(Math.max(...calls.map(({ run }) => run)) * 0.9);
+  });
+});
+
+describe('what was answered and what the ledger has', () => {
+  const answer = (decisionId: string, sequence: string, decision: 'allow' | 'deny' = 'allow') => ({
+    tenant: 'acme',
+    decisionId,
+    decision,
+    emitter: 'e',
+    boot: '1',
+    sequence,
+  });
+  const row = (id: string, seq: string, decision = 'allow') => ({
+    decision_id: id,
+    seq,
+    decision,
+    event_time: '',
+    ingest_time: '',
+    payload: 'opened',
+  });
+  const answered = [answer('a', '1'), answer('b', '2'), answer('c', '10')];
+
+  it('agree when each decision is there once, in order; decisions that nobody got may be there too', () => {
+    expect(differences([row('a', '0'), row('x', '1'), row('b', '2'), row('c', '3')], answered)).toEqual([]);
+  });
+
+  it.each([
+    ['one is missing', [row('a', '0'), row('b', '1')], '1 of 3 answered decisions are not in the ledger'],
+    [
+      'one stands twice',
+      [row('a', '0'), row('b', '1'), row('c', '2'), row('x', '3'), row('x', '4')],
+      '1 decisions stand twice',
+    ],
+    [
+      'one says otherwise',
+      [row('a', '0', 'deny'), row('b', '1'), row('c', '2')],
+      '1 decisions are others than were answered',
+    ],
+    [
+      'two changed places',
+      [row('a', '0'), row('c', '1'), row('b', '2')],
+      "1 decisions are out of their emitter's order",
+    ],
+  ])('differ when %s', (_what, rows, problem) => {
+    expect(differences(rows, answered)).toEqual([problem]);
+  });
+
+  it('are counted by suite and decision', () => {
+    const audit = { durability: 'spool', emitter: 'e', boot: '1', sequence: '1' };
+    const outcomes = [
+      outcomeOf('b', { status: 200, tookMs: 1, body: { decision_id: 'x', decision: 'allow', audit } }),
+      outcomeOf('b', { status: 500, tookMs: 3, body: { decision_id: 'y', decision: 'deny', audit } }),
+      outcomeOf('a', { status: 503, tookMs: 2, body: { decision: 'deny', allow: false } }),
+    ];
+    expect(countsOf(outcomes)).toEqual([
+      { suite: 'a', allow: 0, deny: 0, errors: 1 },
+      { suite: 'b', allow: 1, deny: 1, errors: 0 },
+    ]);
+    expect(countsTable(countsOf(outcomes)).split('\n').at(-1)).toBe('all        1     1       1');
+    expect(figuresOf(outcomes, 1_000)).toEqual({ calls: 3, decisionsPerS: 3, p50Ms: 2, p99Ms: 3 });
+  });
+
+  it('cannot be compared when an answer at 200 is no decision', () => {
+    expect(() => outcomeOf('a', { status: 200, tookMs: 1, body: { decision: 'allow' } })).toThrow(/no decision/);
   });
 });
