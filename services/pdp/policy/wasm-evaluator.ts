@@ -11,8 +11,11 @@ import { SUPPLIED_BUILTINS } from './supplied-builtins.ts';
 export const WASM_ENGINE = 'opa-wasm/1.10.0';
 
 const PAGE_BYTES = 64 * 1024;
-/** Enough for policies and data of some size without growing, which costs time in each evaluation; untouched pages are free. */
-const INITIAL_PAGES = 256;
+/**
+ * What an instance starts with: this, or the next power of four that the module's own data fits into. Little, because
+ * the engine collects garbage by what is reserved, and a caller who can make evaluations fail makes instances.
+ */
+const INITIAL_PAGES = 16;
 const DEFAULT_MEMORY_MAX_BYTES = 256 * 1024 * 1024;
 /** An instance never gives memory back, so one large input must not cost it for ever. */
 const RECYCLE_GROWTH_BYTES = 32 * 1024 * 1024;
@@ -43,7 +46,10 @@ interface WasmModule {
   readonly [Symbol.toStringTag]: string;
 }
 const { WebAssembly: wasm } = globalThis as unknown as {
-  readonly WebAssembly: { compile(bytes: Uint8Array): Promise<WasmModule> };
+  readonly WebAssembly: {
+    compile(bytes: Uint8Array): Promise<WasmModule>;
+    readonly Module: { exports(module: WasmModule): readonly { readonly name: string }[] };
+  };
 };
 
 /** The SDK's own handle; its types leave members untyped. */
@@ -83,9 +89,38 @@ const askedBuiltins = (policy: LoadedPolicy): readonly string[] => {
   return isObject(names) ? Object.keys(names).sort() : [];
 };
 
+const NEEDED_EXPORTS = ['opa_wasm_abi_version', 'opa_wasm_abi_minor_version', 'opa_eval', 'builtins', 'entrypoints'];
+
+/** Compiles off the main thread. Throws `bundle_invalid` when the bytes are no policy module made by OPA. */
+const compileModule = async (bytes: Uint8Array): Promise<WasmModule> => {
+  let module: WasmModule;
+  try {
+    module = await wasm.compile(bytes);
+  } catch (cause) {
+    throw refuse(`policy.wasm is no WebAssembly module: ${errorMessage(cause)}`, cause);
+  }
+  const exported = new Set(wasm.Module.exports(module).map(({ name }) => name));
+  if (!NEEDED_EXPORTS.every((name) => exported.has(name))) throw refuse('policy.wasm is no OPA policy module');
+  return module;
+};
+
+/** Makes an instance with as few pages as the module's own data fits into; throws what the last try threw. */
+const instantiateInLeast = (module: WasmModule, maximum: number): { policy: LoadedPolicy; initial: number } => {
+  for (let initial = Math.min(INITIAL_PAGES, maximum); ; initial = Math.min(initial * 4, maximum)) {
+    try {
+      return { policy: loadPolicySync(module, { initial, maximum }), initial };
+    } catch (cause) {
+      // A module that declares more pages does not link; more are tried until there are none.
+      if (initial >= maximum) throw cause;
+    }
+  }
+};
+
 /** The built-ins that a module asks its host for, sorted. Throws when the bytes are no OPA policy module. */
-export const wasmHostBuiltins = async (bytes: Uint8Array): Promise<readonly string[]> =>
-  askedBuiltins(loadPolicySync(await wasm.compile(bytes), { initial: INITIAL_PAGES, maximum: INITIAL_PAGES * 4 }));
+export const wasmHostBuiltins = async (bytes: Uint8Array): Promise<readonly string[]> => {
+  const module = await compileModule(bytes);
+  return askedBuiltins(instantiateInLeast(module, DEFAULT_MEMORY_MAX_BYTES / PAGE_BYTES).policy);
+};
 
 const faultCode = (message: string): PolicyFaultCode =>
   /opa_malloc|memory size exceeded|Memory\.grow/i.test(message) ? 'policy_memory' : 'policy_error';
@@ -139,29 +174,17 @@ const PROBE = JSON.stringify({
  */
 export const createWasmEvaluator = async (options: WasmEvaluatorOptions): Promise<WasmEvaluator> => {
   const maximum = Math.floor((options.memoryMaxBytes ?? DEFAULT_MEMORY_MAX_BYTES) / PAGE_BYTES);
-  const initial = Math.min(INITIAL_PAGES, maximum);
   const data = toArrayBuffer(options.dataJson);
+  const module = await compileModule(options.wasm);
   let instances = 0;
+  let initial = maximum;
+  let hostBuiltins: readonly string[] = [];
 
-  const compile = async (): Promise<WasmModule> => {
-    try {
-      return await wasm.compile(options.wasm);
-    } catch (cause) {
-      throw refuse(`policy.wasm is no WebAssembly module: ${errorMessage(cause)}`, cause);
-    }
-  };
-  const module = await compile();
-
-  const instantiate = (check: (policy: LoadedPolicy) => void): LoadedPolicy => {
-    const policy = loadPolicySync(module, { initial, maximum });
-    check(policy);
+  const withData = (policy: LoadedPolicy): LoadedPolicy => {
     policy.setData(data);
     instances += 1;
     return policy;
   };
-
-  let hostBuiltins: readonly string[] = [];
-  let baseBytes = 0;
   const checkModule = (policy: LoadedPolicy): void => {
     hostBuiltins = askedBuiltins(policy);
     const missing = hostBuiltins.filter((name) => !SUPPLIED_BUILTINS.has(name));
@@ -171,24 +194,25 @@ export const createWasmEvaluator = async (options: WasmEvaluatorOptions): Promis
       throw refuse('policy.wasm was built by an OPA too old for this host (ABI 1.2 is needed)');
     }
   };
-  const first = ((): LoadedPolicy => {
+  const makeFirst = (): LoadedPolicy => {
     try {
-      return instantiate(checkModule);
+      const made = instantiateInLeast(module, maximum);
+      initial = made.initial;
+      checkModule(made.policy);
+      return withData(made.policy);
     } catch (cause) {
       if (cause instanceof AppError) throw cause;
-      throw refuse(
-        `policy.wasm cannot be instantiated in ${maximum * PAGE_BYTES} bytes: ${errorMessage(cause)}`,
-        cause,
-      );
+      throw refuse(`policy.wasm cannot be set up in ${maximum * PAGE_BYTES} bytes: ${errorMessage(cause)}`, cause);
     }
-  })();
-  baseBytes = first.mem.buffer.byteLength;
+  };
+  const first = makeFirst();
+  const baseBytes = first.mem.buffer.byteLength;
 
   let current: LoadedPolicy | undefined = first;
   const evaluate: Evaluate = (inputJson) => {
     const startedNs = process.hrtime.bigint();
     try {
-      current ??= instantiate(() => undefined);
+      current ??= withData(loadPolicySync(module, { initial, maximum }));
       const results = current.evaluate(toArrayBuffer(inputJson), ENTRYPOINT);
       if (current.mem.buffer.byteLength > baseBytes + RECYCLE_GROWTH_BYTES) current = undefined;
       return readOutput(results, Number(process.hrtime.bigint() - startedNs));

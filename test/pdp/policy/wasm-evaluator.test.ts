@@ -1,0 +1,198 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { packageFolder } from '../../../services/cli/opa-binary.ts';
+import type { EvaluationResult } from '../../../services/pdp/core/evaluate.ts';
+import { readBundle } from '../../../services/pdp/policy/bundle-reader.ts';
+import { createWasmEvaluator, type WasmEvaluator } from '../../../services/pdp/policy/wasm-evaluator.ts';
+import { answering, inputFor, makeBundle } from './make-bundles.ts';
+
+const VALID = '"version": 1, "reasons": [], "obligations": [], "advice": [], "legs": {}';
+const rule = (body: string): string => `package edict\n\n# METADATA\n# entrypoint: true\n${body}\n`;
+
+const evaluatorOf = async (rego: string, data?: object): Promise<WasmEvaluator> => {
+  const { wasm, dataJson } = await readBundle(await makeBundle(data === undefined ? { rego } : { rego, data }));
+  return createWasmEvaluator({ wasm, dataJson });
+};
+const refusalOf = (rego: string): Promise<string> =>
+  evaluatorOf(rego).then(
+    () => 'was loaded',
+    (error: { code: string; message: string }) => `${error.code}: ${error.message}`,
+  );
+const faultOf = (result: EvaluationResult): string => (result.outcome === 'fault' ? result.code : 'no fault');
+
+const asking = (id: string): string => JSON.stringify(inputFor(id));
+
+describe('the evaluator', () => {
+  it('answers the demo scenario from text and from bytes alike', async () => {
+    const { wasm, dataJson } = await readBundle(await readFile(path.join(packageFolder(), 'bundles', 'mesh.tar.gz')));
+    const { evaluate, engine } = await createWasmEvaluator({ wasm, dataJson });
+    const agent = { type: 'agent', id: 'analytics-agent', properties: {}, verified: false, chain: [] };
+    const alone = JSON.stringify(inputFor());
+    const delegated = JSON.stringify({ ...inputFor(), agent });
+    expect(engine).toBe('opa-wasm/1.10.0');
+    for (const form of [(text: string) => text, (text: string) => Buffer.from(text)]) {
+      expect(evaluate(form(alone))).toMatchObject({
+        outcome: 'answer',
+        value: { allow: true, legs: { subject: true } },
+      });
+      expect(evaluate(form(delegated))).toMatchObject({
+        outcome: 'answer',
+        value: { allow: false, reasons: [{ code: 'agent_not_entitled', leg: 'agent' }], legs: { agent: false } },
+      });
+    }
+  });
+
+  it('reads a view into a larger buffer by its own bounds', async () => {
+    const { evaluate } = await evaluatorOf(
+      rule(`decide := {${VALID}, "allow": allow}\n\ndefault allow := false\n\nallow if input.subject.id == "alice"`),
+    );
+    const text = Buffer.from(asking('alice'));
+    const large = Buffer.alloc(text.length + 100, '}');
+    text.copy(large, 50);
+    expect(evaluate(large.subarray(50, 50 + text.length))).toMatchObject({ value: { allow: true } });
+    expect(evaluate(new Uint8Array(text))).toMatchObject({ value: { allow: true } });
+  });
+
+  it('takes falsy inputs as inputs', async () => {
+    const { evaluate } = await evaluatorOf(
+      rule(`decide := {${VALID}, "allow": defined}\n\ndefault defined := false\n\ndefined if {\n\t_ := input\n}`),
+    );
+    for (const text of ['null', 'false', '0', '""']) {
+      expect(evaluate(text)).toMatchObject({ outcome: 'answer', value: { allow: true } });
+    }
+  });
+
+  it('answers rightly after 2,000 aborted evaluations in a row', async () => {
+    const { evaluate, instances } = await evaluatorOf(
+      rule(
+        `decide := {${VALID}, "allow": permitted}\n\ndefault permitted := false\n\n` +
+          `permitted := true if input.subject.id in {"alice", "eve"}\n\npermitted := false if input.subject.id == "eve"`,
+      ),
+    );
+    const before = instances();
+    for (let i = 0; i < 2_000; i += 1) expect(faultOf(evaluate(asking('eve')))).toBe('policy_error');
+    expect(evaluate(asking('alice'))).toMatchObject({ outcome: 'answer', value: { allow: true } });
+    expect(evaluate(asking('bob'))).toMatchObject({ outcome: 'answer', value: { allow: false } });
+    expect(instances() - before).toBe(2_000);
+  });
+
+  it('survives ill-formed text, of which its caller promised that there is none', async () => {
+    const { evaluate } = await evaluatorOf(answering('fine'));
+    for (const bytes of [
+      Buffer.from([0x22, 0xff, 0x22]),
+      Buffer.from('"\\ud800"'),
+      Buffer.from('{"a":'),
+      Buffer.alloc(0),
+    ]) {
+      evaluate(bytes);
+      expect(evaluate(asking('alice'))).toMatchObject({ outcome: 'answer' });
+    }
+  });
+
+  it('gives no answer where the rule has no value', async () => {
+    const { evaluate } = await evaluatorOf(rule(`decide := {${VALID}, "allow": true} if input.subject.id != "nobody"`));
+    expect(faultOf(evaluate(asking('nobody')))).toBe('policy_undefined');
+    expect(evaluate(asking('alice'))).toMatchObject({ outcome: 'answer' });
+  });
+
+  it.each([
+    ['a text', '"allow"'],
+    ['true', 'true'],
+    ['allow that is no boolean', `{${VALID}, "allow": "yes"}`],
+    ['no allow', `{${VALID}}`],
+    ['an unknown member', `{${VALID}, "allow": true, "note": "x"}`],
+    ['another version', `{${VALID.replace('"version": 1', '"version": 2')}, "allow": true}`],
+    ['a leg of another name', `{${VALID.replace('"legs": {}', '"legs": {"owner": true}')}, "allow": true}`],
+    ['a reason without a code', `{${VALID.replace('"reasons": []', '"reasons": [{"rule": "R"}]')}, "allow": true}`],
+    [
+      'an obligation without an id',
+      `{${VALID.replace('"obligations": []', '"obligations": [{"type": "log"}]')}, "allow": true}`,
+    ],
+    [
+      'too many reasons',
+      `{${VALID.replace('"reasons": []', '"reasons": [{"code": "c"} | some i in numbers.range(1, 257)]')}, "allow": true}`,
+    ],
+    ['an endless reuse', `{${VALID}, "allow": true, "expires_in_s": 86401}`],
+  ])('calls an output of %s a fault', async (_what, output) => {
+    const said = await refusalOf(rule(`decide := ${output}`));
+    expect(said).toContain('policy_output_invalid');
+  });
+
+  it('calls obligations larger than 64 KiB a fault', async () => {
+    const { evaluate } = await evaluatorOf(
+      rule(
+        `decide := {${VALID.replace('"obligations": []', '"obligations": [{"id": "o", "type": "log", "properties": {"text": input.context.text}}]')}, "allow": true} if input.context.text\n\n` +
+          `decide := {${VALID}, "allow": false} if not input.context.text`,
+      ),
+    );
+    const withText = (length: number): string =>
+      JSON.stringify({ ...inputFor(), context: { text: 'x'.repeat(length) } });
+    expect(evaluate(withText(60_000))).toMatchObject({ outcome: 'answer', value: { allow: true } });
+    expect(faultOf(evaluate(withText(70_000)))).toBe('policy_output_invalid');
+  });
+
+  it('runs out of its own memory, not of ours, and goes on', async () => {
+    const { wasm, dataJson } = await readBundle(await makeBundle({ rego: answering('fine') }));
+    const { evaluate } = await createWasmEvaluator({ wasm, dataJson, memoryMaxBytes: 4 * 1024 * 1024 });
+    const large = JSON.stringify({ ...inputFor(), context: { list: Array.from({ length: 60_000 }, (_, i) => i) } });
+    expect(faultOf(evaluate(large))).toBe('policy_memory');
+    expect(evaluate(asking('alice'))).toMatchObject({ outcome: 'answer' });
+  });
+
+  it('gives memory back that one large input took', async () => {
+    const { evaluate, instances } = await evaluatorOf(answering('fine'));
+    const before = instances();
+    const list = Array.from({ length: 250_000 }, (_, i) => i);
+    expect(evaluate(JSON.stringify({ ...inputFor(), context: { list } }))).toMatchObject({ outcome: 'answer' });
+    expect(evaluate(asking('alice'))).toMatchObject({ outcome: 'answer' });
+    expect(instances() - before).toBe(1);
+  });
+});
+
+describe('a module', () => {
+  it('that needs built-ins nobody supplies is refused with their names', async () => {
+    const said = await refusalOf(
+      rule(
+        `decide := {${VALID}, "allow": allow}\n\ndefault allow := false\n\n` +
+          `allow if {\n\ttime.now_ns() > 0\n\thttp.send({"method": "get", "url": input.context.url}).status_code == 200\n}`,
+      ),
+    );
+    expect(said).toBe('bundle_invalid: policy.wasm needs built-ins that are not supplied: http.send, time.now_ns');
+  });
+
+  it('that needs a regular expression of the host is refused', async () => {
+    const said = await refusalOf(rule(`decide := {${VALID}, "allow": count(regex.split("-", input.subject.id)) > 1}`));
+    expect(said).toContain('regex.split');
+  });
+
+  it('may use the built-ins that are supplied', async () => {
+    const { evaluate, hostBuiltins } = await evaluatorOf(
+      rule(`decide := {${VALID}, "allow": sprintf("%s", [input.subject.id]) == "alice"}`),
+    );
+    expect(hostBuiltins).toEqual(['sprintf']);
+    expect(evaluate(asking('alice'))).toMatchObject({ value: { allow: true } });
+  });
+
+  it('that fails the self-check is refused', async () => {
+    expect(await refusalOf(rule(`decide := {${VALID}, "allow": true} if input.subject.id == "alice"`))).toContain(
+      'policy_undefined',
+    );
+  });
+
+  it.each([
+    ['no bytes', Buffer.alloc(0)],
+    ['garbage', Buffer.from('\0asm\u0001\0\0\0garbage')],
+    ['an empty module', Buffer.from([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0])],
+  ])('of %s is refused', async (_what, wasm) => {
+    await expect(createWasmEvaluator({ wasm, dataJson: Buffer.from('{}') })).rejects.toMatchObject({
+      code: 'bundle_invalid',
+    });
+  });
+
+  it('that does not fit into its memory is refused', async () => {
+    const { wasm } = await readBundle(await makeBundle({ rego: answering('fine') }));
+    const data = JSON.stringify({ list: Array.from({ length: 200_000 }, (_, i) => i) });
+    const loading = createWasmEvaluator({ wasm, dataJson: Buffer.from(data), memoryMaxBytes: 4 * 1024 * 1024 });
+    await expect(loading).rejects.toMatchObject({ code: 'bundle_invalid' });
+  });
+});
