@@ -178,7 +178,7 @@ const checkHeader = (
   if (entry.ingestUs + CLOCK_TOLERANCE_US < walk.lastIngestUs)
     fail('clock', 'ingest time µs', `at least ${walk.lastIngestUs}`, String(entry.ingestUs), 'time_shifted');
   if (entry.ingestUs > walk.lastIngestUs) walk.lastIngestUs = entry.ingestUs;
-  return { entry, isIntact: bytesEqual(leaf, row.leaf) };
+  return { entry, isIntact: bytesEqual(leaf, row.leaf) && entry.seq === row.seq };
 };
 
 const checkGenesis = (walk: Walk, row: StoredEntry, document: Readonly<Record<string, unknown>>): void => {
@@ -315,7 +315,7 @@ const checkRow = (walk: Walk, row: StoredEntry): void => {
     case 'opened':
       return checkOpened(walk, row, entry, payload);
     case 'unopened':
-      // An edited header has lost the event id that the payload is bound to: that finding is there already.
+      // A payload is bound to seq and event id: where the header was altered, that finding is there already.
       if (isIntact) fail('integrity', 'payload', 'opens with its key', 'AES-256-GCM refuses it', 'payload_edited');
       break;
     case 'missing':

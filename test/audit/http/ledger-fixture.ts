@@ -1,0 +1,213 @@
+/** A ledger in a real Postgres: two tenants, one emitter, decisions of several people. Cloned for each test. */
+import { mkdtempSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { fromHex, hex, sha256, ZERO_DIGEST } from '../../../services/shared/contracts/bytes.ts';
+import { EVENT_CONTENT_TYPE, signEvent } from '../../../services/shared/contracts/events.ts';
+import { isObject } from '../../../services/shared/contracts/json.ts';
+import { emitterId, signingKeyFromPem } from '../../../services/shared/contracts/signatures.ts';
+import { newUuidV7 } from '../../../services/shared/contracts/uuid.ts';
+import type { Log, NewEntry, WriteLedger } from '../../../services/audit/core/append.ts';
+import type { EntryKind } from '../../../services/audit/core/entry.ts';
+import { describeDecision, tenantSubject } from '../../../services/audit/core/ingest-search.ts';
+import { createSearchNames } from '../../../services/audit/core/pseudonym.ts';
+import { createPostgresPayloadKeys } from '../../../services/audit/keys/postgres-payload-keys.ts';
+import { connectPostgres } from '../../../services/audit/postgres/connect.ts';
+import { createLedger } from '../../../services/audit/postgres/create-ledger.ts';
+import { createLedgerWriter } from '../../../services/audit/postgres/ledger-writer.ts';
+import { keyStoreMigrations, ledgerMigrations, migrate } from '../../../services/audit/postgres/migrate.ts';
+import type { Database } from '../../../services/audit/core/database.ts';
+import type { DatabaseTemplate } from '../../support/postgres.ts';
+
+export const MASTER_KEY = Buffer.alloc(32, 7);
+export const MASK_KEY = Buffer.alloc(32, 9);
+export const searchNames = createSearchNames(MASTER_KEY);
+/** The key of RFC 8032, section 7.1, test 1. */
+const EMITTER_KEY = signingKeyFromPem(
+  `-----BEGIN PRIVATE KEY-----\n${Buffer.concat([
+    fromHex('302e020100300506032b657004220420'),
+    fromHex('9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60'),
+  ]).toString('base64')}\n-----END PRIVATE KEY-----\n`,
+);
+export const EMITTER = emitterId(EMITTER_KEY.publicKey);
+const SET = hex(sha256('set'));
+export const START_MS = Date.UTC(2026, 0, 1);
+
+type Members = Readonly<Record<string, unknown>>;
+
+/** Numbers, links and stores events as emitter and ingest do. */
+export const createFeeder = (write: WriteLedger, log: Log) => {
+  let number = 0n;
+  let previous: Uint8Array = ZERO_DIGEST;
+  const prepare = (kind: EntryKind, type: string, members: Members, signed: boolean): NewEntry => {
+    number += 1n;
+    const timeMs = START_MS + Number(number) * 1000;
+    const id = newUuidV7(timeMs);
+    const answer = isObject(members['answer']) ? { answer: { ...members['answer'], decision_id: id } } : {};
+    const unsigned = {
+      specversion: '1.0',
+      id,
+      source: EMITTER,
+      type,
+      time: new Date(timeMs).toISOString(),
+      datacontenttype: 'application/json',
+      data: {
+        schema_version: 1,
+        nonce: hex(sha256(id)).slice(0, 32),
+        tenant: log.tenant,
+        emitter: { id: EMITTER, boot: '1', sequence: String(number), previous: hex(previous) },
+        ...members,
+        ...answer,
+      },
+    };
+    const event = signed
+      ? { ...unsigned, data: { ...unsigned.data, signature: signEvent(EMITTER_KEY, unsigned) } }
+      : unsigned;
+    const payload = Buffer.from(JSON.stringify(event));
+    previous = sha256(payload);
+    const described = kind === 'decision' ? describeDecision(event.data, id, timeMs, log.tenant) : undefined;
+    return {
+      kind,
+      eventId: id,
+      topic: `spool/${EMITTER}`,
+      partition: 0,
+      offset: number,
+      emitter: EMITTER,
+      boot: 1n,
+      emitterSeq: number,
+      policySetDigest: kind === 'decision' ? fromHex(SET) : ZERO_DIGEST,
+      contentType: EVENT_CONTENT_TYPE,
+      payload,
+      subject: described?.subject ?? tenantSubject(log.tenant),
+      ...(described === undefined ? {} : { search: described.search }),
+    };
+  };
+  return {
+    decision: (members: Members): NewEntry =>
+      prepare(
+        'decision',
+        'edict.decision.v1',
+        { caller: { id: 'gw-1' }, policy: { set: `sha256:${SET}` }, ...members },
+        false,
+      ),
+    heartbeat: (): NewEntry => prepare('heartbeat', 'edict.heartbeat.v1', { state: 'active' }, true),
+    start: (): NewEntry =>
+      prepare(
+        'emitter',
+        'edict.start.v1',
+        { public_key: EMITTER_KEY.publicKey.toString('base64'), software: 'edict' },
+        true,
+      ),
+    store: (entries: readonly NewEntry[]): Promise<bigint> =>
+      write(async ({ sql, append }) => {
+        const first = await append(log, entries);
+        for (const [index, entry] of entries.entries())
+          await sql.query(
+            `insert into edict.received (log_id, event_id, digest, emitter, boot, number, seq)
+             values ($1::int, $2::uuid, $3::bytea, $4, $5, $6, $7::bigint)`,
+            [
+              log.id,
+              entry.eventId,
+              sha256(entry.payload),
+              entry.emitter,
+              String(entry.boot),
+              String(entry.emitterSeq),
+              String(first + BigInt(index)),
+            ],
+          );
+        return first;
+      }),
+  };
+};
+
+export const openLedger = (database: Database) => {
+  const keys = createPostgresPayloadKeys(database, { masterKey: MASTER_KEY });
+  const nowUs = (): bigint => BigInt(Date.now()) * 1000n;
+  return { keys, write: createLedgerWriter({ database, keys, nameForSearch: searchNames, nowUs }) };
+};
+
+export const decisionMembers = (
+  subject: string,
+  action: string,
+  decision: 'allow' | 'deny',
+  more: {
+    readonly agent?: string;
+    readonly resource?: string;
+    readonly context?: Members;
+    readonly subject?: Members;
+  } = {},
+): Members => ({
+  input: {
+    version: 1,
+    tenant: 'acme',
+    subject: { type: 'user', id: subject, properties: {}, verified: true, ...more.subject },
+    ...(more.agent === undefined
+      ? {}
+      : { agent: { type: 'agent', id: more.agent, properties: {}, verified: true, chain: [] } }),
+    action: { name: action, properties: {} },
+    resource: { type: 'dataset', id: more.resource ?? 'hr.salaries', properties: {} },
+    context: { purpose: 'headcount-report', ...more.context },
+  },
+  answer: {
+    decision,
+    allow: decision === 'allow',
+    reasons:
+      decision === 'allow'
+        ? [{ code: 'permitted' }]
+        : [{ code: 'agent_not_entitled', leg: 'agent', rule: 'HR-DATA-2' }],
+    obligations: [],
+    advice: [],
+  },
+});
+
+/** acme: incarnation, 8 decisions, a heartbeat; globex: incarnation, one decision; edict: incarnation, start. */
+const fill = async (adminUrl: string): Promise<void> => {
+  const database = connectPostgres(adminUrl, { poolSize: 2 });
+  try {
+    await migrate(database, ledgerMigrations());
+    await migrate(database, keyStoreMigrations());
+    const { write } = openLedger(database);
+    const folder = mkdtempSync(path.join(os.tmpdir(), 'edict-ledger-keys-'));
+    const logs = new Map<string, Log>();
+    for (const tenant of ['edict', 'acme', 'globex']) {
+      const { log } = await createLedger({
+        write,
+        tenant,
+        authority: 'audit.example.com',
+        keyFile: (name, incarnation) => path.join(folder, `${name}-${incarnation}.pem`),
+        nowUs: () => BigInt(Date.now()) * 1000n,
+      });
+      logs.set(tenant, log);
+    }
+    const feeder = (tenant: string) => {
+      const log = logs.get(tenant);
+      if (log === undefined) throw new Error(`no log of ${tenant}`);
+      return createFeeder(write, log);
+    };
+    const [edict, acme, globex] = [feeder('edict'), feeder('acme'), feeder('globex')];
+    await edict.store([edict.start()]);
+    await acme.store([
+      acme.decision(decisionMembers('alice', 'read', 'allow')),
+      acme.decision(
+        decisionMembers('alice', 'read', 'deny', { agent: 'analytics-agent', context: { session: 's-1' } }),
+      ),
+      acme.decision(decisionMembers('bob', 'write', 'deny', { agent: 'analytics-agent' })),
+      acme.decision(decisionMembers('bob', 'read', 'allow', { resource: 'finance.invoices' })),
+      acme.heartbeat(),
+      acme.decision(decisionMembers('carol\u001b[31m', 'read', 'deny', { agent: 'a\u202egent' })),
+      acme.decision(decisionMembers('dave', 'read', 'allow')),
+      acme.decision(decisionMembers('dave', 'delete', 'deny')),
+      acme.decision(decisionMembers('alice', 'read', 'allow')),
+    ]);
+    await globex.store([globex.decision(decisionMembers('alice', 'read', 'allow'))]);
+    await database.query(
+      `insert into edict.emitter (emitter, public_key, attested, first_seen_us, last_seen_us)
+       values ($1, $2::bytea, true, 0, 0)`,
+      [EMITTER, EMITTER_KEY.publicKey],
+    );
+  } finally {
+    await database.close();
+  }
+};
+
+export const LEDGER_TEMPLATE: DatabaseTemplate = { name: `ledger_${process.pid}_${Date.now()}`, fill };
