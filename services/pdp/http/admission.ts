@@ -1,0 +1,77 @@
+import type { IncomingMessage } from 'node:http';
+import type { Caller } from '../../shared/settings/schema.ts';
+import type { RefusedRequest } from './refuse.ts';
+
+export interface Admitted {
+  readonly caller: Caller;
+}
+
+/** Tests what can be tested before the body: `Host`, who asks, what they may, how often. */
+export type Admit = (
+  request: IncomingMessage,
+  role: Caller['roles'][number],
+) => { readonly caller: Caller } | { readonly refused: RefusedRequest };
+
+export interface AdmissionOptions {
+  readonly identify: (authorization: string | undefined) => Caller | undefined;
+  /** True while nobody has to say who they are; then `Host` is checked. */
+  readonly isOpen: () => boolean;
+  readonly takeQuota: (caller: Caller) => number;
+  /** Names of this listener, as in a `Host` header without its port. */
+  readonly hosts: ReadonlySet<string>;
+}
+
+/** The name in a `Host` header, lower case, without its port. */
+const hostName = (header: string): string => header.toLowerCase().replace(/:\d{0,5}$/, '');
+
+/** The names under which an open listener may be asked: a page of another name is a DNS rebinding attack. */
+export const listenerHosts = (listenHost: string, allowed: readonly string[]): ReadonlySet<string> =>
+  new Set(
+    ['localhost', '127.0.0.1', '[::1]', listenHost.includes(':') ? `[${listenHost}]` : listenHost, ...allowed].map(
+      (name) => name.toLowerCase(),
+    ),
+  );
+
+export const createAdmit =
+  ({ identify, isOpen, takeQuota, hosts }: AdmissionOptions): Admit =>
+  (request, role) => {
+    const { host, authorization } = request.headers;
+    if (isOpen() && (host === undefined || !hosts.has(hostName(host)))) {
+      const detail = 'this listener knows its callers by its loopback address only; see pdp.allowed_hosts';
+      return { refused: { status: 403, code: 'host_refused', detail } };
+    }
+    const caller = identify(authorization);
+    if (caller === undefined) {
+      const detail = authorization === undefined ? 'send Authorization: Bearer <API key>' : 'the API key is not known';
+      return { refused: { status: 401, code: 'unauthenticated', detail, headers: { 'www-authenticate': 'Bearer' } } };
+    }
+    if (!caller.roles.includes(role))
+      return { refused: { status: 403, code: 'forbidden', detail: `this caller has not the role ${role}`, caller } };
+    if (role !== 'decide') return { caller };
+    const waitS = takeQuota(caller);
+    if (waitS > 0)
+      return { refused: { status: 429, code: 'rate_limited', caller, headers: { 'retry-after': String(waitS) } } };
+    return { caller };
+  };
+
+const REQUEST_ID = /^[\x21-\x7e]{1,128}$/;
+/** W3C Trace Context, level 1: version ff and ids of zeros are invalid. */
+const TRACEPARENT = /^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/;
+
+const headerLike = (value: string | readonly string[] | undefined, pattern: RegExp): string | undefined =>
+  typeof value === 'string' && pattern.test(value) ? value : undefined;
+
+/** `X-Request-ID` when it is one to 128 visible ASCII characters; anything else is neither echoed nor recorded. */
+export const requestIdOf = (request: IncomingMessage): string | undefined =>
+  headerLike(request.headers['x-request-id'], REQUEST_ID);
+
+export const traceparentOf = (request: IncomingMessage): string | undefined =>
+  headerLike(request.headers['traceparent'], TRACEPARENT);
+
+/** Why a body cannot be read as JSON, or undefined (RFC 8259: `application/json` has no parameters but is UTF-8). */
+export const typeProblem = (request: IncomingMessage): string | undefined => {
+  const { 'content-type': type, 'content-encoding': encoding } = request.headers;
+  if (encoding !== undefined && encoding.toLowerCase() !== 'identity') return 'Content-Encoding is not supported';
+  if (type === undefined) return 'Content-Type is missing; send application/json';
+  return /^application\/json(\s*;\s*charset="?utf-8"?)?\s*$/i.test(type) ? undefined : 'send application/json';
+};
