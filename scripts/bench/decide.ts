@@ -58,7 +58,7 @@ const BODIES = [
 const TENANT = 'acme';
 
 const startBare = async (answerBytes: number): Promise<{ readonly child: ChildProcess; readonly port: number }> => {
-  const child = fork(builtScript('bare-server'), [String(answerBytes)], { execArgv: [] });
+  const child = fork(builtScript('bare-server'), ['--bare-server', String(answerBytes)], { execArgv: [] });
   const port = await new Promise<number>((resolve, reject) => {
     child.once('message', (message: unknown) => {
       if (isObject(message) && typeof message['port'] === 'number') resolve(message['port']);

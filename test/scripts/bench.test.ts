@@ -1,5 +1,6 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { createBareServer } from '../../scripts/bench/bare-server.ts';
 import { sendLoad } from '../../scripts/bench/load.ts';
 import { median, table } from '../../scripts/bench/measure.ts';
 
@@ -60,6 +61,21 @@ describe('the load generator', () => {
     await new Promise((resolve) => gone.close(resolve));
     expect(closed).not.toBe(port);
     await expect(sendLoad(order({ port: closed }))).rejects.toThrow(/ECONNREFUSED/);
+  });
+});
+
+describe('the bare server', () => {
+  it('answers as many bytes as a decision has', async () => {
+    const server = createBareServer(900);
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    try {
+      const { port } = server.address() as AddressInfo;
+      const response = await fetch(`http://127.0.0.1:${port}/decide`, { method: 'POST', body: '{"a":1}' });
+      expect(response.status).toBe(200);
+      expect(await response.text()).toHaveLength(900);
+    } finally {
+      await new Promise((resolve) => server.close(resolve));
+    }
   });
 });
 
