@@ -1,4 +1,5 @@
 /** A ledger in a real Postgres: two tenants, one emitter, decisions of several people. Cloned for each test. */
+import { createHmac } from 'node:crypto';
 import { mkdtempSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -160,7 +161,7 @@ export const decisionMembers = (
   },
 });
 
-/** acme: incarnation, 8 decisions, a heartbeat; globex: incarnation, one decision; edict: incarnation, start. */
+/** acme: incarnation, 8 decisions, a heartbeat; globex: incarnation, two decisions, one of a masked person; edict: incarnation, start. */
 const fill = async (adminUrl: string): Promise<void> => {
   const database = connectPostgres(adminUrl, { poolSize: 2 });
   try {
@@ -199,7 +200,11 @@ const fill = async (adminUrl: string): Promise<void> => {
       acme.decision(decisionMembers('dave', 'delete', 'deny')),
       acme.decision(decisionMembers('alice', 'read', 'allow')),
     ]);
-    await globex.store([globex.decision(decisionMembers('alice', 'read', 'allow'))]);
+    const erin = { masked: createHmac('sha256', MASK_KEY).update('"erin"').digest('hex'), key: 'mask-1' };
+    await globex.store([
+      globex.decision(decisionMembers('alice', 'read', 'allow')),
+      globex.decision(decisionMembers('', 'read', 'deny', { subject: { id: erin } })),
+    ]);
     await database.query(
       `insert into edict.emitter (emitter, public_key, attested, first_seen_us, last_seen_us)
        values ($1, $2::bytea, true, 0, 0)`,
