@@ -1,0 +1,190 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { errorMessage } from '../../shared/contracts/errors.ts';
+import type { Logger } from '../../shared/runtime/logger.ts';
+import type { SpoolRecord } from '../../shared/spool/format.ts';
+import { openSpoolReader, type SpoolReader } from '../../shared/spool/reader.ts';
+import { listSegments } from '../../shared/spool/segments.ts';
+import { listSpools, type SpoolOfSlot } from '../../shared/spool/slots.ts';
+import type { EventSource, SourceHandler, SourceMessage } from '../core/ingest-source.ts';
+
+export interface SpoolSourceOptions {
+  readonly home: string;
+  /** Records handed over at once. */
+  readonly batch: number;
+  readonly logger: Logger;
+  /** How often new slots are looked for; default 500 ms. */
+  readonly scanMs?: number;
+}
+
+const MAX_READ_BYTES = 8 * 1024 * 1024;
+const RETRY_MS = 1_000;
+/** Larger than any record number: a spool never tells where it ends. */
+const NO_END = 2n ** 63n - 1n;
+
+/** The ledger's name of an emitter's spool; it has one partition, 0, and a record's number is its offset. */
+export const spoolTopic = (emitter: string): string => `spool/${emitter}`;
+
+const messageOf = (topic: string, emitter: string, record: SpoolRecord): SourceMessage => ({
+  topic,
+  partition: 0,
+  offset: record.number,
+  headers: [
+    ['emitter', Buffer.from(emitter)],
+    ['boot', Buffer.from(record.boot.toString())],
+    ['tenant', Buffer.from(record.tenant)],
+    ['sequence', Buffer.from(record.sequence.toString())],
+  ],
+  value: record.event,
+});
+
+interface Task {
+  readonly spool: SpoolOfSlot;
+  readonly done: Promise<void>;
+  readonly stop: () => void;
+  /** Why it does not get on; undefined when it does. */
+  failure: string | undefined;
+  /** Records of the batch in hand. */
+  inHand: number;
+}
+
+/** Reads the spool of every slot under `home/emitters`, whether or not its emitter lives. */
+export const createSpoolSource = (options: SpoolSourceOptions): EventSource => {
+  const { home, batch, logger, scanMs = 500 } = options;
+  const closing = new AbortController();
+  const tasks = new Map<string, Task>();
+  let scanning: Promise<void> = Promise.resolve();
+  let unreadable: readonly string[] = [];
+  let scanFailure: string | undefined;
+
+  /** Reads until stopped or until the folder belongs to another emitter. */
+  const follow = async (task: Task, reader: SpoolReader, handler: SourceHandler, isStopped: () => boolean) => {
+    const { emitter, directory } = task.spool;
+    const topic = spoolTopic(emitter);
+    const keepAlive = (): Promise<boolean> => Promise.resolve(!isStopped());
+    while (!isStopped()) {
+      const got = await reader.read({ maxRecords: batch, maxBytes: MAX_READ_BYTES });
+      switch (got.kind) {
+        case 'records': {
+          task.inHand = got.records.length;
+          const messages = got.records.map((record) => messageOf(topic, emitter, record));
+          const taken = await handler.take(messages, keepAlive);
+          if (taken.nextOffset !== reader.next()) reader.seek(taken.nextOffset);
+          break;
+        }
+        case 'waiting':
+          task.inHand = 0;
+          await reader.changed();
+          break;
+        case 'gone':
+        case 'corrupt': {
+          if (got.kind === 'corrupt')
+            logger.error({ slot: task.spool.slot, file: got.file, reason: got.reason }, 'the spool is damaged');
+          const first = got.kind === 'gone' ? got.first : got.resumeAt;
+          const place = { topic, partition: 0, first, end: NO_END, read: reader.next() };
+          reader.seek(await handler.reconcile(place, keepAlive));
+          break;
+        }
+        case 'foreign': {
+          const owner = listSpools(home).spools.find((spool) => spool.directory === directory);
+          if (owner?.emitter !== emitter) return;
+          // The same emitter's spool ends before what was read of it: read it again, what is known is passed over.
+          const first = listSegments(directory)[0] ?? 0n;
+          const place = { topic, partition: 0, first, end: first, read: reader.next() };
+          reader.seek(await handler.reconcile(place, keepAlive));
+          break;
+        }
+        default:
+          got satisfies never;
+      }
+      task.failure = undefined;
+    }
+  };
+
+  const start = (spool: SpoolOfSlot, handler: SourceHandler): Task => {
+    const stopping = new AbortController();
+    const isStopped = (): boolean => stopping.signal.aborted || closing.signal.aborted;
+    let reader: SpoolReader | undefined;
+    const run = async (): Promise<void> => {
+      while (!isStopped()) {
+        try {
+          const from = (await handler.positions(spoolTopic(spool.emitter))).get(0) ?? 0n;
+          reader = openSpoolReader({ directory: spool.directory, emitter: spool.emitter, from });
+          return await follow(task, reader, handler, isStopped);
+        } catch (error) {
+          if (isStopped()) return;
+          if (task.failure === undefined) logger.error({ slot: spool.slot, err: error }, 'cannot read the spool');
+          task.failure = errorMessage(error);
+          await sleep(RETRY_MS, undefined, { signal: closing.signal }).catch(() => undefined);
+        } finally {
+          reader?.close();
+        }
+      }
+    };
+    const task: Task = {
+      spool,
+      failure: undefined,
+      inHand: 0,
+      stop: () => {
+        stopping.abort();
+        reader?.close();
+      },
+      // Begins in the next turn, when `task` is there.
+      done: Promise.resolve().then(run),
+    };
+    return task;
+  };
+
+  const scan = (handler: SourceHandler): void => {
+    const found = listSpools(home);
+    unreadable = found.unreadable;
+    for (const spool of found.spools) {
+      const known = tasks.get(spool.emitter);
+      if (known?.spool.directory === spool.directory) continue;
+      known?.stop();
+      const task = start(spool, handler);
+      tasks.set(spool.emitter, task);
+      logger.info({ slot: spool.slot, emitter: spool.emitter }, 'reading a spool');
+      void task.done.finally(() => {
+        if (tasks.get(spool.emitter) === task) tasks.delete(spool.emitter);
+      });
+    }
+  };
+
+  const scanForEver = async (handler: SourceHandler): Promise<void> => {
+    while (!closing.signal.aborted) {
+      try {
+        scan(handler);
+        scanFailure = undefined;
+      } catch (error) {
+        scanFailure = errorMessage(error);
+      }
+      await sleep(scanMs, undefined, { signal: closing.signal }).catch(() => undefined);
+    }
+  };
+
+  return {
+    name: 'spool',
+    run: (handler) => {
+      scanning = scanForEver(handler);
+      return Promise.resolve();
+    },
+    health: () => {
+      const failures = [
+        ...(scanFailure === undefined ? [] : [scanFailure]),
+        ...unreadable.map((slot) => `slot ${slot} cannot be read`),
+        ...[...tasks.values()].flatMap(({ failure, spool }) =>
+          failure === undefined ? [] : [`slot ${spool.slot}: ${failure}`],
+        ),
+      ];
+      const lag = [...tasks.values()].reduce((sum, { inHand }) => sum + inHand, 0);
+      return { ok: failures.length === 0, lag, ...(failures.length === 0 ? {} : { note: failures.join('; ') }) };
+    },
+    async close() {
+      closing.abort();
+      await scanning;
+      const running = [...tasks.values()];
+      for (const task of running) task.stop();
+      await Promise.all(running.map(({ done }) => done));
+    },
+  };
+};
