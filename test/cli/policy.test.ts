@@ -40,13 +40,14 @@ const edict = async (args: readonly string[]): Promise<Ran> => {
   const write = process.stdout.write.bind(process.stdout);
   const { exitCode } = process;
   process.exitCode = 0;
-  process.stdout.write = (text: string | Uint8Array): boolean => {
+  const keep = (text: string | Uint8Array): boolean => {
     stdout += String(text);
     return true;
   };
+  process.stdout.write = keep;
   try {
-    await prepare(policyCommand(), process.stdout.write).parseAsync([...args], { from: 'user' });
-    return { exitCode: Number(process.exitCode), stdout, stderr: '' };
+    await prepare(policyCommand(), keep).parseAsync([...args], { from: 'user' });
+    return { exitCode: process.exitCode, stdout, stderr: '' };
   } catch (error) {
     if (error instanceof CommanderError) return { exitCode: error.exitCode === 0 ? 0 : 2, stdout, stderr: stdout };
     if (isAppError(error)) return { exitCode: 2, stdout, stderr: error.message };
