@@ -75,7 +75,7 @@ describe('the audit service over HTTP', () => {
     return {
       status: response.status,
       type: response.headers.get('content-type'),
-      body: (await response.json()) as unknown,
+      body: await response.json(),
     };
   };
   const page = async (query: string): Promise<Page> => {

@@ -1,0 +1,110 @@
+import { readFileSync } from 'node:fs';
+import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors.ts';
+import { isObject } from '../../shared/contracts/json.ts';
+import { parseListen } from '../../shared/runtime/http-server.ts';
+import { loadSettings } from '../../shared/settings/settings.ts';
+
+export interface AuditConnection {
+  readonly url?: string;
+  readonly keyFile?: string;
+  readonly config?: string;
+}
+
+export interface AuditClient {
+  /** The answer's body at status 2xx; throws `upstream_unavailable`, `not_found` or `usage` otherwise. */
+  readonly get: (
+    path: string,
+    parameters: Readonly<Record<string, string>>,
+  ) => Promise<Readonly<Record<string, unknown>>>;
+  readonly post: (
+    path: string,
+    parameters: Readonly<Record<string, string>>,
+    body: unknown,
+  ) => Promise<Readonly<Record<string, unknown>>>;
+}
+
+const TIMEOUT_MS = 60_000;
+const MAX_BODY_BYTES = 256 * 1024 * 1024;
+const API_KEY = /^edict_[a-z0-9]{12}_[A-Za-z0-9_-]{43}$/;
+
+const baseUrl = ({ url, config }: AuditConnection): string => {
+  if (url !== undefined) {
+    if (!URL.canParse(url) || !/^https?:/.test(url)) throw new AppError('usage', `--url: ${url} is no http(s) address`);
+    return url;
+  }
+  const { host, port } = parseListen(loadSettings({ file: config }).settings.audit.listen);
+  const reachable = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host;
+  return `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
+};
+
+const readKey = (file: string): string => {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8').trim();
+  } catch (cause) {
+    throw new AppError('usage', `--key-file: ${file} cannot be read (${errorCode(cause) ?? errorMessage(cause)})`, {
+      cause,
+    });
+  }
+  if (!API_KEY.test(text)) throw new AppError('usage', `--key-file: ${file} holds no API key`);
+  return text;
+};
+
+/** Why nothing answers: Node's fetch hides it in the cause. */
+const reasonOf = (error: unknown): string => {
+  const cause: unknown = isObject(error) || error instanceof Error ? Reflect.get(error, 'cause') : undefined;
+  return errorCode(cause) ?? errorCode(error) ?? errorMessage(error);
+};
+
+const readBody = async (response: Response): Promise<unknown> => {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of response.body ?? []) {
+    const part = chunk as Uint8Array;
+    bytes += part.length;
+    if (bytes > MAX_BODY_BYTES) throw new AppError('upstream_unavailable', 'the answer is too large');
+    chunks.push(part);
+  }
+  try {
+    return JSON.parse(Buffer.concat(chunks).toString('utf8'));
+  } catch {
+    return undefined;
+  }
+};
+
+/** Asks a running audit service. */
+export const createAuditClient = (connection: AuditConnection): AuditClient => {
+  const base = baseUrl(connection);
+  const key = connection.keyFile === undefined ? undefined : readKey(connection.keyFile);
+  const ask = async (method: string, path: string, parameters: Readonly<Record<string, string>>, body?: unknown) => {
+    const url = new URL(path, base);
+    for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
+    let response: Response;
+    let answer: unknown;
+    try {
+      response = await fetch(url, {
+        method,
+        redirect: 'error',
+        headers: {
+          accept: 'application/json',
+          ...(key === undefined ? {} : { authorization: `Bearer ${key}` }),
+          ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+        signal: AbortSignal.timeout(TIMEOUT_MS),
+      });
+      answer = await readBody(response);
+    } catch (cause) {
+      throw new AppError('upstream_unavailable', `no audit service answers at ${base} (${reasonOf(cause)})`, { cause });
+    }
+    if (response.ok && isObject(answer)) return answer;
+    const detail = isObject(answer) && typeof answer['detail'] === 'string' ? `: ${answer['detail']}` : '';
+    const message = `the audit service answered ${response.status}${detail}`;
+    if (response.status === 404) throw new AppError('not_found', message);
+    throw new AppError(response.status === 400 ? 'usage' : 'upstream_unavailable', message);
+  };
+  return {
+    get: (path, parameters) => ask('GET', path, parameters),
+    post: (path, parameters, body) => ask('POST', path, parameters, body),
+  };
+};

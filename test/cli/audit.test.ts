@@ -1,0 +1,167 @@
+import { createServer } from 'node:http';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { spawn } from 'node:child_process';
+import { createAuditApp, type AuditApp } from '../../services/audit/http/app.ts';
+import type { Database } from '../../services/audit/core/database.ts';
+import { connectPostgres } from '../../services/audit/postgres/connect.ts';
+import { createLedgerReader } from '../../services/audit/postgres/read-ledger.ts';
+import { createVerifier } from '../../services/audit/postgres/read-verification.ts';
+import { createAuthenticate, newApiKey } from '../../services/shared/callers/api-keys.ts';
+import { listen, type ListeningServer } from '../../services/shared/runtime/http-server.ts';
+import { createLogger } from '../../services/shared/runtime/logger.ts';
+import { createRegistry } from '../../services/shared/runtime/metrics.ts';
+import { printable } from '../../services/cli/commands/audit-print.ts';
+import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
+import { repositoryRoot } from '../support/prepared-parts.ts';
+import { LEDGER_TEMPLATE, openLedger, searchNames } from '../audit/http/ledger-fixture.ts';
+
+describe('edict audit', () => {
+  let test: TestDatabase;
+  let database: Database;
+  let server: ListeningServer;
+  let audit: AuditApp;
+  let folder: string;
+  let keyFile: string;
+
+  beforeAll(async () => {
+    folder = mkdtempSync(path.join(os.tmpdir(), 'edict-cli-audit-'));
+    keyFile = path.join(folder, 'auditor.key');
+    const { key, stored } = newApiKey();
+    writeFileSync(keyFile, `${key}\n`);
+    test = await createTestDatabase(LEDGER_TEMPLATE);
+    database = connectPostgres(test.adminUrl, { poolSize: 4 });
+    const { keys } = openLedger(database);
+    const authenticate = createAuthenticate([
+      {
+        id: 'auditor',
+        tenant: 'acme',
+        roles: ['audit'],
+        api_keys: [stored],
+        requires_agent: true,
+        believe_unverified: true,
+        properties: {},
+      },
+    ]);
+    audit = createAuditApp({
+      reader: createLedgerReader({ database, keys }),
+      verify: createVerifier({ database, reports: database, keys, nameForSearch: searchNames, graceMs: 60_000 }),
+      access: () => ({ mode: 'callers', authenticate }),
+      cursorKey: Buffer.alloc(32, 3),
+      nameSubject: searchNames,
+      maskKey: () => undefined,
+      checks: {},
+      registry: createRegistry({ service: 'audit', processMetrics: false }),
+      logger: createLogger({ level: 'silent', service: 'test' }),
+      listenHost: '127.0.0.1',
+      allowedHosts: [],
+    });
+    server = await listen(createServer(audit.app), { host: '127.0.0.1', port: 0 });
+  });
+  afterAll(async () => {
+    await server.close();
+    await audit.close();
+    await database.close();
+    await test.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  const edict = (...args: readonly string[]): Promise<{ code: number | null; stdout: string; stderr: string }> =>
+    new Promise((resolve, reject) => {
+      const child = spawn(
+        process.execPath,
+        ['--import', 'tsx', path.join(repositoryRoot, 'services/cli/main.ts'), 'audit', ...args],
+        { cwd: repositoryRoot, env: { PATH: process.env['PATH'] } },
+      );
+      const out = { stdout: '', stderr: '' };
+      child.stdout.on('data', (chunk: Buffer) => (out.stdout += chunk.toString('utf8')));
+      child.stderr.on('data', (chunk: Buffer) => (out.stderr += chunk.toString('utf8')));
+      child.once('error', reject);
+      child.once('close', (code) => resolve({ code, ...out }));
+    });
+  const asAuditor = (command: string, ...args: readonly string[]) =>
+    edict(command, '--url', server.url, '--key-file', keyFile, ...args);
+
+  it('lists who, which agent, what, when, decision and reason', async () => {
+    const { code, stdout } = await asAuditor('query', '--agent', 'analytics-agent');
+    expect(code).toBe(0);
+    const [header, ...rows] = stdout.trimEnd().split('\n');
+    expect(header?.split(/\s+/)).toEqual(['when', 'who', 'agent', 'action', 'resource', 'decision', 'reason', 'id']);
+    expect(rows.map((row) => row.split(/\s+/).slice(0, 7))).toEqual([
+      ['2026-01-01T00:00:03.000Z', 'bob', 'analytics-agent', 'write', 'hr.salaries', 'deny', 'agent_not_entitled'],
+      ['2026-01-01T00:00:02.000Z', 'alice', 'analytics-agent', 'read', 'hr.salaries', 'deny', 'agent_not_entitled'],
+    ]);
+  }, 30_000);
+
+  it('escapes what a terminal would obey, as a table and as JSON', async () => {
+    const shown = await asAuditor('query');
+    expect(shown.stdout).toContain('carol\\u001b[31m');
+    expect(shown.stdout).toContain('a\\u202egent');
+    const lines = await asAuditor('query', '--ndjson', '--all', '--limit', '3');
+    for (const { stdout } of [shown, lines]) expect(stdout).not.toMatch(/[\u001b\u202e]/);
+    const rows = lines.stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { seq: string; agent?: string });
+    expect(rows.map(({ seq }) => seq)).toEqual(['9', '8', '7', '6', '4', '3', '2', '1']);
+    expect(rows[3]?.agent).toBe('a\u202egent');
+  }, 30_000);
+
+  it('shows one event with its entry and its hashes', async () => {
+    const { stdout } = await asAuditor('query', '--json', '--limit', '1');
+    const { decisions } = JSON.parse(stdout) as { decisions: { decision_id: string }[] };
+    const id = decisions[0]?.decision_id ?? '';
+    const shown = await asAuditor('show', id);
+    expect(shown.code).toBe(0);
+    expect(shown.stdout).toContain(`"id": "${id}"`);
+    expect(shown.stdout).toMatch(/leaf +[0-9a-f]{64} {2}fits/);
+    const missing = await asAuditor('show', '01970000-0000-7000-8000-000000000001');
+    expect([missing.code, missing.stdout]).toEqual([2, '']);
+    expect(missing.stderr).toContain('has no event');
+  }, 30_000);
+
+  it('verifies with exit code 0, and 1 for an altered row, which it names', async () => {
+    const memory = path.join(folder, 'known.json');
+    const whole = await asAuditor('verify', '--remember', memory);
+    expect(whole.code).toBe(0);
+    expect(whole.stdout).toMatch(/integrity +ok {2}\(10 entries, 10 payloads\)/);
+    expect(whole.stdout).toMatch(/authenticity +not checked/);
+    expect(JSON.parse(readFileSync(memory, 'utf8'))).toMatchObject({
+      known: [{ origin: 'audit.example.com/acme/0/1', size: '10' }],
+    });
+    expect((await asAuditor('verify', '--remember', memory)).stdout).toMatch(/append-only +ok/);
+    await database.query("update edict.decision set decision = 'allow' where log_id = 2 and seq = 3");
+    const altered = await asAuditor('verify');
+    expect(altered.code).toBe(1);
+    expect(altered.stdout).toMatch(
+      /projection +FAILED.*\n +entry 3: search column decision {2}\(search edited\)\n +expected +"deny"\n +found +"allow"/,
+    );
+    const json = await asAuditor('verify', '--json');
+    expect(json.code).toBe(1);
+    expect(JSON.parse(json.stdout)).toMatchObject({
+      reports: [{ verdicts: { projection: { status: 'failed', firstBad: { seq: '3', attack: 'search_edited' } } } }],
+    });
+  }, 60_000);
+
+  it('ends with 2 for a wrong option, a foreign tenant, a missing key and a service that is not there', async () => {
+    expect((await asAuditor('query', '--nonsense')).code).toBe(2);
+    const foreign = await asAuditor('query', '--tenant', 'globex');
+    expect([foreign.code, foreign.stdout]).toEqual([2, '']);
+    expect((await edict('query', '--url', server.url)).stderr).toContain('401');
+    const bad = await asAuditor('query', '--limit', '501');
+    expect(bad.code).toBe(2);
+    expect(bad.stderr).toContain('limit: ');
+    const gone = await edict('verify', '--url', 'http://127.0.0.1:9');
+    expect([gone.code, gone.stderr]).toEqual([2, expect.stringContaining('no audit service answers')]);
+  }, 60_000);
+});
+
+describe('printable', () => {
+  it('leaves letters of all languages, and escapes what moves or hides', () => {
+    expect(printable('Grüße, 世界 🎉')).toBe('Grüße, 世界 🎉');
+    expect(printable('a\u001b]0;x\u0007b\r\n\u009b\u202e\u2028\\\ud800')).toBe(
+      'a\\u001b]0;x\\u0007b\\u000d\\u000a\\u009b\\u202e\\u2028\\\\\\ud800',
+    );
+  });
+});
