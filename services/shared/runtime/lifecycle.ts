@@ -76,6 +76,7 @@ export const createLifecycle = (options: {
     for (const signal of SIGNALS) events.off(signal, onSignal);
     events.off('uncaughtException', onCrash);
     events.off('unhandledRejection', onCrash);
+    if (outcome === true) logger.info('stopped');
     settle(outcome === true);
   };
 

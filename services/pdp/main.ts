@@ -1,0 +1,277 @@
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { isDeepStrictEqual } from 'node:util';
+import { AppError } from '../shared/contracts/errors.ts';
+import type { PolicyUsed } from '../shared/contracts/events.ts';
+import { SYSTEM_TENANT } from '../shared/contracts/tenant.ts';
+import { newUuidV7 } from '../shared/contracts/uuid.ts';
+import type { Checks } from '../shared/runtime/health.ts';
+import { listen, parseListen } from '../shared/runtime/http-server.ts';
+import { createLifecycle, type Handle } from '../shared/runtime/lifecycle.ts';
+import { createLogger, type Logger } from '../shared/runtime/logger.ts';
+import { Counter, createRegistry, registerGauges, type Registry } from '../shared/runtime/metrics.ts';
+import { watchSettings, type PrepareReload } from '../shared/runtime/reload.ts';
+import type { Caller, Settings } from '../shared/settings/schema.ts';
+import { loadSettings, tenantNames, type LoadedSettings } from '../shared/settings/settings.ts';
+import { durationMs, sizeBytes } from '../shared/settings/units.ts';
+import { startAuditTrail, type AuditTrail } from './audit-trail/audit-trail.ts';
+import { createKnownCallers } from './callers/known-callers.ts';
+import { createMaskKeys } from './callers/mask-keys.ts';
+import { createRateLimits } from './callers/rate-limit.ts';
+import { createDecide } from './core/decide.ts';
+import { compileMask } from './core/mask.ts';
+import { createPdpHttp } from './http/app.ts';
+import { startActivePolicy, type ActivePolicy } from './policy/active-policy.ts';
+import type { PolicySnapshot } from './policy/policy-set.ts';
+
+export interface Pdp extends Handle {
+  /** Where it listens, with the port that was really taken. */
+  readonly url: string;
+  close(): Promise<void>;
+}
+
+export interface PdpOptions {
+  readonly logger: Logger;
+  readonly registry?: Registry;
+  /** Reads the settings again; without it and `settingsFile` they are never reloaded. */
+  readonly load?: () => Settings;
+  readonly settingsFile?: string | undefined;
+}
+
+/** Stands in start events. */
+const SOFTWARE = 'edict/0.1.0';
+const DEMO_BUNDLE = join('bundles', 'mesh.tar.gz');
+const MAX_PARENTS = 5;
+
+/** The demo bundle lies at the root of the package, above both the sources and what is built from them. */
+const demoBundle = (): string => {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  for (let n = 0; n < MAX_PARENTS; n += 1, folder = dirname(folder))
+    if (existsSync(join(folder, DEMO_BUNDLE))) return join(folder, DEMO_BUNDLE);
+  throw new AppError('settings_invalid', '/pdp/bundles: none are set, and the demo bundle is missing');
+};
+
+const monotonicMs = (): number => performance.now();
+const usedPolicy = ({ bundles, setDigest }: PolicySnapshot): PolicyUsed => ({ bundles, set: setDigest });
+
+const tenantBundles = ({ tenants }: Settings): Readonly<Record<string, readonly string[]>> =>
+  Object.fromEntries(
+    Object.entries(tenants).flatMap(([tenant, { bundles }]) => (bundles === undefined ? [] : [[tenant, bundles]])),
+  );
+
+/** The tenants whose decisions a set makes; `undefined` is the set of all that have none of their own. */
+const tenantsOf = (settings: Settings, set: string | undefined): readonly string[] =>
+  set === undefined
+    ? [...tenantNames(settings), SYSTEM_TENANT].filter((tenant) => settings.tenants[tenant]?.bundles === undefined)
+    : [set];
+
+/** What is fixed at the start, although it stands below `tenants`. */
+const fixedOf = ({ tenants }: Settings): unknown =>
+  Object.fromEntries(
+    Object.entries(tenants).flatMap(([tenant, { bundles, spool_quota: quota }]) =>
+      bundles === undefined && quota === undefined ? [] : [[tenant, [bundles, quota]]],
+    ),
+  );
+
+const registerTrailGauges = (registry: Registry, trail: AuditTrail): void => {
+  const { status } = trail;
+  registerGauges(registry, {
+    edict_spool_used_bytes: {
+      help: 'Bytes of the spool’s segments.',
+      read: () => status().emitter.spool?.usedBytes ?? 0,
+    },
+    edict_spool_free_bytes: {
+      help: 'Room for decisions before covered segments are given up.',
+      read: () => status().emitter.spool?.freeBytes ?? 0,
+    },
+    edict_spool_unsynced_bytes: {
+      help: 'Written, and not synced to disk yet.',
+      read: () => status().emitter.spool?.unsyncedBytes ?? 0,
+    },
+    edict_spool_segments_given_up: {
+      help: 'Covered segments that went before spool.keep because room was needed.',
+      read: () => status().emitter.spool?.givenUp ?? 0,
+    },
+    edict_emitter_failed_boots: { help: 'Boots that ended early.', read: () => status().emitter.failedBoots },
+    edict_relay_lag_records: {
+      help: 'Records that the broker did not confirm yet; 0 without Kafka.',
+      read: () => status().lagRecords ?? 0,
+    },
+    edict_lost_events: { help: 'Events that name numbers which nothing can bring.', read: () => status().lostEvents },
+  });
+};
+
+const readinessChecks = (policy: ActivePolicy, trail: AuditTrail, reloadFailure: () => string | undefined): Checks => ({
+  bundle: () => {
+    const sets = policy.status();
+    const missing = sets.filter(({ active }) => active === undefined);
+    const failed = sets.flatMap(({ tenant, failed: why }) =>
+      why === undefined ? [] : [{ ...(tenant === undefined ? {} : { tenant }), code: why.code, message: why.message }],
+    );
+    const facts = { sets: sets.length, ...(failed.length === 0 ? {} : { failed }) };
+    return missing.length === 0
+      ? { ok: true, facts }
+      : {
+          ok: false,
+          reason: `no bundle is active for ${missing.map(({ tenant }) => tenant ?? 'all').join(', ')}`,
+          facts,
+        };
+  },
+  settings: () => {
+    const failure = reloadFailure();
+    return failure === undefined ? { ok: true } : { ok: true, facts: { reload_failed: failure } };
+  },
+  ...trail.checks,
+});
+
+/** What a caller may see: their own tenant's set; the system tenant's operators see all. */
+const bundleStatus =
+  (policy: ActivePolicy) =>
+  ({ tenant }: Caller): unknown => {
+    const sets = policy.status();
+    const own = sets.filter((set) => set.tenant === tenant);
+    const shown =
+      tenant === SYSTEM_TENANT ? sets : own.length > 0 ? own : sets.filter((set) => set.tenant === undefined);
+    return { sets: shown };
+  };
+
+/**
+ * Starts the decision point: audit trail, policies, listener, in this order, and closes them in reverse. Throws
+ * `settings_invalid` and whatever a part cannot start with; nothing is left running then.
+ */
+export const startPdp = async (settings: Settings, options: PdpOptions): Promise<Pdp> => {
+  const { logger } = options;
+  const registry = options.registry ?? createRegistry({ service: 'pdp' });
+  const parts: Handle[] = [];
+  const close = async (): Promise<void> => {
+    for (let part = parts.pop(); part !== undefined; part = parts.pop()) await part.close();
+  };
+  try {
+    return await openPdp(settings, { ...options, logger, registry }, parts, close);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+};
+
+const openPdp = async (
+  settings: Settings,
+  options: PdpOptions & { readonly registry: Registry },
+  parts: Handle[],
+  close: () => Promise<void>,
+): Promise<Pdp> => {
+  const { logger, registry } = options;
+  const address = parseListen(settings.pdp.listen);
+  const limits = createRateLimits(monotonicMs);
+  const callers = createKnownCallers(settings, limits.keep);
+  const maskKeys = createMaskKeys(settings);
+  let current = settings;
+
+  const trail = await startAuditTrail({ settings, maskKey: maskKeys.of, logger, software: SOFTWARE });
+  parts.push(trail);
+  registerTrailGauges(registry, trail);
+
+  const loads = new Counter({
+    name: 'edict_bundle_loads_total',
+    help: 'Sets of bundles that became active or were refused.',
+    labelNames: ['result'],
+    registers: [registry],
+  });
+  const bundles = settings.pdp.bundles.length > 0 ? settings.pdp.bundles : [demoBundle()];
+  const policy = await startActivePolicy({
+    bundles,
+    tenants: tenantBundles(settings),
+    pollMs: durationMs(settings.pdp.bundle_poll),
+    memoryMaxBytes: sizeBytes(settings.pdp.policy_memory),
+    nowMs: Date.now,
+    onActivated: ({ tenant, snapshot, archives }) => {
+      loads.inc({ result: 'active' });
+      logger.info(
+        { tenant, set: snapshot.setDigest, bundles: snapshot.bundles, files: archives.map(({ path }) => path) },
+        'bundles active',
+      );
+      for (const name of tenantsOf(current, tenant)) trail.recordActivation(name, usedPolicy(snapshot));
+    },
+    onFailed: (failure) => {
+      loads.inc({ result: 'failed' });
+      logger.error(failure, 'bundles refused: what was active goes on deciding');
+    },
+  });
+  parts.push(policy);
+
+  const reloadTenants: PrepareReload = (next) => {
+    if (!isDeepStrictEqual(fixedOf(next), fixedOf(settings)))
+      throw new AppError('settings_invalid', '/tenants: a change of bundles or spool_quota needs a restart');
+    const added = tenantsOf(next, undefined).filter((name) => !tenantsOf(current, undefined).includes(name));
+    return () => {
+      current = next;
+      for (const name of added) {
+        const snapshot = policy.current(name);
+        if (snapshot !== undefined) trail.recordActivation(name, usedPolicy(snapshot));
+      }
+    };
+  };
+  const { load, settingsFile } = options;
+  const reload =
+    load === undefined
+      ? undefined
+      : watchSettings({
+          initial: settings,
+          load,
+          parts: [callers.reload, maskKeys.reload, reloadTenants],
+          files: ({ tenants }) => [
+            ...(settingsFile === undefined ? [] : [settingsFile]),
+            ...Object.values(tenants).flatMap(({ mask_key_file: file }) => (file === undefined ? [] : [file])),
+          ],
+          logger,
+          registry,
+        });
+  if (reload !== undefined) parts.push(reload);
+
+  const http = createPdpHttp({
+    decide: createDecide({
+      record: trail.record,
+      nowMs: Date.now,
+      monotonicMs,
+      newId: newUuidV7,
+      mask: settings.pdp.mask.length === 0 ? undefined : compileMask(settings.pdp.mask),
+      maskKey: maskKeys.of,
+      durability: settings.pdp.durability,
+    }),
+    policyFor: policy.current,
+    bundleStatus: bundleStatus(policy),
+    countRefusal: trail.countRefusal,
+    identify: callers.identify,
+    isOpen: callers.isOpen,
+    takeQuota: limits.take,
+    charge: limits.charge,
+    checks: readinessChecks(policy, trail, () => reload?.failure()),
+    registry,
+    logger,
+    monotonicMs,
+    listenHost: address.host,
+    allowedHosts: settings.pdp.allowed_hosts,
+    maxInFlight: settings.pdp.max_in_flight,
+    maxConnections: settings.pdp.max_connections,
+    bodyTimeoutMs: durationMs(settings.pdp.body_timeout),
+  });
+  parts.push(http);
+  const server = await listen(http.server, address);
+  parts.push(server);
+  logger.info(
+    { url: server.url, open: callers.isOpen(), durability: settings.pdp.durability },
+    'decision point listens',
+  );
+  return { url: server.url, close };
+};
+
+/** `edict serve pdp`: runs until a signal; resolves when it listens. */
+export const servePdp = async (loaded: LoadedSettings): Promise<{ readonly url: string }> => {
+  const { settings, file } = loaded;
+  const logger = createLogger({ service: 'pdp', level: settings.log.level });
+  logger.info({ file, settings }, 'settings');
+  const lifecycle = createLifecycle({ logger });
+  const load = (): Settings => loadSettings({ file }).settings;
+  return lifecycle.start('pdp', () => startPdp(settings, { logger, load, settingsFile: file }));
+};

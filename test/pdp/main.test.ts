@@ -1,0 +1,133 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { startPdp, type Pdp } from '../../services/pdp/main.ts';
+import { newApiKey } from '../../services/shared/callers/api-keys.ts';
+import { createLogger } from '../../services/shared/runtime/logger.ts';
+import { createRegistry } from '../../services/shared/runtime/metrics.ts';
+import { loadSettings } from '../../services/shared/settings/settings.ts';
+
+const HR = {
+  subject: { type: 'user', id: 'alice' },
+  action: { name: 'read' },
+  resource: { type: 'dataset', id: 'hr.salaries' },
+  context: { purpose: 'headcount-report' },
+};
+interface Answer {
+  readonly status: number;
+  readonly body: {
+    readonly decision: string;
+    readonly decision_id?: string;
+    readonly reasons: readonly { readonly code: string; readonly leg?: string }[];
+    readonly audit?: { readonly boot: string; readonly sequence: string; readonly durability: string };
+  };
+}
+const ask = async (url: string, body: unknown, key?: string): Promise<Answer> => {
+  const response = await fetch(`${url}/decide`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...(key === undefined ? {} : { authorization: `Bearer ${key}` }) },
+    body: JSON.stringify(body),
+  });
+  return { status: response.status, body: (await response.json()) as Answer['body'] };
+};
+
+describe('the decision point, whole', () => {
+  let directory: string;
+  let pdp: Pdp | undefined;
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), 'edict-pdp-'));
+  });
+  afterEach(async () => {
+    await pdp?.close();
+    pdp = undefined;
+    rmSync(directory, { recursive: true, force: true });
+  });
+
+  const start = async (yaml = ''): Promise<{ readonly url: string; readonly write: (yaml: string) => void }> => {
+    const file = join(directory, 'edict.yaml');
+    const write = (text: string): void => writeFileSync(file, `home: home\npdp: {listen: "127.0.0.1:0"}\n${text}`);
+    write(yaml);
+    const load = () => loadSettings({ file, environment: {} }).settings;
+    pdp = await startPdp(load(), {
+      logger: createLogger({ service: 'pdp', level: 'silent' }),
+      registry: createRegistry({ service: 'pdp', processMetrics: false }),
+      load,
+      settingsFile: file,
+    });
+    return { url: pdp.url, write };
+  };
+
+  it('decides with the demo bundle: the person may, her agent may not', async () => {
+    const { url } = await start();
+    const allowed = await ask(url, HR);
+    expect(allowed).toMatchObject({
+      status: 200,
+      body: { decision: 'allow', audit: { durability: 'spool', boot: '1' } },
+    });
+    const denied = await ask(url, { ...HR, agent: { type: 'agent', id: 'analytics-agent' } });
+    expect(denied).toMatchObject({ status: 200, body: { decision: 'deny' } });
+    expect(denied.body.reasons).toContainEqual(expect.objectContaining({ code: 'agent_not_entitled', leg: 'agent' }));
+    expect(Number(denied.body.audit?.sequence)).toBe(Number(allowed.body.audit?.sequence) + 1);
+    const ready = await fetch(`${url}/health/ready`);
+    expect(ready.status).toBe(200);
+    expect(await ready.json()).toMatchObject({ checks: { bundle: { ok: true }, spool: { ok: true } } });
+    expect(await (await fetch(`${url}/metrics`)).text()).toContain('edict_spool_used_bytes');
+  });
+
+  it('begins a new boot when it starts again', async () => {
+    await ask((await start()).url, HR);
+    await pdp?.close();
+    expect((await ask((await start()).url, HR)).body.audit?.boot).toBe('2');
+  });
+
+  it('takes over new callers and tenants while it runs, and keeps the old ones when the file is bad', async () => {
+    const [a, b] = [newApiKey(), newApiKey()];
+    const callers = (tenant: string, stored: string): string =>
+      `tenants: {default: {}, ${tenant}: {}}\ncallers:\n  - {id: gw, tenant: ${tenant}, requires_agent: false, api_keys: ["${stored}"]}\n`;
+    const { url, write } = await start(callers('acme', a.stored));
+    expect((await ask(url, HR)).status).toBe(401);
+    expect((await ask(url, HR, a.key)).status).toBe(200);
+    write(callers('umbrella', b.stored));
+    while ((await ask(url, HR, b.key)).status !== 200) await delay(50);
+    expect((await ask(url, HR, a.key)).status).toBe(401);
+    write('callers: [');
+    const failed = async (): Promise<boolean> => {
+      const body = (await (await fetch(`${url}/health/ready`)).json()) as {
+        readonly checks: { readonly settings: object };
+      };
+      return 'facts' in body.checks.settings;
+    };
+    while (!(await failed())) await delay(50);
+    expect((await ask(url, HR, b.key)).status).toBe(200);
+  });
+
+  it('answers 503 and is not ready while no bundle could be loaded', async () => {
+    const bad = join(directory, 'bad.tar.gz');
+    writeFileSync(bad, 'no bundle');
+    const file = join(directory, 'edict.yaml');
+    writeFileSync(file, `home: home\npdp: {listen: "127.0.0.1:0", bundles: [bad.tar.gz]}\n`);
+    pdp = await startPdp(loadSettings({ file, environment: {} }).settings, {
+      logger: createLogger({ service: 'pdp', level: 'silent' }),
+      registry: createRegistry({ service: 'pdp', processMetrics: false }),
+    });
+    expect(await ask(pdp.url, HR)).toMatchObject({
+      status: 503,
+      body: { decision: 'deny', reasons: [{ code: 'policy_unavailable' }] },
+    });
+    const ready = await fetch(`${pdp.url}/health/ready`);
+    expect(ready.status).toBe(503);
+    expect(await ready.json()).toMatchObject({ failing: ['bundle'], decision: 'deny' });
+  });
+
+  it('leaves nothing running when the address is taken', async () => {
+    const { url } = await start();
+    const file = join(directory, 'second.yaml');
+    writeFileSync(file, `home: home\npdp: {listen: "${new URL(url).host}"}\n`);
+    const { settings } = loadSettings({ file, environment: {} });
+    const logger = createLogger({ service: 'pdp', level: 'silent' });
+    const registry = createRegistry({ service: 'pdp', processMetrics: false });
+    await expect(startPdp(settings, { logger, registry })).rejects.toMatchObject({ code: 'settings_invalid' });
+    expect((await ask(url, HR)).status).toBe(200);
+  });
+});
