@@ -51,7 +51,8 @@ export const blindTenant = (blindKey: Uint8Array, tenant: string): string =>
 export const originOf = (authority: string, shownTenant: string, incarnation: number): string =>
   `${authority}/${shownTenant}/${SHARD}/${incarnation}`;
 
-const rootInDatabase = async (sql: Sql, log: Log): Promise<NonNullable<Genesis['previous']>> => {
+/** Origin, size and root of a log as the database has it. Rejects with `ledger_corrupt` when an entry is missing. */
+export const rootInDatabase = async (sql: Sql, log: Log): Promise<NonNullable<Genesis['previous']>> => {
   const tree = createTreeHasher();
   for (;;) {
     const rows = await sql.query<{ seq: bigint; leaf: Buffer }>(
