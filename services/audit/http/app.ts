@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import express, { type Express, type RequestHandler } from 'express';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { isObject } from '../../shared/contracts/json.ts';
+import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import { isUuidV7, newUuidV7 } from '../../shared/contracts/uuid.ts';
 import { healthHandlers, type Checks } from '../../shared/runtime/health.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
@@ -33,6 +34,11 @@ export interface AuditAppDeps {
   readonly maskKey: (tenant: string) => Uint8Array | undefined;
   /** Whose verified subjects a query by subject finds. Default: none. */
   readonly issuers?: () => readonly string[];
+  /** Closes an emitter that never comes back. Rejects with `not_found`. */
+  readonly retire?: (
+    emitter: string,
+    by: string,
+  ) => Promise<{ readonly emitter: string; readonly tenants: readonly string[]; readonly streams: number }>;
   readonly checks: Checks;
   readonly registry: Registry;
   readonly logger: Logger;
@@ -201,6 +207,20 @@ const emittersHandler =
     response.json({ tenant, emitters: (await reader.emitters(tenant)).map(shownEmitter) });
   };
 
+/** Emitters belong to the installation, so only its operators close one. */
+const retireHandler =
+  ({ retire }: AuditAppDeps): RequestHandler =>
+  async (request, response) => {
+    const { tenant, caller } = auditorOf(response);
+    onlyParameters(request.originalUrl);
+    if (tenant !== SYSTEM_TENANT)
+      return sendProblem(response, 403, 'forbidden', `emitters are closed by operators of the tenant ${SYSTEM_TENANT}`);
+    const emitter = String(request.params['emitter']);
+    if (!/^[0-9a-f]{32}$/.test(emitter)) throw new AppError('request_invalid', 'emitter: is not 32 hex digits');
+    if (retire === undefined) throw new AppError('internal', 'this service closes no emitters');
+    response.json({ retired: await retire(emitter, caller) });
+  };
+
 const verifyHandlers = ({ reader }: AuditAppDeps, runs: VerificationRuns) => {
   const read: RequestHandler = async (request, response) => {
     const { tenant } = auditorOf(response);
@@ -273,6 +293,13 @@ export const createAuditApp = (deps: AuditAppDeps): AuditApp => {
   app.get('/v1/verify', count('verify'), auditors, verify.read);
   app.post('/v1/verify', count('verify'), auditors, onlyJson, express.json({ limit: MAX_BODY }), verify.start);
   app.get('/v1/emitters', count('emitters'), operators, emittersHandler(deps));
+  app
+    .route('/v1/emitters/:emitter/retire')
+    .post(count('retire'), authorize(access, ['operate']), onlyJson, retireHandler(deps))
+    .all((_request, response) => {
+      response.set('allow', 'POST');
+      sendProblem(response, 405, 'method_not_allowed', 'use POST');
+    });
   app.use(unknownRoute({ routes: ROUTES }));
   app.use(problemHandler({ logger }));
   return { app, close: () => runs.close() };

@@ -5,6 +5,7 @@ import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import { loadSettings, tenantNames } from '../../shared/settings/settings.ts';
 import { hasFailed, type VerificationReport } from '../../audit/core/verify-report.ts';
 import { createAuditClient, type AuditConnection } from './audit-client.ts';
+import { auditEmitterCommand } from './audit-emitter.ts';
 import { paintFor, printable, printableJson, printReport, table } from './audit-print.ts';
 import { readRemembered, verifyTenant, writeRemembered } from './audit-verify.ts';
 
@@ -208,5 +209,6 @@ export const auditCommand = (): Command => {
       )
       .action(verify),
   );
+  audit.addCommand(auditEmitterCommand());
   return audit;
 };

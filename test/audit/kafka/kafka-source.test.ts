@@ -97,7 +97,7 @@ describe('the Kafka source', () => {
     await until(async () => (await decisions()) === 500);
     await until(() => source.health().ok && source.health().lag === 0);
     expect((await harness.kinds('edict')).filter((kind) => kind === 'quarantine')).toHaveLength(1);
-    expect((await harness.streams()).map(({ complete_to }) => complete_to).toSorted()).toEqual(['200', '300']);
+    expect(new Set((await harness.streams()).map(({ complete_to }) => complete_to))).toEqual(new Set(['200', '300']));
   }, 90_000);
 
   it('shares the partitions with a second service and loses and doubles nothing when one goes', async () => {

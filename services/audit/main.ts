@@ -1,0 +1,346 @@
+import { createServer } from 'node:http';
+import { existsSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { DECISIONS_TOPIC } from '../shared/contracts/events.ts';
+import { isAppError } from '../shared/contracts/errors.ts';
+import { SYSTEM_TENANT } from '../shared/contracts/tenant.ts';
+import { createKafkaClient } from '../shared/kafka/client.ts';
+import type { Checks } from '../shared/runtime/health.ts';
+import { listen, parseListen } from '../shared/runtime/http-server.ts';
+import { createLifecycle, type Handle } from '../shared/runtime/lifecycle.ts';
+import { createLogger, type Logger } from '../shared/runtime/logger.ts';
+import { createRegistry, registerGauges, type Registry } from '../shared/runtime/metrics.ts';
+import { watchSettings, type PrepareReload } from '../shared/runtime/reload.ts';
+import { homePaths, readKeyFile, readOrCreateKey } from '../shared/settings/home.ts';
+import { loadSettings, type LoadedSettings, type Settings } from '../shared/settings/settings.ts';
+import { durationMs } from '../shared/settings/units.ts';
+import { openAckKey } from './acks/ack-key.ts';
+import { createAckPublisher, type AckPublisher, type AckSink } from './acks/ack-publisher.ts';
+import { createFileSink } from './acks/file-sink.ts';
+import { createKafkaSink } from './acks/kafka-sink.ts';
+import type { EventSource } from './core/ingest-source.ts';
+import { auditAccess } from './http/access.ts';
+import { createAuditApp } from './http/app.ts';
+import { createIngest, type Ingest } from './ingest/ingest.ts';
+import { createIngestMetrics } from './ingest/metrics.ts';
+import { raiseCovered, readStreamsOf } from './ingest/statements.ts';
+import { completeTo } from './core/ingest-stream.ts';
+import { createKafkaSource } from './kafka/kafka-source.ts';
+import { createLedgerReader } from './postgres/read-ledger.ts';
+import { createVerifier } from './postgres/read-verification.ts';
+import { createSpoolSource } from './spool/spool-source.ts';
+import { ensureLedgers, openLedgerStore, type LedgerStore } from './store.ts';
+
+export interface Audit extends Handle {
+  /** Where it listens, with the port that was really taken. */
+  readonly url: string;
+  close(): Promise<void>;
+}
+
+export interface AuditOptions {
+  readonly logger: Logger;
+  readonly registry?: Registry;
+  /** Reads the settings again; without it they are never reloaded. */
+  readonly load?: () => Settings;
+  readonly settingsFile?: string | undefined;
+}
+
+const KAFKA_GROUP = 'edict-audit';
+const MAX_GAP_CHECK_MS = 5_000;
+const DATABASE_WAIT_MS = 60_000;
+const DATABASE_RETRY_MS = 1_000;
+const RECLAIM_RETRY_MS = 2_000;
+const HEADERS_TIMEOUT_MS = 10_000;
+const REQUEST_TIMEOUT_MS = 30_000;
+const EMBEDDED_NOTE = 'embedded: role separation is void; commits are not power-loss durable until flushed';
+
+const maskKeyOf =
+  (settings: () => Settings) =>
+  (tenant: string): Uint8Array | undefined => {
+    const { home, tenants } = settings();
+    const file = tenants[tenant]?.mask_key_file;
+    if (file !== undefined) return readKeyFile(file, 32);
+    const made = homePaths(home).maskKey(tenant);
+    return existsSync(made) ? readKeyFile(made, 32) : undefined;
+  };
+
+const checksOf = (
+  store: LedgerStore,
+  ingest: Ingest,
+  source: EventSource,
+  acks: AckPublisher,
+  reloadFailure: () => string | undefined,
+): Checks => ({
+  database: async () => {
+    await store.database.query('select 1 as ok', []);
+    return store.isEmbedded ? { ok: true, facts: { note: EMBEDDED_NOTE } } : { ok: true };
+  },
+  ledger: async () => {
+    const logs = await ingest.logs();
+    return { ok: true, facts: { system_tenant: SYSTEM_TENANT, ledgers: logs.size } };
+  },
+  ingest: () => {
+    const failure = ingest.failure();
+    return failure === undefined ? { ok: true } : { ok: false, reason: failure };
+  },
+  source: () => {
+    const { ok, note, lag } = source.health();
+    const facts = { source: source.name, lag };
+    return ok ? { ok, facts } : { ok, reason: note ?? 'the source cannot be read', facts };
+  },
+  acks: () => {
+    const failure = acks.failure();
+    return failure === undefined ? { ok: true } : { ok: false, reason: failure };
+  },
+  settings: () => {
+    const failure = reloadFailure();
+    return failure === undefined ? { ok: true } : { ok: true, facts: { reload_failed: failure } };
+  },
+});
+
+/** Looks for overdue holes until closed. */
+const startGapCheck = (ingest: Ingest, graceMs: number, logger: Logger): Handle => {
+  const closing = new AbortController();
+  const work = async (): Promise<void> => {
+    while (!closing.signal.aborted) {
+      try {
+        await ingest.writeGaps();
+      } catch (error) {
+        logger.debug({ err: error }, 'gaps are looked for again later');
+      }
+      const waitMs = Math.max(100, Math.min(graceMs / 2, MAX_GAP_CHECK_MS));
+      await sleep(waitMs, undefined, { signal: closing.signal }).catch(() => undefined);
+    }
+  };
+  const working = work();
+  return {
+    close: () => {
+      closing.abort();
+      return working;
+    },
+  };
+};
+
+/**
+ * Before anything is read: what was acknowledged and is missing now (a restored database) becomes holes; then every
+ * acknowledgement is published as the database has it. Tries until it works, in the background.
+ */
+const startSource = (
+  ingest: Ingest,
+  sink: AckSink,
+  acks: AckPublisher,
+  source: EventSource,
+  logger: Logger,
+): Handle => {
+  const closing = new AbortController();
+  const begin = async (): Promise<void> => {
+    for (let isReclaimed = false; !isReclaimed && !closing.signal.aborted;) {
+      try {
+        const streams = await ingest.reclaim(await sink.published());
+        if (streams > 0) logger.warn({ streams }, 'acknowledged once and not in the database: asked for again');
+        await acks.refresh();
+        isReclaimed = true;
+      } catch (error) {
+        logger.warn({ err: error }, 'cannot compare acknowledgements with the database yet');
+        await sleep(RECLAIM_RETRY_MS, undefined, { signal: closing.signal }).catch(() => undefined);
+      }
+    }
+    if (!closing.signal.aborted) await source.run(ingest);
+  };
+  const beginning = begin();
+  return {
+    async close() {
+      closing.abort();
+      ingest.close();
+      await beginning;
+      await source.close();
+    },
+  };
+};
+
+/** Waits a while for a database that is just starting; embedded: makes the ledgers that are missing. */
+const openStore = async (settings: Settings, logger: Logger): Promise<LedgerStore> => {
+  const deadline = Date.now() + DATABASE_WAIT_MS;
+  for (;;) {
+    try {
+      const store = await openLedgerStore(settings);
+      const { recovered, damaged } = store;
+      if (damaged !== undefined) logger.warn({ damaged }, 'the database was damaged and is rebuilt from the journal');
+      if (recovered !== undefined) logger.info({ recovered }, 'the database is at its journal’s end');
+      try {
+        if (store.isEmbedded)
+          for (const { isNew, log } of await ensureLedgers(settings, store))
+            if (isNew) logger.info({ tenant: log.tenant, origin: log.origin }, 'ledger created');
+      } catch (error) {
+        await store.close();
+        throw error;
+      }
+      return store;
+    } catch (error) {
+      if (!isAppError(error) || error.code !== 'database_unavailable' || Date.now() > deadline) throw error;
+      logger.warn({ err: error }, 'the database does not answer yet');
+      await sleep(DATABASE_RETRY_MS);
+    }
+  }
+};
+
+/**
+ * Starts the audit service: ledgers, acknowledgements, ingest, source, listener, in this order, and closes them in
+ * reverse. Throws `settings_invalid` and whatever a part cannot start with; nothing is left running then.
+ */
+export const startAudit = async (settings: Settings, options: AuditOptions): Promise<Audit> => {
+  const parts: Handle[] = [];
+  const close = async (): Promise<void> => {
+    for (let part = parts.pop(); part !== undefined; part = parts.pop()) await part.close();
+  };
+  try {
+    return await openAudit(settings, options, parts, close);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+};
+
+const openAudit = async (
+  settings: Settings,
+  options: AuditOptions,
+  parts: Handle[],
+  close: () => Promise<void>,
+): Promise<Audit> => {
+  const { logger, registry = createRegistry({ service: 'audit' }) } = options;
+  const { home, kafka } = settings;
+  const paths = homePaths(home);
+  const address = parseListen(settings.audit.listen);
+  let current = settings;
+  let access = auditAccess(settings);
+
+  const store = await openStore(settings, logger);
+  parts.push(store);
+
+  const keyFile = settings.audit.ack_key_file;
+  const { key, verifier, vkey } = openAckKey(
+    keyFile ?? paths.ackKey,
+    keyFile === undefined ? paths.ackVkey : keyFile.replace(/(\.pem)?$/, '.vkey'),
+  );
+  const client = kafka.brokers.length === 0 ? undefined : createKafkaClient(kafka, 'edict-audit', logger);
+  const sink =
+    client === undefined
+      ? createFileSink(home, verifier)
+      : createKafkaSink({ kafka: client, verifier, groupId: `${KAFKA_GROUP}-acks`, logger });
+  const acks: AckPublisher = createAckPublisher({
+    key,
+    logs: () => ingest.logs(),
+    streams: async (emitter) => readStreamsOf(store.database, await ingest.logs(), emitter),
+    flush: store.flush,
+    // Where a commit is durable by itself, it has said so in its own transaction.
+    ...(store.isEmbedded
+      ? {
+          onCovered: async (streams) =>
+            raiseCovered(
+              store.database,
+              await ingest.logs(),
+              streams.map((stream) => ({ ...stream, coveredTo: completeTo(stream) })),
+            ),
+        }
+      : {}),
+    sink,
+    logger,
+  });
+  const graceMs = durationMs(settings.audit.gap_grace);
+  const ingest: Ingest = createIngest({
+    database: store.database,
+    writeLedger: store.write,
+    nowUs: () => BigInt(Date.now()) * 1_000n,
+    batch: settings.audit.batch,
+    gapGraceMs: graceMs,
+    pinned: settings.emitters,
+    isCommitDurable: !store.isEmbedded,
+    onCommitted: acks.changed,
+    logger,
+    metrics: createIngestMetrics(registry),
+  });
+  parts.push(acks);
+  const source =
+    client === undefined
+      ? createSpoolSource({ home, batch: settings.audit.batch, logger })
+      : createKafkaSource({ kafka: client, topic: DECISIONS_TOPIC, groupId: KAFKA_GROUP, logger });
+  parts.push(startSource(ingest, sink, acks, source, logger));
+  parts.push(startGapCheck(ingest, graceMs, logger));
+  registerGauges(registry, {
+    edict_source_lag_messages: { help: 'Messages that wait in the source.', read: () => source.health().lag },
+  });
+
+  // On a server `edict ledger create` makes them, and they are known then by themselves.
+  const createMissing = (next: Settings): void => {
+    if (store.isEmbedded)
+      ensureLedgers(next, store).catch((error: unknown) => logger.error({ err: error }, 'cannot create a ledger'));
+  };
+  const reloadParts: readonly PrepareReload[] = [
+    (next) => {
+      const nextAccess = auditAccess(next);
+      return () => {
+        current = next;
+        access = nextAccess;
+        createMissing(next);
+      };
+    },
+  ];
+  const { load, settingsFile } = options;
+  const reload =
+    load === undefined
+      ? undefined
+      : watchSettings({
+          initial: settings,
+          load,
+          parts: reloadParts,
+          files: () => (settingsFile === undefined ? [] : [settingsFile]),
+          logger,
+          registry,
+        });
+  if (reload !== undefined) parts.push(reload);
+
+  const audit = createAuditApp({
+    reader: createLedgerReader({ database: store.reader, keys: store.keys }),
+    verify: createVerifier({
+      database: store.reader,
+      reports: store.database,
+      keys: store.keys,
+      nameForSearch: store.nameForSearch,
+      graceMs,
+      acks: async (tenant) => (await sink.published()).filter((ack) => ack.tenant === tenant),
+    }),
+    access: () => access,
+    cursorKey: readOrCreateKey(paths.cursorKey),
+    nameSubject: store.nameForSearch,
+    maskKey: maskKeyOf(() => current),
+    retire: ingest.retire,
+    checks: checksOf(store, ingest, source, acks, () => reload?.failure()),
+    registry,
+    logger,
+    listenHost: address.host,
+    allowedHosts: settings.audit.allowed_hosts,
+  });
+  parts.push(audit);
+  const http = createServer(
+    { headersTimeout: HEADERS_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS, connectionsCheckingInterval: 2_000 },
+    audit.app,
+  );
+  http.maxConnections = 1_024;
+  const server = await listen(http, address);
+  parts.push(server);
+  logger.info(
+    { url: server.url, source: source.name, embedded: store.isEmbedded, ack_vkey: vkey },
+    'audit service listens',
+  );
+  return { url: server.url, close };
+};
+
+/** `edict serve audit`: runs until a signal; resolves when it listens. */
+export const serveAudit = async (loaded: LoadedSettings): Promise<{ readonly url: string }> => {
+  const { settings, file } = loaded;
+  const logger = createLogger({ service: 'audit', level: settings.log.level });
+  logger.info({ file, settings }, 'settings');
+  const lifecycle = createLifecycle({ logger });
+  const load = (): Settings => loadSettings({ file }).settings;
+  return lifecycle.start('audit', () => startAudit(settings, { logger, load, settingsFile: file }));
+};
