@@ -25,7 +25,9 @@ import data.mesh.time_window
 # entrypoint: true
 # custom:
 #   rule_id: EDICT-1
-decide := object.union(_answer, _reuse)
+decide := object.union(_answer, {"expires_in_s": reuse_s})
+
+decide := _answer if not reuse_s
 
 default allow := false
 
@@ -49,16 +51,15 @@ leg_results[name] := name in _permitted_legs if some name, _ in legs.parties
 # description: How long the answer may be reused, in seconds; undefined where it may not be.
 reuse_s := seconds if {
 	allow
+	some level, seconds in data.directory.reuse_s
+	resource.levels[level] == resource.sensitivity
+	is_number(seconds)
+	seconds > 0
+	seconds <= 3600
 	count(obligation.obligations) == 0
 	every name, _ in leg_results {
 		name in time_window.unbounded
 	}
-	some level, rank in resource.levels
-	rank == resource.sensitivity
-	seconds := data.directory.reuse_s[level]
-	is_number(seconds)
-	seconds > 0
-	seconds <= 3600
 }
 
 _permitted_legs := _able_legs - {denial.leg | some denial in _denials}
@@ -92,7 +93,3 @@ _answer := {
 } if {
 	not allow
 }
-
-_reuse := {"expires_in_s": reuse_s}
-
-_reuse := {} if not reuse_s

@@ -21,8 +21,7 @@ permitted contains name if {
 # description: One reason for each known leg whose clearance is missing, unknown or too low.
 deny contains reason if {
 	resource.described
-	some name in legs.known
-	not name in permitted
+	some name in (legs.known - permitted)
 	reason := {
 		"code": "clearance_too_low",
 		"leg": name,

@@ -37,8 +37,7 @@ permitted contains name if {
 # description: One reason for each leg that is not entitled.
 deny contains reason if {
 	resource.described
-	some name, _ in legs.parties
-	not name in permitted
+	some name in (object.keys(legs.parties) - permitted)
 	reason := object.union(_reasons[legs.kind(name)], {"leg": name})
 }
 

@@ -47,8 +47,7 @@ active contains name if {
 # METADATA
 # description: One reason for each leg that is known and not active.
 deny contains reason if {
-	some name in known
-	not name in active
+	some name in (known - active)
 	reason := {
 		"code": "leg_not_active",
 		"leg": name,

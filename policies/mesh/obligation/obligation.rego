@@ -25,9 +25,7 @@ obligations contains obligation if {
 }
 
 obligations contains obligation if {
-	some name, documents in legs.sources
-	limits := legs.values(documents, "calls_per_minute")
-	count(limits) > 0
+	some name, limits in _limits
 	every limit in limits {
 		_is_limit(limit)
 	}
@@ -58,8 +56,8 @@ deny contains reason if {
 }
 
 deny contains reason if {
-	some name, documents in legs.sources
-	some limit in legs.values(documents, "calls_per_minute")
+	some name, limits in _limits
+	some limit in limits
 	not _is_limit(limit)
 	reason := {
 		"code": "rate_limit_invalid",
@@ -84,6 +82,13 @@ _columns_known if {
 			is_string(column)
 		}
 	}
+}
+
+# The rate limits that the sources of each leg name, for the legs that have any.
+_limits[name] := limits if {
+	some name, documents in legs.sources
+	limits := legs.values(documents, "calls_per_minute")
+	count(limits) > 0
 }
 
 _is_limit(limit) if {

@@ -22,8 +22,7 @@ permitted contains name if {
 # description: One reason for each known leg that is elsewhere, or nowhere.
 deny contains reason if {
 	resource.described
-	some name in legs.known
-	not name in permitted
+	some name in (legs.known - permitted)
 	reason := {
 		"code": "region_not_permitted",
 		"leg": name,

@@ -34,8 +34,7 @@ unbounded contains name if {
 # METADATA
 # description: One reason for each known leg outside its window.
 deny contains reason if {
-	some name in legs.known
-	not name in permitted
+	some name in (legs.known - permitted)
 	reason := {
 		"code": "outside_time_window",
 		"leg": name,

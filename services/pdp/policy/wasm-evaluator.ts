@@ -74,7 +74,9 @@ const refuse = (message: string, cause?: unknown): AppError => new AppError('bun
 /** The SDK takes an `ArrayBuffer` as JSON text and stringifies everything else, typed arrays too. */
 const toArrayBuffer = (json: Uint8Array | string): ArrayBuffer => {
   const bytes = typeof json === 'string' ? encoder.encode(json) : json;
-  const exact = new ArrayBuffer(bytes.byteLength);
+  const { buffer, byteLength } = bytes;
+  if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) return buffer;
+  const exact = new ArrayBuffer(byteLength);
   new Uint8Array(exact).set(bytes);
   return exact;
 };
