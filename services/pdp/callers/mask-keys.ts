@@ -40,7 +40,8 @@ export const createMaskKeys = (initial: Settings): MaskKeys => {
     reload: (settings) => {
       const next = readKeys({ ...settings, home: initial.home });
       return () => {
-        keys = next;
+        // Refusals of a tenant that is gone may still wait to be written.
+        keys = new Map([...keys, ...next]);
       };
     },
   };

@@ -144,6 +144,8 @@ const outcomeOf = (request: DecisionRequest, result: EvaluationResult): Outcome 
 interface PolicyTexts {
   readonly identity: string;
   readonly used: string;
+  /** The evaluation without time and `replayable`, open at its end. */
+  readonly evaluation: string;
 }
 const policyTexts = new WeakMap<DecidingPolicy, PolicyTexts>();
 
@@ -153,7 +155,20 @@ const textsOf = (policy: DecidingPolicy): PolicyTexts => {
   if (known !== undefined) return known;
   const identity: PolicyIdentity = { bundles: policy.bundles };
   const used: PolicyUsed = { ...identity, set: policy.setDigest };
-  const texts = { identity: JSON.stringify(identity), used: JSON.stringify(used) };
+  const evaluation: Omit<Evaluation, 'time_ns' | 'replayable'> = {
+    engine: policy.engine,
+    entrypoint: policy.entrypoint,
+    seed: null,
+    fuel_limit: null,
+    fuel_used: null,
+    memo: false,
+    nondeterministic: {},
+  };
+  const texts: PolicyTexts = {
+    identity: JSON.stringify(identity),
+    used: JSON.stringify(used),
+    evaluation: `${JSON.stringify(evaluation).slice(0, -1)},`,
+  };
   policyTexts.set(policy, texts);
   return texts;
 };
@@ -195,24 +210,14 @@ export const createDecide = (options: DecideOptions): Decide => {
     const answer = answerText(id, outcome, outcome, texts, timeMs);
 
     const members = (input: string, eventAnswer: string, fault: string | undefined, replayable: boolean): string => {
-      const evaluation: Evaluation = {
-        engine: policy.engine,
-        entrypoint: policy.entrypoint,
-        time_ns: `${timeMs}000000`,
-        seed: null,
-        fuel_limit: null,
-        fuel_used: null,
-        memo: false,
-        nondeterministic: {},
-        replayable,
-      };
+      const evaluation = `${texts.evaluation}"time_ns":"${timeMs}000000","replayable":${replayable}}`;
       const durationUs = Math.max(0, Math.round((monotonicMs() - ask.startedMs) * 1_000));
       return (
         `"caller":{"id":${JSON.stringify(caller.id)}}` +
         (ask.requestId === undefined ? '' : `,"request_id":${JSON.stringify(ask.requestId)}`) +
         `,"input":${input},"tokens":[],"answer":{${eventAnswer}}` +
         (fault === undefined ? '' : `,"fault":${JSON.stringify(fault)}`) +
-        `,"evaluation":${JSON.stringify(evaluation)},"policy":${texts.used}` +
+        `,"evaluation":${evaluation},"policy":${texts.used}` +
         `,"durability":"${durability}","duration_us":${durationUs}` +
         (ask.traceparent === undefined ? '' : `,"trace":{"traceparent":${JSON.stringify(ask.traceparent)}}`)
       );
