@@ -2,10 +2,6 @@ import type { IncomingMessage } from 'node:http';
 import type { Caller } from '../../shared/settings/schema.ts';
 import type { RefusedRequest } from './refuse.ts';
 
-export interface Admitted {
-  readonly caller: Caller;
-}
-
 /** Tests what can be tested before the body: `Host`, who asks, what they may, how often. */
 export type Admit = (
   request: IncomingMessage,

@@ -1,8 +1,7 @@
 import { STATUS_CODES } from 'node:http';
-import type { Reason } from '../../shared/contracts/decision.ts';
+import type { Durability, Reason } from '../../shared/contracts/decision.ts';
 import { problem, type Problem } from '../../shared/runtime/problem.ts';
 import type { Recorded } from '../core/record.ts';
-import type { Durability } from '../../shared/contracts/decision.ts';
 import type { RequestProblem } from './request-problems.ts';
 
 export const JSON_TYPE = 'application/json';

@@ -13,7 +13,7 @@ const Method = Type.Enum(['hash', 'partial', 'null', 'tokenize']);
  * The obligations that a gateway can be asked to carry out, with their properties. A policy that asks for anything
  * else gets a deny: nobody could know whether it was carried out.
  */
-export const OBLIGATION_SCHEMAS: Readonly<Record<string, TSchema>> = {
+const OBLIGATION_SCHEMAS: Readonly<Record<string, TSchema>> = {
   /** Remove columns, members (JSON pointers into the result) or kinds of personal data before passing a result on. */
   redact: Type.Object(
     { columns: Type.Optional(Texts), paths: Type.Optional(Texts), entities: Type.Optional(Texts) },
