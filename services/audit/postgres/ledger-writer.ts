@@ -48,8 +48,8 @@ interface OpenLog {
   head: Head;
 }
 
-/** Statements that only read need no place in the journal. */
-const READS = /^\s*select\b/i;
+/** Statements that only read or lock need no place in the journal. */
+const READS = /^\s*(select|lock)\b/i;
 
 /** Events of erased data subjects were stored without payload: this entry says so, in the same transaction. */
 const erasureEntry = (log: Log, seqs: readonly bigint[], nowUs: bigint): NewEntry => {
