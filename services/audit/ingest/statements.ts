@@ -437,9 +437,3 @@ export const raiseCovered = async (
     ],
   );
 };
-
-/** Sizes of the logs, by id. */
-export const readSizes = async (sql: Sql): Promise<ReadonlyMap<number, bigint>> => {
-  const rows = await sql.query<{ log_id: number; size: bigint }>('select log_id, size from edict.log_head', []);
-  return new Map(rows.map(({ log_id: logId, size }) => [logId, size]));
-};
