@@ -72,6 +72,7 @@ const startBare = async (answerBytes: number): Promise<{ readonly child: ChildPr
 const startLevel = async (level: Level, nodeOptions: readonly string[]): Promise<Deployment> =>
   await startEmbedded({
     tenants: [TENANT],
+    services: ['pdp'],
     nodeOptions: { pdp: nodeOptions },
     settings: {
       log: { level: 'warn' },
@@ -92,9 +93,7 @@ export const benchDecide = async (options: DecideOptions): Promise<void> => {
   let bare: ChildProcess | undefined;
   try {
     for (const level of levels) {
-      const deployment = await startLevel(level, options.nodeOptions ?? []);
-      deployments.push({ level, deployment });
-      await deployment.audit.stop();
+      deployments.push({ level, deployment: await startLevel(level, options.nodeOptions ?? []) });
     }
     const [first] = deployments;
     if (first === undefined) throw new AppError('usage', 'no durability to measure');

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { createJsonClient, type JsonClient } from '../../scripts/replay/client.ts';
 import { newApiKey } from '../../services/shared/callers/api-keys.ts';
 import { isObject } from '../../services/shared/contracts/json.ts';
+import { formatVkey, generateSigningKey } from '../../services/shared/contracts/signatures.ts';
 import { edict, edictProcess, runEdict, type CommandResult, type EdictProcess } from './edict-process.ts';
 import { freePorts } from './free-ports.ts';
 import { startKafka, type KafkaBroker } from './kafka.ts';
@@ -18,6 +19,8 @@ export interface DeploymentOptions {
   readonly tenants?: readonly string[];
   /** Tenants whose callers exist, but whose ledger does not yet (with a real Postgres). */
   readonly withoutLedger?: readonly string[];
+  /** What `start` starts. Default: both. */
+  readonly services?: readonly ('pdp' | 'audit')[];
   /** Laid over the settings of the deployment, member by member. */
   readonly settings?: Members;
   /** Options of Node for a service, such as `--cpu-prof`. */
@@ -158,7 +161,8 @@ async function assemble({ folder, settings, closeParts }: Prepared, options: Dep
     run: (...args) => runEdict([...args, '--config', configFile]),
     configure,
     async start() {
-      await Promise.all([audit.start(), pdp.start()]);
+      const services = options.services ?? ['audit', 'pdp'];
+      await Promise.all(services.map((name) => (name === 'pdp' ? pdp : audit).start()));
     },
     async stop() {
       await pdp.stop();
@@ -224,7 +228,7 @@ async function external(options: DeploymentOptions): Promise<ExternalDeployment>
     const { ledger, keys } = await prepareDatabases(postgres);
     const urlFile = (login: string, database: string): string =>
       writeSecret(folder, `${login}.url`, postgres.url(login, database));
-    const ackKeyFile = path.join(folder, 'home', 'keys', 'audit-ack.pem');
+    const ackKey = generateSigningKey();
     const tenants = options.tenants ?? ['acme', 'globex'];
     const settings: Members = {
       kafka: { brokers: [...kafka.brokers], partitions: 3, replication: 1 },
@@ -238,8 +242,10 @@ async function external(options: DeploymentOptions): Promise<ExternalDeployment>
       },
       audit: {
         master_key_file: writeSecret(folder, 'master.key', randomBytes(32)),
-        ack_key_file: ackKeyFile,
-        ack_vkey_files: [path.join(folder, 'home', 'keys', 'audit-ack.vkey')],
+        ack_key_file: writeSecret(folder, 'audit-ack.pem', ackKey.pem),
+        ack_vkey_files: [
+          writeSecret(folder, 'audit-ack.vkey', `${formatVkey('edict-audit-ack', ackKey.key.publicKey)}\n`),
+        ],
       },
       ledger: { authority: 'test.example' },
       tenants: Object.fromEntries(

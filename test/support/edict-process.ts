@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { spawnLogged, stopChild, tailOf, type Exit, type LoggedChild } from './child-process.ts';
 import { repositoryRoot } from './prepared-parts.ts';
 
-const startLimitMs = 60_000;
+const startLimitMs = 120_000;
 /** A little more than the services give themselves. */
 const stopLimitMs = 40_000;
 const commandLimitMs = 60_000;
