@@ -91,6 +91,8 @@ export const startEmitter = async (options: EmitterOptions): Promise<Emitter> =>
   const activations: { readonly tenant: string; readonly policy: PolicyUsed }[] = [];
   let slot: Slot = await takeSlot(home);
   let boot: Boot | undefined;
+  /** The running boot, or after `close` the one that ran last. */
+  let lastBoot: Boot | undefined;
   let failure: AppError | undefined;
   let closed = false;
   let opening: Promise<void> | undefined;
@@ -165,6 +167,7 @@ export const startEmitter = async (options: EmitterOptions): Promise<Emitter> =>
       syncFailed = false;
       failure = undefined;
       begunMs = nowMs();
+      lastBoot = begun;
       toRecover = [...earlier].flatMap(([tenant, list]) => inParts(tenant, list));
       boot = begun;
       logger.info(
@@ -365,7 +368,9 @@ export const startEmitter = async (options: EmitterOptions): Promise<Emitter> =>
       state: closed ? 'closed' : boot === undefined ? 'failed' : 'running',
       ...(failure === undefined ? {} : { failure }),
       slot: slot.name,
-      ...(boot === undefined ? {} : { emitter: boot.identity.emitter, boot: boot.boot, spool: boot.writer.status() }),
+      ...(lastBoot === undefined || (boot === undefined && !closed)
+        ? {}
+        : { emitter: lastBoot.identity.emitter, boot: lastBoot.boot, spool: lastBoot.writer.status() }),
       failedBoots,
       damagedSpools,
       suppressed: [...suppressed.values()].reduce((sum, count) => sum + count, 0),

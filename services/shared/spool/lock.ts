@@ -121,3 +121,22 @@ const removeQuietly = (path: string): void => {
     // Gone already: somebody newer cleaned up.
   }
 };
+
+/** True when a living process, this one included, holds the lock `name` of `directory`. Takes nothing. */
+export const isLockHeld = async (directory: string, name = 'lock'): Promise<boolean> => {
+  let highest: number | undefined;
+  try {
+    [highest] = generations(directory, name);
+  } catch (cause) {
+    if (errorCode(cause) === 'ENOENT') return false;
+    throw cause;
+  }
+  if (highest === undefined) return false;
+  const file = `${name}.${highest}`;
+  const sockets = socketDirectory(directory, file.length);
+  try {
+    return await isAlive(join(sockets.path, file));
+  } finally {
+    sockets.close();
+  }
+};

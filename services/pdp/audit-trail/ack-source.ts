@@ -1,0 +1,166 @@
+import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { randomBytes } from 'node:crypto';
+import type { Consumer, Kafka } from 'kafkajs';
+import { parseAck } from '../../shared/contracts/ack.ts';
+import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors.ts';
+import { ACKS_TOPIC } from '../../shared/contracts/events.ts';
+import { parseVkey, type VerifierKey } from '../../shared/contracts/signatures.ts';
+import type { Logger } from '../../shared/runtime/logger.ts';
+import { readAckFile } from '../../shared/spool/ack-file.ts';
+import { listSpools } from '../../shared/spool/slots.ts';
+import type { AckBook } from './ack-book.ts';
+
+export interface AckSource {
+  /** Looks for new acks; does nothing where they come by themselves. */
+  readonly poll: () => void;
+  readonly status: () => { readonly refused: number; readonly failure?: string };
+  readonly close: () => Promise<void>;
+}
+
+/**
+ * The keys of the audit services whose acks count. A file that is missing is left out when `optional` (the audit
+ * service on the same machine makes it at its first start). Throws `settings_invalid`.
+ */
+export const readAckKeys = (files: readonly string[], optional: boolean): readonly VerifierKey[] =>
+  files.flatMap((file) => {
+    try {
+      return readFileSync(file, 'utf8')
+        .split('\n')
+        .filter((line) => line.trim() !== '')
+        .map(parseVkey);
+    } catch (cause) {
+      if (optional && errorCode(cause) === 'ENOENT') return [];
+      throw new AppError('settings_invalid', `${file}: ${errorMessage(cause)}`, { cause });
+    }
+  });
+
+/** Acks from the files of an audit service on this machine. `keys` is asked until it gives some. */
+export const createFileAckSource = (options: {
+  readonly home: string;
+  readonly acks: AckBook;
+  readonly keys: () => readonly VerifierKey[];
+  readonly nowMs: () => number;
+  readonly logger: Logger;
+}): AckSource => {
+  const { home, acks, logger } = options;
+  const versions = new Map<string, string>();
+  let refused = 0;
+  let failure: string | undefined;
+  let keys: readonly VerifierKey[] = [];
+  return {
+    poll() {
+      try {
+        if (keys.length === 0) keys = options.keys();
+        if (keys.length === 0) return;
+        for (const { emitter } of listSpools(home).spools) {
+          const content = readAckFile(home, emitter, keys, versions.get(emitter));
+          if (content === undefined) continue;
+          versions.set(emitter, content.version);
+          refused += content.refused;
+          if (content.refused > 0) logger.warn({ emitter, refused: content.refused }, 'acks that are not trusted');
+          acks.replace(emitter, content.acks, options.nowMs());
+        }
+        failure = undefined;
+      } catch (error) {
+        const text = errorMessage(error);
+        if (text !== failure) logger.warn({ err: error }, 'acks cannot be read');
+        failure = text;
+      }
+    },
+    status: () => ({ refused, ...(failure === undefined ? {} : { failure }) }),
+    close: () => Promise.resolve(),
+  };
+};
+
+const PAUSE_MIN_MS = 500;
+const PAUSE_MAX_MS = 10_000;
+const MAX_ACK_BYTES = 64 * 1024;
+
+/** Acks from the compacted topic, from its beginning, through a consumer group of this process alone. */
+export const createKafkaAckSource = (options: {
+  readonly kafka: Kafka;
+  readonly acks: AckBook;
+  readonly keys: () => readonly VerifierKey[];
+  readonly nowMs: () => number;
+  readonly logger: Logger;
+}): AckSource => {
+  const { kafka, acks, logger } = options;
+  let keys: readonly VerifierKey[] = [];
+  const closing = new AbortController();
+  let refused = 0;
+  let failure: string | undefined;
+
+  const take = (value: Buffer | null): void => {
+    if (value === null) return;
+    try {
+      const ack = value.length > MAX_ACK_BYTES ? undefined : parseAck(JSON.parse(value.toString('utf8')), keys);
+      if (ack === undefined) refused += 1;
+      else acks.put(ack, options.nowMs());
+    } catch {
+      refused += 1;
+    }
+  };
+
+  /** Runs a consumer until it crashes for good or the source is closed. */
+  const consume = async (consumer: Consumer): Promise<void> => {
+    // An ack that is read before its key is there would be refused and not come again.
+    if (keys.length === 0) keys = options.keys();
+    if (keys.length === 0) throw new AppError('kafka_unavailable', 'no key is trusted for acks yet');
+    await consumer.connect();
+    await consumer.subscribe({ topic: ACKS_TOPIC, fromBeginning: true });
+    const over = new Promise<string | undefined>((resolve) => {
+      consumer.on(consumer.events.CRASH, ({ payload }) => {
+        if (!payload.restart) resolve(errorMessage(payload.error));
+      });
+      closing.signal.addEventListener('abort', () => resolve(undefined), { once: true });
+      if (closing.signal.aborted) resolve(undefined);
+    });
+    // Nothing is committed: every start reads the topic from its beginning, which compaction keeps short.
+    await consumer.run({
+      autoCommit: false,
+      eachMessage: ({ message }) => {
+        take(message.value);
+        return Promise.resolve();
+      },
+    });
+    failure = undefined;
+    const reason = await over;
+    if (reason !== undefined) throw new AppError('kafka_unavailable', reason);
+  };
+
+  const run = async (): Promise<void> => {
+    let pauseMs = PAUSE_MIN_MS;
+    while (!closing.signal.aborted) {
+      const startedMs = performance.now();
+      const consumer = kafka.consumer({
+        // A fresh group each time: a dead process's place in an old one would delay the first ack by its session.
+        groupId: `edict-acks-${randomBytes(8).toString('hex')}`,
+        maxWaitTimeInMs: 250,
+        allowAutoTopicCreation: false,
+        retry: { initialRetryTime: 100, maxRetryTime: 2_000, retries: 5 },
+      });
+      try {
+        await consume(consumer);
+      } catch (error) {
+        const text = errorMessage(error);
+        if (text !== failure) logger.warn({ err: error }, 'acks cannot be read from Kafka');
+        failure = text;
+      }
+      await consumer.disconnect().catch(() => undefined);
+      if (performance.now() - startedMs > PAUSE_MAX_MS) pauseMs = PAUSE_MIN_MS;
+      await sleep(pauseMs, undefined, { signal: closing.signal }).catch(() => undefined);
+      pauseMs = Math.min(pauseMs * 2, PAUSE_MAX_MS);
+    }
+  };
+  const running = run();
+
+  return {
+    poll: () => undefined,
+    status: () => ({ refused, ...(failure === undefined ? {} : { failure }) }),
+    async close() {
+      closing.abort();
+      await running;
+    },
+  };
+};
