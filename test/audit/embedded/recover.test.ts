@@ -240,7 +240,7 @@ describe('recovery from the journal', () => {
     }
     const whole = await open(true);
     expect(whole.recovered).toEqual({ frames: 0, entries: 0 });
-  }, 120_000);
+  }, 300_000);
 
   it('lets what is in the journal happen when the commit failed', async () => {
     const { write, database } = await open();
@@ -255,7 +255,7 @@ describe('recovery from the journal', () => {
       [],
     );
     expect(rows).toEqual([{ id: entry.eventId.replaceAll('-', '') }]);
-  }, 60_000);
+  }, 180_000);
 
   it('refuses when an event that the database lost is no longer in the spool, or is another one', async () => {
     const first = await open();
@@ -273,7 +273,7 @@ describe('recovery from the journal', () => {
         message: expect.stringContaining('--new-incarnation'),
       });
     }
-  }, 60_000);
+  }, 180_000);
 
   it('refuses a journal that is shorter than the database, and an entry that is not the journal’s', async () => {
     const first = await open();
@@ -300,7 +300,7 @@ describe('recovery from the journal', () => {
       code: 'ledger_corrupt',
       message: expect.stringContaining('entry 1'),
     });
-  }, 60_000);
+  }, 180_000);
 
   it('cuts off a torn last frame, but nothing that others follow', async () => {
     const first = await open();
@@ -320,5 +320,5 @@ describe('recovery from the journal', () => {
     writeFileSync(journalFile, damaged);
     await expect(open()).rejects.toMatchObject({ code: 'journal_corrupt' });
     expect(readFileSync(journalFile).equals(damaged)).toBe(true);
-  }, 60_000);
+  }, 180_000);
 });

@@ -1,0 +1,154 @@
+import { newDecision, openLedgerFixture, type LedgerFixture, type TestRole } from './ledger-fixture.ts';
+
+const PARTITIONED = ['entry', 'payload'] as const;
+const ROLES: readonly TestRole[] = ['owner', 'writer', 'reader', 'reader_all', 'signer', 'maintainer'];
+
+describe('what each role may do', () => {
+  let ledger: LedgerFixture;
+
+  beforeAll(async () => {
+    ledger = await openLedgerFixture();
+    await ledger.write(({ append }) => append(ledger.log, [newDecision(), newDecision()]));
+  });
+  afterAll(() => ledger.close());
+
+  /** Parent, log and segment of a table. */
+  const tables = PARTITIONED.flatMap((name) => [`edict.${name}`, `edict.${name}_l1`, `edict.${name}_l1_s0`]);
+  const changes = tables.flatMap((table) => [
+    `update ${table} set seq = seq`,
+    `delete from ${table}`,
+    `truncate ${table}`,
+    `delete from ${table} where seq = 1`,
+    `merge into ${table} t using (select 1 as seq) s on t.seq = s.seq when matched then delete`,
+    `insert into ${table} select * from ${table} where seq = 1 on conflict (log_id, segment, seq) do update set seq = excluded.seq`,
+  ]);
+
+  it.each(ROLES)('%s cannot change, remove or replace an entry or payload, on parent or partition', async (role) => {
+    const before = await ledger
+      .as('admin')
+      .query('select sum(hashtextextended(e::text, 0)) as sum from edict.entry e', []);
+    for (const statement of changes)
+      await expect(ledger.as(role).query(statement)).rejects.toMatchObject({ details: { sqlstate: '42501' } });
+    expect(
+      await ledger.as('admin').query('select sum(hashtextextended(e::text, 0)) as sum from edict.entry e', []),
+    ).toEqual(before);
+  });
+
+  it('a superuser is stopped by the triggers too, also as a replica', async () => {
+    for (const statement of changes)
+      for (const setting of ['origin', 'replica'])
+        await expect(
+          ledger.as('admin').transaction(async (sql) => {
+            await sql.query(`set local session_replication_role = ${setting}`);
+            await sql.query(statement);
+          }),
+        ).rejects.toMatchObject({ details: { sqlstate: '42501' } });
+  });
+
+  it('nobody moves a head back, removes it, or edits a log', async () => {
+    for (const statement of [
+      'update edict.log_head set size = 0',
+      'update edict.log_head set last_ingest_us = 0',
+      'delete from edict.log_head',
+      'truncate edict.log_head',
+      "update edict.log set vkey = 'other'",
+      'delete from edict.log',
+      'truncate edict.log cascade',
+    ])
+      for (const role of [...ROLES, 'admin' as const])
+        await expect(ledger.as(role).query(statement)).rejects.toMatchObject({ details: { sqlstate: '42501' } });
+  });
+
+  it('a header that is not at its place, or has another leaf, is refused at the insert', async () => {
+    const insert = (header: string, leaf: string, seq: number, segment = 0) =>
+      ledger.as('writer').query(
+        `insert into edict.entry (log_id, segment, seq, header, leaf)
+           select log_id, ${segment}, ${seq}, ${header}, ${leaf} from edict.entry where seq = 1`,
+      );
+    const shifted = 'set_byte(header, 9, 9)';
+    await expect(insert('header', 'leaf', 9)).rejects.toMatchObject({ details: { constraint: 'entry_position' } });
+    await expect(insert(shifted, 'leaf', 9)).rejects.toMatchObject({ details: { constraint: 'entry_leaf' } });
+    await expect(insert(shifted, `sha256('\\x00'::bytea || ${shifted})`, 9, 1)).rejects.toMatchObject({
+      code: 'internal',
+    });
+  });
+
+  it('only the writer adds entries, and only the owner logs', async () => {
+    for (const role of ['reader', 'reader_all', 'signer', 'maintainer'] as const)
+      for (const table of ['entry', 'payload', 'received', 'stream', 'source_cursor', 'decision', 'log_head'])
+        await expect(
+          ledger.as(role).query(`insert into edict.${table} select * from edict.${table}`),
+        ).rejects.toMatchObject({ details: { sqlstate: '42501' } });
+    await expect(ledger.as('writer').query('insert into edict.log select * from edict.log')).rejects.toMatchObject({
+      details: { sqlstate: '42501' },
+    });
+  });
+
+  it('the writer makes the next segment with its guards, and no other', async () => {
+    await expect(ledger.as('writer').query('select edict.create_segment(1, 5)')).rejects.toMatchObject({
+      details: { sqlstate: '22023' },
+    });
+    await expect(ledger.as('reader').query('select edict.create_segment(1, 1)')).rejects.toMatchObject({
+      details: { sqlstate: '42501' },
+    });
+    expect(await ledger.as('writer').query('select edict.create_segment(1, 1) as made')).toEqual([{ made: true }]);
+    expect(await ledger.as('writer').query('select edict.create_segment(1, 1) as made')).toEqual([{ made: false }]);
+    const triggers = await ledger.as('admin').query<{ table: string; enabled: string; n: number }>(
+      `select tgrelid::regclass::text as table, string_agg(distinct tgenabled::text, '') as enabled, count(*)::int as n
+       from pg_trigger where tgrelid::regclass::text ~ '^edict\\.(entry|payload)' group by 1 order by 1`,
+      [],
+    );
+    expect(triggers).toEqual(
+      ['entry', 'payload'].flatMap((name) =>
+        [name, `${name}_l1`, `${name}_l1_s0`, `${name}_l1_s1`].map((table) => ({
+          table: `edict.${table}`,
+          enabled: 'A',
+          n: 2,
+        })),
+      ),
+    );
+  });
+
+  it('a reader sees the tenants that its roles have, whatever it sets', async () => {
+    const other = await ledger.createTenant('globex');
+    const seen = (role: TestRole) =>
+      ledger.as(role).query<{ tenant: string }>('select tenant::text as tenant from edict.log order by tenant', []);
+    const entries = (role: TestRole) =>
+      ledger.as(role).query('select distinct log_id from edict.entry order by log_id', []);
+    expect(await seen('reader_all')).toEqual([{ tenant: 'acme' }, { tenant: 'globex' }]);
+    expect(await seen('reader')).toEqual([]);
+    expect(await entries('reader')).toEqual([]);
+    await ledger.as('admin').query("insert into edict.reader_tenant values ('edict_test_reader', 'globex')");
+    expect(await seen('reader')).toEqual([{ tenant: 'globex' }]);
+    expect(await entries('reader')).toEqual([{ log_id: other.id }]);
+    expect(await ledger.as('reader').query('select seq from edict.decision', [])).toEqual([]);
+    for (const trick of [
+      "set edict.tenant = 'acme'; select tenant from edict.log where tenant = 'acme'",
+      "set row_security = on; select tenant from edict.readable_log where tenant = 'acme'",
+      'select seq from edict.received where log_id = 1',
+    ])
+      expect(await ledger.as('reader').query(trick)).toEqual([]);
+    for (const statement of [
+      'set row_security = off; select tenant from edict.log',
+      'set role edict_reader_all',
+      'select * from edict.entry_l1_s0',
+      "insert into edict.reader_tenant values ('edict_test_reader', '*')",
+    ])
+      await expect(ledger.as('reader').query(statement)).rejects.toMatchObject({ details: { sqlstate: '42501' } });
+  });
+
+  it('a payload segment goes only when it is full and a later retention entry is there', async () => {
+    const drop = (role: TestRole, seq: number) =>
+      ledger.as(role).query('select edict.drop_payload_segment(1, 0, $1::bigint)', [seq]);
+    await expect(drop('writer', 65_536)).rejects.toMatchObject({ details: { sqlstate: '42501' } });
+    await expect(drop('maintainer', 2)).rejects.toMatchObject({ details: { sqlstate: '22023' } });
+    await expect(drop('maintainer', 65_536)).rejects.toMatchObject({ details: { sqlstate: '22023' } });
+  });
+
+  it('the maintainer may clean the search table, the signer may not', async () => {
+    await expect(ledger.as('signer').query('delete from edict.decision')).rejects.toMatchObject({ code: 'internal' });
+    expect(await ledger.as('maintainer').query('delete from edict.decision where seq = 1 returning seq', [])).toEqual([
+      { seq: 1n },
+    ]);
+  });
+});
