@@ -101,6 +101,7 @@ const EMITTER = /^[0-9a-f]{32}$/;
 const DIGEST = /^[0-9a-f]{64}$/;
 const SET_DIGEST = /^sha256:[0-9a-f]{64}$/;
 const RFC3339 = /^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})$/;
+const MAX_HEADER_BYTES = 128;
 const NO_POLICY = new Uint8Array(32);
 
 /** A u64 from its decimal text, else undefined. */
@@ -116,18 +117,17 @@ const ordinal = (value: unknown): bigint | undefined => {
   return number === 0n ? undefined : number;
 };
 
-const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
-
-/** The text of a header that stands exactly once. */
+/** The text of a header that stands exactly once. All that Edict sends is ASCII; other bytes fit no pattern below. */
 const headerText = (message: SourceMessage, wanted: string): string | undefined => {
-  const found = message.headers.filter(([name]) => name === wanted);
-  const value = found[0]?.[1];
-  if (found.length !== 1 || value === undefined || value.length > 128) return undefined;
-  try {
-    return decoder.decode(value);
-  } catch {
-    return undefined;
+  let found: Uint8Array | undefined;
+  for (const [name, value] of message.headers) {
+    if (name !== wanted) continue;
+    if (found !== undefined || value.length > MAX_HEADER_BYTES) return undefined;
+    found = value;
   }
+  return found === undefined
+    ? undefined
+    : Buffer.from(found.buffer, found.byteOffset, found.byteLength).toString('latin1');
 };
 
 const headerPosition = (message: SourceMessage): Position | undefined => {

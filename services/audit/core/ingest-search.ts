@@ -4,13 +4,17 @@ import type { DataSubject, SearchRow } from './append.ts';
 /** Longer values are cut in the search table; the event itself is whole. */
 const MAX_TEXT = 512;
 const MAX_REASONS = 256;
+/** NUL, or half of a surrogate pair, which may stand alone. */
+const NOT_PLAIN = /[\0\ud800-\udfff]/;
 
 /** Under whose key a payload stands that concerns no person: a pseudo-subject of the tenant. */
 export const tenantSubject = (tenant: string): DataSubject => ({ issuer: '', type: 'edict.tenant', id: tenant });
 
 /** Text that Postgres takes: no NUL, no lone surrogates. Only for what is searched, never for the event. */
-const searchable = (text: string): string =>
-  Buffer.from(text.slice(0, MAX_TEXT), 'utf8').toString('utf8').replaceAll('\0', '\uFFFD');
+const searchable = (text: string): string => {
+  const cut = text.length > MAX_TEXT ? text.slice(0, MAX_TEXT) : text;
+  return NOT_PLAIN.test(cut) ? Buffer.from(cut, 'utf8').toString('utf8').replaceAll('\0', '\uFFFD') : cut;
+};
 
 /**
  * A member's text; of a masked or omitted one `masked:` and its HMAC, so that the same value gives the same text and
