@@ -59,6 +59,9 @@ const edict = async (args: readonly string[]): Promise<Ran> => {
 };
 const documentOf = (ran: Ran): Record<string, unknown> => JSON.parse(ran.stdout) as Record<string, unknown>;
 
+/** For a machine that is busy with other things; nothing is asserted about time. */
+const SLOW_MS = 180_000;
+
 let folder: string;
 let policies: string;
 let output: string;
@@ -104,17 +107,21 @@ describe('edict policy build', () => {
     expect(paths.filter((each) => /_test\.rego|cases|schemas/.test(each))).toEqual([]);
   });
 
-  it('with --check says whether the bundle is what the policies give, and writes nothing', async () => {
-    expect((await edictProcess(['build', '--policies', policies, '-o', output, '--check'])).exitCode).toBe(1);
-    await build('--serial', '7');
-    const there = await readFile(output);
-    expect(await build('--check')).toMatchObject({ exitCode: 0 });
-    await edit('mesh/region/region.rego', (text) => text.replace('may not process', 'must not process'));
-    expect(await build('--check')).toMatchObject({ exitCode: 1 });
-    expect((await readFile(output)).equals(there)).toBe(true);
-    await writeFile(output, 'no bundle');
-    expect(await build('--check')).toMatchObject({ exitCode: 1 });
-  });
+  it(
+    'with --check says whether the bundle is what the policies give, and writes nothing',
+    async () => {
+      expect((await edictProcess(['build', '--policies', policies, '-o', output, '--check'])).exitCode).toBe(1);
+      await build('--serial', '7');
+      const there = await readFile(output);
+      expect(await build('--check')).toMatchObject({ exitCode: 0 });
+      await edit('mesh/region/region.rego', (text) => text.replace('may not process', 'must not process'));
+      expect(await build('--check')).toMatchObject({ exitCode: 1 });
+      expect((await readFile(output)).equals(there)).toBe(true);
+      await writeFile(output, 'no bundle');
+      expect(await build('--check')).toMatchObject({ exitCode: 1 });
+    },
+    SLOW_MS,
+  );
 
   it('takes a serial, but none that goes backwards', async () => {
     expect(documentOf(await build('--serial', '7'))).toMatchObject({ serial: 7 });
@@ -128,16 +135,16 @@ describe('edict policy build', () => {
   it('writes no bundle that production would refuse', async () => {
     await edit('mesh/region/region.rego', (text) => text.replace('is_string(region)', 'time.now_ns() > 0'));
     const ran = await build();
-    expect(ran.exitCode).toBe(2);
-    expect(ran.stderr).toContain('time.now_ns');
+    expect(ran.exitCode).toBe(1);
+    expect(String(documentOf(ran)['problems'])).toContain('time.now_ns');
     await expect(readFile(output)).rejects.toMatchObject({ code: 'ENOENT' });
   });
 
   it('shows where Rego does not compile', async () => {
     await edit('mesh/region/region.rego', (text) => `${text}\nbroken if {\n`);
     const ran = await build();
-    expect(ran.exitCode).toBe(2);
-    expect(ran.stderr).toContain('region.rego');
+    expect(ran.exitCode).toBe(1);
+    expect(String(documentOf(ran)['problems'])).toContain('region.rego');
   });
 });
 
@@ -183,59 +190,79 @@ describe('edict policy fmt', () => {
 describe('edict policy test', () => {
   const test = (...more: readonly string[]) => edict(['test', '--policies', policies, '--json', ...more]);
 
-  it('passes for the policies of the repository, on OPA and on the engine of production', async () => {
-    const ran = await test();
-    expect(ran.exitCode).toBe(0);
-    const { engine, coverage, results } = documentOf(ran) as {
-      engine: string;
-      coverage: { percent: number };
-      results: { suite: string }[];
-    };
-    expect(engine).toMatch(/^opa-wasm\//);
-    expect(coverage.percent).toBeGreaterThanOrEqual(95);
-    expect(results.some((result) => result.suite.includes('cases'))).toBe(true);
-    expect(results.some((result) => result.suite.startsWith('data.mesh'))).toBe(true);
-  });
+  it(
+    'passes for the policies of the repository, on OPA and on the engine of production',
+    async () => {
+      const ran = await test();
+      expect(ran.exitCode).toBe(0);
+      const { engine, coverage, results } = documentOf(ran) as {
+        engine: string;
+        coverage: { percent: number };
+        results: { suite: string }[];
+      };
+      expect(engine).toMatch(/^opa-wasm\//);
+      expect(coverage.percent).toBeGreaterThanOrEqual(95);
+      expect(results.some((result) => result.suite.includes('cases'))).toBe(true);
+      expect(results.some((result) => result.suite.startsWith('data.mesh'))).toBe(true);
+    },
+    SLOW_MS,
+  );
 
-  it('names what failed, in text and in JUnit XML', async () => {
-    await edit('mesh/clearance/clearance.rego', (text) => text.replace('>= resource.sensitivity', '>= 0'));
-    const junit = path.join(folder, 'junit.xml');
-    const ran = await edict(['test', '--policies', policies, '--junit', junit]);
-    expect(ran.exitCode).toBe(1);
-    expect(ran.stdout).toMatch(/FAIL .*cases.*delegation\.json: /);
-    expect(ran.stdout).toMatch(/FAIL data\.mesh\.clearance_test: .* \(.*clearance_test\.rego:\d+\)/);
-    expect(ran.stdout).toMatch(/\d+ passed, [1-9]\d* failed/);
-    const xml = await readFile(junit, 'utf8');
-    expect(xml).toContain('<failure');
-    expect(xml).toContain('classname="data.mesh.clearance_test"');
-  });
+  it(
+    'names what failed, in text and in JUnit XML',
+    async () => {
+      await edit('mesh/clearance/clearance.rego', (text) => text.replace('>= resource.sensitivity', '>= 0'));
+      const junit = path.join(folder, 'junit.xml');
+      const ran = await edict(['test', '--policies', policies, '--junit', junit]);
+      expect(ran.exitCode).toBe(1);
+      expect(ran.stdout).toMatch(/FAIL .*cases.*delegation\.json: /);
+      expect(ran.stdout).toMatch(/FAIL data\.mesh\.clearance_test: .* \(.*clearance_test\.rego:\d+\)/);
+      expect(ran.stdout).toMatch(/\d+ passed, [1-9]\d* failed/);
+      const xml = await readFile(junit, 'utf8');
+      expect(xml).toContain('<failure');
+      expect(xml).toContain('classname="data.mesh.clearance_test"');
+    },
+    SLOW_MS,
+  );
 
-  it('fails below the threshold, and names the rows', async () => {
-    await edit('mesh/region/region.rego', (text) => `${text}\nunused if input.action.name == "never"\n`);
-    const ran = await edict(['test', '--policies', policies, '--threshold', '100']);
-    expect(ran.exitCode).toBe(1);
-    expect(ran.stdout).toContain('not covered: mesh/region/region.rego:');
-  });
+  it(
+    'fails below the threshold, and names the rows',
+    async () => {
+      await edit('mesh/region/region.rego', (text) => `${text}\nunused if input.action.name == "never"\n`);
+      const ran = await edict(['test', '--policies', policies, '--threshold', '100']);
+      expect(ran.exitCode).toBe(1);
+      expect(ran.stdout).toContain('not covered: mesh/region/region.rego:');
+    },
+    SLOW_MS,
+  );
 
-  it('refuses a case whose input the schema does not permit', async () => {
-    await edit('cases/delegation.json', (text) => text.replace('"version": 1,', '"version": 2,'));
-    const ran = await test();
-    expect(ran.exitCode).toBe(1);
-    expect(ran.stdout).toContain('input: /version');
-  });
+  it(
+    'refuses a case whose input the schema does not permit',
+    async () => {
+      await edit('cases/delegation.json', (text) => text.replace('"version": 1,', '"version": 2,'));
+      const ran = await test();
+      expect(ran.exitCode).toBe(1);
+      expect(ran.stdout).toContain('input: /version');
+    },
+    SLOW_MS,
+  );
 
-  it('says that a run without any test is no success', async () => {
-    await writeFile(path.join(folder, 'only.rego'), '');
-    const empty = path.join(folder, 'empty');
-    await cp(path.join(policies, 'edict', 'edict.rego'), path.join(empty, 'edict', 'edict.rego'));
-    await cp(path.join(policies, 'mesh'), path.join(empty, 'mesh'), {
-      recursive: true,
-      filter: (file) => !file.endsWith('_test.rego'),
-    });
-    const ran = await edict(['test', '--policies', empty, '--threshold', '0', '--json']);
-    expect(ran.exitCode).toBe(1);
-    expect(documentOf(ran)).toMatchObject({ passed: false, counts: { tests: 0 } });
-  });
+  it(
+    'says that a run without any test is no success',
+    async () => {
+      await writeFile(path.join(folder, 'only.rego'), '');
+      const empty = path.join(folder, 'empty');
+      await cp(path.join(policies, 'edict', 'edict.rego'), path.join(empty, 'edict', 'edict.rego'));
+      await cp(path.join(policies, 'mesh'), path.join(empty, 'mesh'), {
+        recursive: true,
+        filter: (file) => !file.endsWith('_test.rego'),
+      });
+      const ran = await edict(['test', '--policies', empty, '--threshold', '0', '--json']);
+      expect(ran.exitCode).toBe(1);
+      expect(documentOf(ran)).toMatchObject({ passed: false, counts: { tests: 0 } });
+    },
+    SLOW_MS,
+  );
 });
 
 describe('edict policy inspect', () => {
@@ -245,12 +272,14 @@ describe('edict policy inspect', () => {
     expect(documentOf(ran)).toMatchObject({ name: 'mesh', digest, entrypoints: ['edict/decide'], builtins: [] });
   });
 
-  it('exits with 2 for what is no bundle or not there', async () => {
+  it('exits with 1 for what is no bundle and 2 for what is not there', async () => {
     await writeFile(output, 'no bundle');
     const ran = await edictProcess(['inspect', output]);
-    expect(ran).toMatchObject({ exitCode: 2, stdout: '' });
+    expect(ran).toMatchObject({ exitCode: 1, stdout: '' });
     expect(ran.stderr).toContain('bundle_invalid');
-    expect((await edict(['inspect', path.join(folder, 'none')])).stderr).toContain('there is no');
+    const none = await edict(['inspect', path.join(folder, 'none')]);
+    expect(none.exitCode).toBe(2);
+    expect(none.stderr).toContain('there is no');
   });
 });
 

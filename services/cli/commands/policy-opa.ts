@@ -69,6 +69,9 @@ export const formatPolicies = async (
   return listed.stdout.split('\n').filter((line) => line !== '');
 };
 
+/** Of one test; OPA's own default is too short for a busy machine. */
+const TEST_TIMEOUT = '120s';
+
 interface OpaTest {
   readonly package: string;
   readonly name: string;
@@ -91,6 +94,8 @@ const testArgs = (policiesFolder: string): readonly string[] => [
   'test',
   '--bundle',
   '.',
+  '--timeout',
+  TEST_TIMEOUT,
   ...schemaArgs(policiesFolder),
   ...IGNORED,
 ];
@@ -133,7 +138,10 @@ const mergeGaps = (ranges: readonly (readonly [number, number])[]): readonly (re
 
 const numberOf = (value: unknown): number => (typeof value === 'number' ? value : 0);
 
-/** Runs `opa test --coverage` and counts the lines of policies, tests left out. */
+/**
+ * Runs `opa test --coverage` and counts the lines of policies, tests left out. For tests that all pass: OPA reports no
+ * coverage otherwise. Throws `bundle_invalid` when it does not report.
+ */
 export const measureCoverage = async (
   runOpa: RunOpa,
   policiesFolder: string,
@@ -146,7 +154,10 @@ export const measureCoverage = async (
   } catch {
     parsed = undefined;
   }
-  const byFile = isObject(parsed) && isObject(parsed['files']) ? parsed['files'] : {};
+  if (!isObject(parsed)) {
+    throw new AppError('bundle_invalid', `opa test --coverage failed:\n${(ran.stderr || ran.stdout).trim()}`);
+  }
+  const byFile = isObject(parsed['files']) ? parsed['files'] : {};
   const files: readonly CoverageOfFile[] = Object.entries(byFile)
     .filter(([file]) => !file.endsWith('_test.rego'))
     .map(([file, report]) => {

@@ -57,19 +57,21 @@ export const junitXml = (results: readonly TestResult[]): string => {
 };
 
 /** What a person reads: failures first, then what is not covered, then one line that counts. */
-export const testText = (results: readonly TestResult[], coverage: CoverageReport): string => {
+export const testText = (results: readonly TestResult[], coverage: CoverageReport | undefined): string => {
   const lines: string[] = [];
   const failed = results.filter((result) => !result.passed);
   for (const { suite, name, failures, location } of failed) {
     lines.push(`FAIL ${suite}: ${name}${location === undefined ? '' : ` (${location})`}`);
     for (const failure of failures) lines.push(`  ${failure.replaceAll('\n', '\n  ')}`);
   }
-  for (const { file, gaps } of coverage.files.filter((each) => each.gaps.length > 0)) {
+  for (const { file, gaps } of coverage?.files.filter((each) => each.gaps.length > 0) ?? []) {
     const rows = gaps.map(([from, to]) => (from === to ? `${from}` : `${from}-${to}`)).join(', ');
     lines.push(`not covered: ${file}:${rows}`);
   }
   lines.push(
-    `coverage ${coverage.percent.toFixed(1)} % (at least ${coverage.threshold} %)`,
+    coverage === undefined
+      ? 'coverage not measured: there are no Rego tests, or not all passed'
+      : `coverage ${coverage.percent.toFixed(1)} % (at least ${coverage.threshold} %)`,
     `${results.length - failed.length} passed, ${failed.length} failed`,
   );
   return lines.join('\n');

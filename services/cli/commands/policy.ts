@@ -5,6 +5,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import { createWasmEvaluator } from '../../pdp/policy/wasm-evaluator.ts';
 import type { Bundle } from '../../pdp/policy/bundle-reader.ts';
 import { AppError, isAppError } from '../../shared/contracts/errors.ts';
+import { isObject } from '../../shared/contracts/json.ts';
 import { createRunOpa } from '../opa-binary.ts';
 import { buildBundle, readBundleFile, replaceFile } from './policy-build.ts';
 import { readCases, runCases } from './policy-cases.ts';
@@ -39,6 +40,21 @@ const report = (json: boolean | undefined, passed: boolean, document: object, te
   if (!passed) process.exitCode = 1;
 };
 
+/** Policies that do not compile and files that are no bundle are a failed check, not a wrong call. */
+const failing =
+  <A extends readonly unknown[]>(action: (...args: A) => Promise<void>) =>
+  async (...args: A): Promise<void> => {
+    try {
+      await action(...args);
+    } catch (error) {
+      if (!isAppError(error) || error.code !== 'bundle_invalid') throw error;
+      const json = args.some((arg) => isObject(arg) && arg['json'] === true);
+      if (json) return report(true, false, { passed: false, problems: [error.message] }, '');
+      process.stderr.write(`edict: ${error.code}: ${error.message}\n`);
+      process.exitCode = 1;
+    }
+  };
+
 /** Says that the folder is missing before OPA says it in its own words. */
 const requireFolder = (folder: string): string => {
   if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) {
@@ -55,47 +71,55 @@ const subcommand = (name: string, description: string): Command =>
     .addHelpText('after', EXIT_CODES);
 
 const checkCommand = (): Command =>
-  subcommand('check', 'compile strictly against the schemas, and check the data').action(async (options: Common) => {
-    const problems = await checkPolicies(await createRunOpa(), requireFolder(options.policies));
-    const passed = problems.length === 0;
-    report(options.json, passed, { passed, problems }, passed ? 'policies are sound' : problems.join('\n'));
-  });
+  subcommand('check', 'compile strictly against the schemas, and check the data').action(
+    failing(async (options: Common) => {
+      const problems = await checkPolicies(await createRunOpa(), requireFolder(options.policies));
+      const passed = problems.length === 0;
+      report(options.json, passed, { passed, problems }, passed ? 'policies are sound' : problems.join('\n'));
+    }),
+  );
 
 const fmtCommand = (): Command =>
   subcommand('fmt', 'format Rego files in place')
     .option('--check', 'change nothing; exit 1 when a file is not formatted')
-    .action(async (options: Common & { readonly check?: boolean }) => {
-      const check = options.check === true;
-      const files = await formatPolicies(await createRunOpa(), requireFolder(options.policies), { write: !check });
-      const verb = check ? 'not formatted' : 'formatted';
-      const text = files.map((file) => `${verb}: ${file}`).join('\n');
-      report(
-        options.json,
-        !check || files.length === 0,
-        { check, files },
-        text === '' ? 'all files are formatted' : text,
-      );
-    });
+    .action(
+      failing(async (options: Common & { readonly check?: boolean }) => {
+        const check = options.check === true;
+        const files = await formatPolicies(await createRunOpa(), requireFolder(options.policies), { write: !check });
+        const verb = check ? 'not formatted' : 'formatted';
+        const text = files.map((file) => `${verb}: ${file}`).join('\n');
+        report(
+          options.json,
+          !check || files.length === 0,
+          { check, files },
+          text === '' ? 'all files are formatted' : text,
+        );
+      }),
+    );
 
 const testCommand = (): Command =>
   subcommand('test', 'run the Rego tests, then the cases on the engine of production')
     .option('--threshold <percent>', 'least coverage of policy lines', percentage, 95)
     .option('--junit <file>', 'also write JUnit XML')
-    .action(async (options: Common & { readonly threshold: number; readonly junit?: string }) => {
-      const policiesFolder = requireFolder(options.policies);
-      const runOpa = await createRunOpa();
-      const unit = await runOpaTests(runOpa, policiesFolder);
-      const coverage = await measureCoverage(runOpa, policiesFolder, options.threshold);
-      const { bundle } = await buildBundle(runOpa, { policiesFolder, previous: undefined });
-      const { evaluate, engine } = await createWasmEvaluator(bundle);
-      const results = [...unit, ...runCases(await readCases(policiesFolder), evaluate)];
-      if (options.junit !== undefined) await writeFile(options.junit, junitXml(results));
-      const failed = results.filter((result) => !result.passed);
-      // A run of no tests is no success.
-      const passed = failed.length === 0 && results.length > 0 && coverage.percent >= options.threshold;
-      const counts = { tests: results.length, passed: results.length - failed.length, failed: failed.length };
-      report(options.json, passed, { passed, engine, counts, coverage, results }, testText(results, coverage));
-    });
+    .action(
+      failing(async (options: Common & { readonly threshold: number; readonly junit?: string }) => {
+        const policiesFolder = requireFolder(options.policies);
+        const runOpa = await createRunOpa();
+        const unit = await runOpaTests(runOpa, policiesFolder);
+        const measurable = unit.length > 0 && unit.every((result) => result.passed);
+        const coverage = measurable ? await measureCoverage(runOpa, policiesFolder, options.threshold) : undefined;
+        const { bundle } = await buildBundle(runOpa, { policiesFolder, previous: undefined });
+        const { evaluate, engine } = await createWasmEvaluator(bundle);
+        const results = [...unit, ...runCases(await readCases(policiesFolder), evaluate)];
+        if (options.junit !== undefined) await writeFile(options.junit, junitXml(results));
+        const failed = results.filter((result) => !result.passed);
+        // A run of no tests is no success.
+        const covered = coverage !== undefined && coverage.percent >= options.threshold;
+        const passed = failed.length === 0 && results.length > 0 && covered;
+        const counts = { tests: results.length, passed: results.length - failed.length, failed: failed.length };
+        report(options.json, passed, { passed, engine, counts, coverage, results }, testText(results, coverage));
+      }),
+    );
 
 interface BuildOptions extends Common {
   readonly output: string;
@@ -149,7 +173,7 @@ const buildCommand = (): Command =>
     .option('--name <name>', 'name of the bundle (default: that of the bundle at --output, else mesh)')
     .option('--serial <n>', 'serial (default: one more than at --output when the content changed)', wholeNumber)
     .option('--check', 'write nothing; exit 1 when the bundle at --output is not what the policies give')
-    .action(build);
+    .action(failing(build));
 
 const inspectCommand = (): Command =>
   new Command('inspect')
@@ -157,25 +181,27 @@ const inspectCommand = (): Command =>
     .argument('[bundle]', 'the bundle', BUNDLE)
     .option('--json', 'print one JSON document')
     .addHelpText('after', EXIT_CODES)
-    .action(async (file: string, options: { readonly json?: boolean }) => {
-      const bundle = await readBundleFile(file);
-      if (bundle === undefined) throw new AppError('usage', `there is no ${file}`);
-      const { hostBuiltins, entrypoints, engine } = await createWasmEvaluator(bundle);
-      const { name, serial, digest, manifest } = bundle;
-      const files = bundle.files.map(({ path: each, bytes }) => ({ path: each, bytes: bytes.length }));
-      const document = { name, serial, digest, engine, entrypoints, builtins: hostBuiltins, manifest, files };
-      const text = [
-        `name         ${name}`,
-        `serial       ${serial}`,
-        `digest       ${digest}`,
-        `entrypoints  ${entrypoints.join(', ')}`,
-        `built-ins    ${hostBuiltins.length === 0 ? 'none from the host' : hostBuiltins.join(', ')}`,
-        `roots        ${(manifest.roots ?? ['']).join(', ')}`,
-        'files',
-        ...files.map((each) => `  ${String(each.bytes).padStart(9)}  ${each.path}`),
-      ].join('\n');
-      report(options.json, true, document, text);
-    });
+    .action(
+      failing(async (file: string, options: { readonly json?: boolean }) => {
+        const bundle = await readBundleFile(file);
+        if (bundle === undefined) throw new AppError('usage', `there is no ${file}`);
+        const { hostBuiltins, entrypoints, engine } = await createWasmEvaluator(bundle);
+        const { name, serial, digest, manifest } = bundle;
+        const files = bundle.files.map(({ path: each, bytes }) => ({ path: each, bytes: bytes.length }));
+        const document = { name, serial, digest, engine, entrypoints, builtins: hostBuiltins, manifest, files };
+        const text = [
+          `name         ${name}`,
+          `serial       ${serial}`,
+          `digest       ${digest}`,
+          `entrypoints  ${entrypoints.join(', ')}`,
+          `built-ins    ${hostBuiltins.length === 0 ? 'none from the host' : hostBuiltins.join(', ')}`,
+          `roots        ${(manifest.roots ?? ['']).join(', ')}`,
+          'files',
+          ...files.map((each) => `  ${String(each.bytes).padStart(9)}  ${each.path}`),
+        ].join('\n');
+        report(options.json, true, document, text);
+      }),
+    );
 
 const newCommand = (): Command =>
   subcommand('new', 'write a new rule module with its tests')
