@@ -1,3 +1,4 @@
+import type { Ack } from '../../../services/shared/contracts/ack.ts';
 import { leafHash, decodeEntry, encodeEntry } from '../../../services/audit/core/entry.ts';
 import type { Database } from '../../../services/audit/core/database.ts';
 import { connectPostgres } from '../../../services/audit/postgres/connect.ts';
@@ -172,7 +173,11 @@ describe('a superuser who disables the triggers and alters', () => {
   });
 
   /** Later than the grace time, so that nothing that is missing may still be on its way. */
-  const verify = async (tenant = 'acme', remembered?: Parameters<ReturnType<typeof createVerifier>>[1]) => {
+  const verify = async (
+    tenant = 'acme',
+    remembered?: Parameters<ReturnType<typeof createVerifier>>[1],
+    acks: readonly Ack[] = [],
+  ) => {
     const { keys } = openLedger(database);
     const run = createVerifier({
       database,
@@ -180,6 +185,7 @@ describe('a superuser who disables the triggers and alters', () => {
       keys,
       nameForSearch: searchNames,
       graceMs: 60_000,
+      acks: () => Promise.resolve(acks),
       now: () => Date.now() + 3_600_000,
     });
     const [report] = await run(tenant, remembered ?? {});
@@ -213,6 +219,36 @@ describe('a superuser who disables the triggers and alters', () => {
     const report = await verify();
     expect(redOf(report)).toEqual(red);
     expect(report.findings.find((finding) => finding.seq !== null)?.seq ?? '').toBe(seq);
+  });
+
+  it('deletes the end and cleans every table: found only by an acknowledgement that emitters hold', async () => {
+    const [received] = await database.query<{ emitter: string }>(
+      'select emitter::text as emitter from edict.received limit 1',
+      [],
+    );
+    const ack: Ack = {
+      emitter: received?.emitter ?? '',
+      boot: '1',
+      tenant: 'acme',
+      complete_to: '9',
+      holes: [],
+      covered_to: '9',
+      origin: 'audit.example.com/acme/0/1',
+      tree_size: '10',
+      signature: '',
+    };
+    const whole = await verify('acme', {}, [ack]);
+    expect([redOf(whole), whole.verdicts.append_only.status]).toEqual([[], 'ok']);
+    await database.query(DISARM);
+    await database.query(
+      `delete from edict.entry where ${LOG} and seq >= 8; delete from edict.payload where ${LOG} and seq >= 8;
+       delete from edict.decision where ${LOG} and seq >= 8; delete from edict.received where ${LOG} and seq >= 8;
+       update edict.log_head set size = 8, leaf = (select leaf from edict.entry where ${LOG} and seq = 7) where ${LOG};
+       delete from edict.verification`,
+    );
+    expect(redOf(await verify())).toEqual([]);
+    await database.query('delete from edict.verification');
+    expect(redOf(await verify('acme', {}, [ack]))).toEqual(['append_only', 'completeness']);
   });
 
   it('forges an event at the end, hashes, key, search row and head included, without the key of an emitter', async () => {
