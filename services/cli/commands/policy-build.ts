@@ -15,7 +15,7 @@ import type { RunOpa } from '../opa-binary.ts';
 const compress = promisify(gzip);
 
 /** Files that are no part of a bundle: tests, test cases and what only the tools read. */
-export const NOT_IN_BUNDLE = ['*_test.rego', 'cases', 'schemas', '.*.json'] as const;
+export const NOT_IN_BUNDLE = ['*_test.rego', 'cases', 'schemas'] as const;
 
 const EPOCH = new Date(0);
 
