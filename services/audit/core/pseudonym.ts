@@ -33,3 +33,7 @@ export const createSearchNames = (masterKey: Uint8Array): NameSubject => createN
 
 /** The names under which the key store keeps subjects: not those of the search table, so the two cannot be joined. */
 export const createKeyNames = (masterKey: Uint8Array): NameSubject => createNames(masterKey, 'edict/subject/v1');
+
+/** What a key store remembers of its master key, to notice another one: HMAC-SHA256(master, "edict/master/v1\0"). */
+export const masterKeyName = (masterKey: Uint8Array): Buffer =>
+  createHmac('sha256', masterKey).update('edict/master/v1\0').digest();

@@ -14,7 +14,7 @@ import { crc32 } from 'node:zlib';
 import { hex, sha256 } from '../../shared/contracts/bytes.ts';
 import { AppError, errorCode, errorMessage, isAppError } from '../../shared/contracts/errors.ts';
 import { uuidToBytes } from '../../shared/contracts/uuid.ts';
-import { fsyncDirectory } from '../../shared/settings/home.ts';
+import { fsyncDirectory, readOrCreateFile } from '../../shared/settings/home.ts';
 import type { Log } from '../core/append.ts';
 import { segmentOf } from '../core/entry.ts';
 import {
@@ -26,7 +26,7 @@ import {
   wrapSubjectKey,
 } from '../core/payload.ts';
 import type { PayloadKeyReference, PayloadKeyRequest, PayloadKeys } from '../core/payload-keys.ts';
-import { createKeyNames } from '../core/pseudonym.ts';
+import { createKeyNames, masterKeyName } from '../core/pseudonym.ts';
 import { createBoundedMap } from './bounded-map.ts';
 
 export interface FilePayloadKeysOptions {
@@ -83,6 +83,7 @@ const unavailable = (cause: unknown): AppError =>
 /**
  * Payload keys in files, for the embedded database, whose one writer this is:
  *
+ * - `master`: which master key this store belongs to, as an HMAC under it.
  * - `subjects/<2 hex>/<name>`: a data subject's key under the master key; once erased, zeros in its place.
  * - `logs/<digest of the origin>/<segment>.keys`: one slot an entry, so that a key can be overwritten where it lies.
  *
@@ -248,9 +249,20 @@ export const createFilePayloadKeys = (folder: string, options: FilePayloadKeysOp
     }
   };
 
+  let isChecked = false;
+  /** The store must be the one of this master key; the first that comes to an empty store makes it its own. */
+  const checkMaster = (): void => {
+    if (isChecked) return;
+    const name = masterKeyName(masterKey);
+    if (!readOrCreateFile(join(folder, 'master'), () => name).equals(name))
+      throw new AppError('keys_unavailable', `${folder}: belongs to another master key`);
+    isChecked = true;
+  };
+
   /** As the others do, answers failures by rejecting, never by throwing. */
   const answer = <T>(work: () => T): Promise<T> => {
     try {
+      checkMaster();
       return Promise.resolve(work());
     } catch (cause) {
       return Promise.reject(unavailable(cause));

@@ -11,7 +11,7 @@ import {
   wrapSubjectKey,
 } from '../core/payload.ts';
 import type { PayloadKeyReference, PayloadKeyRequest, PayloadKeys } from '../core/payload-keys.ts';
-import { createKeyNames } from '../core/pseudonym.ts';
+import { createKeyNames, masterKeyName } from '../core/pseudonym.ts';
 import { createBoundedMap } from './bounded-map.ts';
 
 interface SubjectKey {
@@ -48,6 +48,17 @@ export const createPostgresPayloadKeys = (database: Database, options: PostgresP
   const names = createKeyNames(masterKey);
   const subjects = createBoundedMap<SubjectKey>(options.cachedSubjects ?? 10_000);
   const logIds = createBoundedMap<number>(MAX_LOGS);
+
+  let isChecked = false;
+  /** The store must be the one of this master key; the first that comes to an empty store makes it its own. */
+  const checkMaster = async (): Promise<void> => {
+    if (isChecked) return;
+    const name = masterKeyName(masterKey);
+    await database.query('insert into edict_keys.master (name) values ($1::bytea) on conflict do nothing', [name]);
+    const [row] = await database.query<{ name: Buffer }>('select name from edict_keys.master', []);
+    if (row?.name.equals(name) !== true) throw wrongMaster();
+    isChecked = true;
+  };
 
   const logId = async (origin: string): Promise<number> => {
     const known = logIds.get(origin);
@@ -243,6 +254,7 @@ export const createPostgresPayloadKeys = (database: Database, options: PostgresP
 
   const guarded = async <T>(work: () => Promise<T>): Promise<T> => {
     try {
+      await checkMaster();
       return await work();
     } catch (cause) {
       throw unavailable(cause);

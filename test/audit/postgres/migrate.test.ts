@@ -43,7 +43,7 @@ describe('migrate', () => {
 
   it('puts the key store into a schema of its own', async () => {
     await expect(requireMigrated(database, keyStoreMigrations())).rejects.toMatchObject({ code: 'settings_invalid' });
-    expect((await migrate(database, keyStoreMigrations())).applied).toEqual(['0001_payload_keys.sql']);
+    expect((await migrate(database, keyStoreMigrations())).applied).toContain('0001_payload_keys.sql');
     await expect(requireMigrated(database, keyStoreMigrations())).resolves.toBeUndefined();
   });
 
