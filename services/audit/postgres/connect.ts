@@ -81,6 +81,9 @@ export const connectPostgres = (url: string, options: ConnectOptions = {}): Data
   });
   // A connection that dies while idle is replaced at the next use; without a listener it would end the process.
   pool.on('error', () => undefined);
+  // The pool listens only while a connection is idle; one that dies in a transaction, between two statements, would
+  // end the process too. The next statement on it fails, and that is what the caller learns.
+  pool.on('connect', (client) => client.on('error', () => undefined));
 
   const connect = async (): Promise<pg.PoolClient> => {
     try {
