@@ -171,6 +171,23 @@ export const differences = (
   return problems;
 };
 
+/** The last answer of each stream: as a rule it comes to the ledger after everything before it. */
+const lastAnswers = (answered: readonly AnsweredDecision[]): readonly AnsweredDecision[] => {
+  const last = new Map<string, AnsweredDecision>();
+  for (const answer of answered) {
+    const stream = `${answer.emitter}/${answer.boot}`;
+    const before = last.get(stream);
+    if (before === undefined || BigInt(before.sequence) < BigInt(answer.sequence)) last.set(stream, answer);
+  }
+  return [...last.values()];
+};
+
+const isThere = async (auditor: JsonClient, { decisionId }: AnsweredDecision): Promise<boolean> => {
+  const { status } = await auditor.get(`/v1/decisions/${decisionId}`);
+  if (status !== 200 && status !== 404) throw new AppError('upstream_unavailable', `GET /v1/decisions/…: ${status}`);
+  return status === 200;
+};
+
 /** Waits until the ledger has everything that was answered, or `limitMs` are over; gives what it has then. */
 export const waitForDecisions = async (
   auditor: JsonClient,
@@ -178,6 +195,9 @@ export const waitForDecisions = async (
   limitMs: number = ARRIVAL_LIMIT_MS,
 ): Promise<LedgerContent> => {
   const deadline = Date.now() + limitMs;
+  // Reading a whole ledger is dear, asking for one decision is not.
+  for (const answer of lastAnswers(answered))
+    while (!(await isThere(auditor, answer)) && Date.now() < deadline) await sleep(POLL_MS);
   for (;;) {
     const content = await readDecisions(auditor);
     const ids = new Set(content.decisions.map((row) => row.decision_id));

@@ -14,7 +14,8 @@ async function drill(
     readonly decidesMeanwhile: boolean;
   },
 ): Promise<void> {
-  const load = startLoad(deployment);
+  // Slow enough that an outage of a minute leaves no mountain of events to look through.
+  const load = startLoad(deployment, { connections: 2, pauseMs: 15 });
   await load.untilAnswered(300);
   await options.kill();
   if (options.decidesMeanwhile) await load.untilAnswered(200);
