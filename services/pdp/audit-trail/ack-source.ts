@@ -138,7 +138,13 @@ export const createKafkaAckSource = (options: {
         groupId: `edict-acks-${randomBytes(8).toString('hex')}`,
         maxWaitTimeInMs: 250,
         allowAutoTopicCreation: false,
-        retry: { initialRetryTime: 100, maxRetryTime: 2_000, retries: 5 },
+        retry: {
+          initialRetryTime: 100,
+          maxRetryTime: 2_000,
+          retries: 5,
+          // The client would start again by itself, also after it was told to disconnect; the loop here does it.
+          restartOnFailure: () => Promise.resolve(false),
+        },
       });
       try {
         await consume(consumer);

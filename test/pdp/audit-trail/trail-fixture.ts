@@ -77,12 +77,18 @@ let groups = 0;
 export const readTopic = async (kafka: Kafka, onReceived: (received: Received) => void = () => undefined) => {
   const received: Received[] = [];
   groups += 1;
+  let closed = false;
   const consumer = kafka.consumer({
     groupId: `test-${process.pid}-${Date.now()}-${groups}`,
     maxWaitTimeInMs: 200,
     sessionTimeout: 2000,
     heartbeatInterval: 300,
-    retry: { initialRetryTime: 100, maxRetryTime: 1000, retries: 1000 },
+    retry: {
+      initialRetryTime: 100,
+      maxRetryTime: 1000,
+      retries: 1000,
+      restartOnFailure: () => Promise.resolve(!closed),
+    },
   });
   await consumer.connect();
   await consumer.subscribe({ topic: DECISIONS_TOPIC, fromBeginning: true });
@@ -104,7 +110,11 @@ export const readTopic = async (kafka: Kafka, onReceived: (received: Received) =
       return Promise.resolve();
     },
   });
-  return { received, close: () => consumer.disconnect() } satisfies TopicReader;
+  const close = (): Promise<void> => {
+    closed = true;
+    return consumer.disconnect();
+  };
+  return { received, close } satisfies TopicReader;
 };
 
 /** The numbers that a ledger would have of one stream, as its ack. */
