@@ -1,5 +1,5 @@
-// Makes the secret files that docker-compose.yml mounts: passwords, database URLs, keys, and the settings file with one
-// caller. Existing files are kept, so that running it again changes nothing.
+// Makes the secret files that docker-compose.yml mounts: passwords, database URLs, keys, and the settings file with its
+// callers. Existing files are kept, so that running it again changes nothing.
 // Usage: npm run compose:secrets [-- FOLDER], which is ./secrets when left out
 import { randomBytes } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
@@ -20,7 +20,14 @@ const logins = [
   { name: 'keys', urlFile: 'keys.url', database: 'edict_keys' },
 ] as const;
 
-const settings = (storedApiKey: string) => ({
+/** One key for each side: whoever asks for decisions cannot read the ledger, and the other way round. */
+const CALLERS = [
+  { id: 'gateway', roles: ['decide'] },
+  { id: 'auditor', roles: ['audit'] },
+  { id: 'operator', roles: ['operate'] },
+] as const;
+
+const settings = (storedApiKeys: ReadonlyMap<string, string>) => ({
   home: '/var/lib/edict',
   pdp: { listen: '0.0.0.0:7180' },
   audit: {
@@ -39,7 +46,7 @@ const settings = (storedApiKey: string) => ({
   },
   ledger: { authority: 'edict.example' },
   tenants: { default: { mask_key_file: 'mask.key' } },
-  callers: [{ id: 'gateway', tenant: 'default', roles: ['decide', 'audit', 'operate'], api_keys: [storedApiKey] }],
+  callers: CALLERS.map(({ id, roles }) => ({ id, tenant: 'default', roles, api_keys: [storedApiKeys.get(id)] })),
 });
 
 /** A container's user is not the user of this machine, so the files are readable to all, and the folder to nobody. */
@@ -76,12 +83,18 @@ function makeSecrets(): void {
   const ack = generateSigningKey();
   write('audit-ack.pem', ack.pem);
   write('audit-ack.vkey', `${formatVkey('edict.example/ack', ack.key.publicKey)}\n`);
-  const apiKey = newApiKey();
-  write('api-key', `${apiKey.key}\n`);
+  const stored = new Map<string, string>();
+  for (const { id } of CALLERS) {
+    const apiKey = newApiKey();
+    write(`${id}.api-key`, `${apiKey.key}\n`);
+    stored.set(id, apiKey.stored);
+  }
   // Last: it says that the set is complete.
-  write('edict.yaml', stringify(settings(apiKey.stored)));
+  write('edict.yaml', stringify(settings(stored)));
   loadSettings({ file: path.join(folder, 'edict.yaml'), environment: {} });
-  process.stdout.write(`${folder} is complete; the API key of the caller "gateway" is in its file api-key\n`);
+  process.stdout.write(
+    `${folder} is complete; the API keys are in its files ${CALLERS.map(({ id }) => `${id}.api-key`).join(', ')}\n`,
+  );
 }
 
 makeSecrets();

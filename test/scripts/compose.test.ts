@@ -78,12 +78,19 @@ describe('npm run compose:secrets', () => {
     expect(statSync(folder).mode & 0o777).toBe(0o700);
   });
 
-  it('makes valid settings in which the API key names its caller', () => {
+  it('makes valid settings in which each API key names its caller, and no caller decides and audits', () => {
     const { settings } = loadSettings({ file: path.join(folder, 'edict.yaml'), environment: {} });
     expect(isEmbedded(settings)).toBe(false);
     expect(parseVkey(readFileSync(path.join(folder, 'audit-ack.vkey'), 'utf8')).name).toBe('edict.example/ack');
-    const key = readFileSync(path.join(folder, 'api-key'), 'utf8').trim();
-    expect(createAuthenticate(settings.callers)(`Bearer ${key}`)).toMatchObject({ id: 'gateway', tenant: 'default' });
+    const authenticate = createAuthenticate(settings.callers);
+    for (const [id, role] of [
+      ['gateway', 'decide'],
+      ['auditor', 'audit'],
+      ['operator', 'operate'],
+    ] as const) {
+      const key = readFileSync(path.join(folder, `${id}.api-key`), 'utf8').trim();
+      expect(authenticate(`Bearer ${key}`)).toMatchObject({ id, tenant: 'default', roles: [role] });
+    }
   });
 
   it('keeps what is there when it runs again', () => {
