@@ -12,7 +12,7 @@ export interface KafkaSourceOptions {
   readonly logger: Logger;
   /** How often the topic's ends are asked for; default 5 s. */
   readonly pollMs?: number;
-  /** Default 30 s. */
+  /** How long a reader that died holds its partitions; default 10 s. */
   readonly sessionTimeoutMs?: number;
 }
 
@@ -56,7 +56,7 @@ const rangesOf = async (admin: Admin, topic: string): Promise<readonly Partition
  * A consumer that fails is thrown away and made anew.
  */
 export const createKafkaSource = (options: KafkaSourceOptions): EventSource => {
-  const { kafka, topic, groupId, logger, pollMs = 5_000, sessionTimeoutMs = 30_000 } = options;
+  const { kafka, topic, groupId, logger, pollMs = 5_000, sessionTimeoutMs = 10_000 } = options;
   const closing = new AbortController();
   let supervising: Promise<void> = Promise.resolve();
   let failure: string | undefined = 'not connected yet';
