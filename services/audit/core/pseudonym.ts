@@ -12,19 +12,28 @@ const nameSubject = (key: Uint8Array, { issuer, type, id }: DataSubject): Buffer
 /** HMAC-SHA256(HKDF(master, purpose ‖ tenant), lp(issuer) ‖ lp(type) ‖ lp(id)): 32 bytes. */
 export type NameSubject = (tenant: string, subject: DataSubject) => Buffer;
 
-/** Tenants whose derived keys are kept. */
+/** Tenants whose derived keys, and subjects whose names, are kept. */
 const MAX_TENANTS = 1_024;
+const MAX_NAMES = 20_000;
 
 const createNames = (masterKey: Uint8Array, purpose: string): NameSubject => {
   const keys = new Map<string, Buffer>();
+  /** The same few subjects come again and again, and an HMAC costs more than a look-up. */
+  const names = new Map<string, Buffer>();
   return (tenant, subject) => {
+    const id = JSON.stringify([tenant, subject.issuer, subject.type, subject.id]);
+    const known = names.get(id);
+    if (known !== undefined) return known;
     let key = keys.get(tenant);
     if (key === undefined) {
       if (keys.size >= MAX_TENANTS) keys.clear();
       key = tenantKey(masterKey, purpose, tenant);
       keys.set(tenant, key);
     }
-    return nameSubject(key, subject);
+    const name = nameSubject(key, subject);
+    if (names.size >= MAX_NAMES) names.clear();
+    names.set(id, name);
+    return name;
   };
 };
 

@@ -1,6 +1,6 @@
 import { AppError, errorMessage, isAppError } from '../../shared/contracts/errors.ts';
 import { hex } from '../../shared/contracts/bytes.ts';
-import type { Log, Sql } from '../core/append.ts';
+import type { Log } from '../core/append.ts';
 import type { Database } from '../core/database.ts';
 import {
   newKey,
@@ -28,6 +28,8 @@ export interface PostgresPayloadKeysOptions {
 }
 
 const MAX_LOGS = 4_096;
+/** Held shared while keys are issued, alone while a subject is erased; cheaper than a lock on each subject's row. */
+const ERASURE_LOCK = '7181002';
 
 const unavailable = (cause: unknown): AppError =>
   isAppError(cause) && cause.code === 'keys_unavailable'
@@ -151,7 +153,7 @@ export const createPostgresPayloadKeys = (database: Database, options: PostgresP
     if (live.length === 0) return prepared.map(() => undefined);
     const stored = await database.transaction(async (sql) => {
       // An erasure that runs at the same time waits for us, or we see that it was there.
-      await lockSubjects(sql, new Set(live.map(({ subject }) => subject.id)));
+      await sql.query('select pg_advisory_xact_lock_shared($1::bigint)', [ERASURE_LOCK]);
       return sql.query<{ at: number }>(
         `with r as (
            select at::int, seq, event_id, subject_id,
@@ -291,11 +293,15 @@ export const createPostgresPayloadKeys = (database: Database, options: PostgresP
     destroySubject: (tenant, subject) =>
       guarded(async () => {
         const name = names(tenant, subject);
-        await database.query(
-          `insert into edict_keys.subject_key (tenant, name) values ($1, $2::bytea)
-           on conflict (tenant, name) do update set wrapped = null`,
-          [tenant, name],
-        );
+        await database.transaction(async (sql) => {
+          // Waits for those who issue keys under this subject now; whoever comes later sees that it is erased.
+          await sql.query('select pg_advisory_xact_lock($1::bigint)', [ERASURE_LOCK]);
+          await sql.query(
+            `insert into edict_keys.subject_key (tenant, name) values ($1, $2::bytea)
+             on conflict (tenant, name) do update set wrapped = null`,
+            [tenant, name],
+          );
+        });
         subjects.delete(`${tenant}/${hex(name)}`);
       }),
     close: () => {
@@ -303,10 +309,4 @@ export const createPostgresPayloadKeys = (database: Database, options: PostgresP
       return database.close();
     },
   };
-};
-
-const lockSubjects = async (sql: Sql, ids: ReadonlySet<bigint>): Promise<void> => {
-  await sql.query('select from edict_keys.subject_key where id = any ($1::text::bigint[]) order by id for share', [
-    `{${[...ids].map(String).join(',')}}`,
-  ]);
 };

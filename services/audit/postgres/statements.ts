@@ -129,7 +129,7 @@ export const insertDecisions = async (sql: Sql, logId: number, rows: readonly De
                                  action, resource_type, resource, purpose, session_id, request_id, caller)
      select $1::int, r.seq, r.event_id, r.event_time_ms, r.ingest_us, r.decision, r.reasons, decode(r.subject, 'hex'),
             r.agent, r.action, r.resource_type, r.resource, r.purpose, r.session_id, r.request_id, r.caller
-     from jsonb_to_recordset($2::text::jsonb) as r(
+     from json_to_recordset($2::text::json) as r(
        seq bigint, event_id uuid, event_time_ms bigint, ingest_us bigint, decision text, reasons text[], subject text,
        agent text, action text, resource_type text, resource text, purpose text, session_id text, request_id text,
        caller text)`,
