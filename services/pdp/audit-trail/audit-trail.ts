@@ -51,7 +51,7 @@ export interface AuditTrailOptions {
   readonly nowMs?: () => number;
   readonly heartbeats?: HeartbeatSchedule;
   readonly resend?: ResendTimings;
-  /** How long a hole that the spool cannot fill may still be filled by the broker. Default 60 s. */
+  /** How long a hole that the spool cannot fill may still be filled by the broker. Default: `audit.gap_grace`. */
   readonly lostAfterMs?: number;
   readonly createProducer?: () => ProducerPort;
 }
@@ -59,7 +59,6 @@ export interface AuditTrailOptions {
 const TICK_MS = 200;
 /** What grew older than `spool.keep` is looked for so often. */
 const RELEASE_EVERY_MS = 10_000;
-const LOST_AFTER_MS = 60_000;
 const DRAIN_MS = 5_000;
 /** The relay is not ready when it is behind for so long. */
 const BEHIND_MS = 60_000;
@@ -148,7 +147,7 @@ export const startAuditTrail = async (options: AuditTrailOptions): Promise<Audit
 
   const lost = createLostNumbers({
     acks,
-    graceMs: options.lostAfterMs ?? LOST_AFTER_MS,
+    graceMs: options.lostAfterMs ?? durationMs(settings.audit.gap_grace),
     recordLost: emitter.recordLost,
   });
   let seenVersion = -1;
