@@ -44,7 +44,8 @@ export interface Deployment {
   readonly tenants: readonly string[];
   readonly pdp: EdictProcess;
   readonly audit: EdictProcess;
-  readonly operatorKey: string;
+  /** A file with the operator's API key, for commands that ask the audit service. */
+  readonly operatorKeyFile: string;
   keys(tenant: string): Keys;
   /** A client of the PDP with the key of the tenant's gateway. Closed with the deployment. */
   gateway(tenant: string, connections?: number): JsonClient;
@@ -154,7 +155,7 @@ async function assemble({ folder, settings, closeParts }: Prepared, options: Dep
     tenants,
     pdp,
     audit,
-    operatorKey: operator.key,
+    operatorKeyFile: writeSecret(folder, 'operator.key', operator.key),
     keys,
     gateway: (tenant, connections) => client(pdp.url, keys(tenant).decide, connections),
     auditor: (tenant) => client(audit.url, tenant === 'edict' ? operator.key : keys(tenant).audit),
