@@ -8,15 +8,15 @@ import { Caller } from '../../shared/settings/schema.ts';
 interface NewKeyOptions {
   readonly caller: string;
   readonly tenant: string;
-  readonly role: readonly string[];
+  readonly role?: readonly string[];
   readonly json?: boolean;
 }
 
-const collect = (value: string, previous: readonly string[]): readonly string[] => [...previous, value];
+const collect = (value: string, previous: readonly string[] = []): readonly string[] => [...previous, value];
 
-const newKey = ({ caller: id, tenant, role, json }: NewKeyOptions): void => {
+const newKey = ({ caller: id, tenant, role = ['decide'], json }: NewKeyOptions): void => {
   const { key, stored } = newApiKey();
-  const caller = { id, tenant, roles: role.length === 0 ? ['decide'] : [...new Set(role)], api_keys: [stored] };
+  const caller = { id, tenant, roles: [...new Set(role)], api_keys: [stored] };
   const [problem] = Value.Errors(Caller, Value.Default(Caller, structuredClone(caller)));
   if (problem !== undefined)
     throw new AppError('usage', `${problem.instancePath.replace('/roles', '/role')}: ${problem.message}`);
@@ -42,7 +42,7 @@ export const keysCommand = (): Command => {
     .description('make an API key: print it once, and what the settings need to know of it')
     .requiredOption('--caller <id>', 'who will use it; stands in events and metrics')
     .requiredOption('--tenant <tenant>', 'whose decisions or ledger it opens')
-    .option('--role <role>', 'decide, audit or operate; may be given several times (default: decide)', collect, [])
+    .option('--role <role>', 'decide, audit or operate; may be given several times (default: decide)', collect)
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
