@@ -102,17 +102,23 @@ const readRows = async function* (
   }
 };
 
-/** Search and payload rows without an entry. One statement sees all rows of a transaction or none. */
+/**
+ * Search and payload rows without an entry. One statement sees all rows of a transaction or none. A scalar subquery, so
+ * that each row is one look into the primary key: as an anti join, a server that has no statistics of new rows yet may
+ * compare every row with every entry.
+ */
 const readOrphans = (sql: Pick<Sql, 'query'>, logId: number): Promise<readonly Orphan[]> =>
   sql.query<Orphan>(
     `(select 'search' as "table", d.seq from edict.decision d
-      where d.log_id = $1::int and not exists (
-        select from edict.entry e where e.log_id = d.log_id and e.segment = (d.seq >> 16)::int and e.seq = d.seq)
+      where d.log_id = $1::int and (
+        select e.seq from edict.entry e
+        where e.log_id = d.log_id and e.segment = (d.seq >> 16)::int and e.seq = d.seq limit 1) is null
       order by d.seq limit ${MAX_ORPHANS})
      union all
      (select 'payload', p.seq from edict.payload p
-      where p.log_id = $1::int and not exists (
-        select from edict.entry e where e.log_id = p.log_id and e.segment = p.segment and e.seq = p.seq)
+      where p.log_id = $1::int and (
+        select e.seq from edict.entry e
+        where e.log_id = p.log_id and e.segment = p.segment and e.seq = p.seq limit 1) is null
       order by p.seq limit ${MAX_ORPHANS})`,
     [logId],
   );
