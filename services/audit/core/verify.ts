@@ -69,7 +69,8 @@ export interface VerifyInput {
   readonly head: { readonly size: bigint; readonly leaf: Uint8Array };
   /** All rows of the log that existed when the head was read, in order of seq. */
   readonly rows: AsyncIterable<StoredEntry> | Iterable<StoredEntry>;
-  readonly orphans: readonly Orphan[];
+  /** Rows that belong to no entry; asked once all rows were read. */
+  readonly orphans: () => Promise<readonly Orphan[]> | readonly Orphan[];
   readonly claims: readonly StreamClaim[];
   /** Acknowledgements, earlier reports, what the auditor wrote down. */
   readonly known: readonly KnownSize[];
@@ -373,7 +374,7 @@ const finishEnd = (walk: Walk): void => {
   }
 };
 
-const finishPayloads = (walk: Walk): bigint => {
+const finishPayloads = (walk: Walk, orphans: readonly Orphan[]): bigint => {
   let unproven = 0n;
   for (const [from, to] of walk.missing.ranges()) {
     const unnamed = walk.gone.missing(from, to);
@@ -388,7 +389,7 @@ const finishPayloads = (walk: Walk): bigint => {
         attack: 'payload_removed',
       });
   }
-  for (const { table, seq } of walk.input.orphans)
+  for (const { table, seq } of orphans)
     walk.findings.fail(table === 'search' ? 'projection' : 'lifecycle', {
       seq: String(seq),
       what: `${table} row`,
@@ -428,7 +429,7 @@ export const verifyLog = async (input: VerifyInput): Promise<VerificationReport>
     input.onProgress?.(walk.next, input.head.size);
   }
   finishEnd(walk);
-  const unproven = finishPayloads(walk);
+  const unproven = finishPayloads(walk, await input.orphans());
   const nowUs = BigInt(Math.floor(input.now())) * 1_000n;
   const streams = walk.streams.finish({ nowUs, graceUs: BigInt(input.graceMs) * 1_000n, claims: input.claims });
   if (walk.lastIngestUs > nowUs + CLOCK_TOLERANCE_US)

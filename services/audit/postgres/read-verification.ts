@@ -12,7 +12,7 @@ import type { StreamClaim } from '../core/verify-streams.ts';
 import { insertReport, readReports } from './read-reports.ts';
 import { SEARCH_COLUMNS } from './read-ledger.ts';
 
-const PAGE_ROWS = 500;
+const PAGE_ROWS = 500n;
 const MAX_ORPHANS = 100;
 
 interface FactsRow {
@@ -46,7 +46,7 @@ interface PageRow {
   readonly ciphertext: Buffer | null;
 }
 
-/** One page of a log, in order. */
+/** The rows from `from` up to `end`, in order: a narrow range, so that no plan reads more than it. */
 const readPage = (sql: Pick<Sql, 'query'>, logId: number, from: bigint, end: bigint): Promise<readonly PageRow[]> =>
   sql.query<PageRow>(
     `select e.seq, e.segment, e.header, e.leaf, p.ciphertext
@@ -54,9 +54,20 @@ const readPage = (sql: Pick<Sql, 'query'>, logId: number, from: bigint, end: big
      left join edict.payload p on p.log_id = e.log_id and p.segment = e.segment and p.seq = e.seq
      where e.log_id = $1::int and e.segment between ($2::bigint >> 16)::int and ($3::bigint >> 16)::int
        and e.seq >= $2::bigint and e.seq < $3::bigint
-     order by e.segment, e.seq limit ${PAGE_ROWS}`,
+     order by e.segment, e.seq`,
     [logId, String(from), String(end)],
   );
+
+/** Where the log goes on at or above `from`. */
+const nextEntry = async (sql: Pick<Sql, 'query'>, logId: number, from: bigint): Promise<bigint | undefined> => {
+  const [row] = await sql.query<{ seq: bigint }>(
+    `select e.seq from edict.entry e
+     where e.log_id = $1::int and e.segment >= ($2::bigint >> 16)::int and e.seq >= $2::bigint
+     order by e.segment, e.seq limit 1`,
+    [logId, String(from)],
+  );
+  return row?.seq;
+};
 
 /** The page's search rows; one entry may have several where somebody dropped the primary key. */
 const readSearch = (
@@ -71,24 +82,84 @@ const readSearch = (
     [logId, String(from), String(to)],
   );
 
-/** Every row of a log below `end`, with its payload opened where it opens. */
+/**
+ * Payload rows in the range of a page that no entry of the page owns. Pages are compared here, not joined there: a server
+ * without statistics of new rows may compare every row with every entry.
+ */
+const readStrayPayloads = (
+  sql: Pick<Sql, 'query'>,
+  logId: number,
+  from: bigint,
+  to: bigint,
+  seqs: readonly bigint[],
+): Promise<readonly { readonly seq: bigint }[]> =>
+  sql.query(
+    `select p.seq from edict.payload p
+     where p.log_id = $1::int and p.segment between ($2::bigint >> 16)::int and ($3::bigint >> 16)::int
+       and p.seq between $2::bigint and $3::bigint and p.seq <> all ($4::text::bigint[])
+     order by p.seq limit ${MAX_ORPHANS}`,
+    [logId, String(from), String(to), `{${seqs.join(',')}}`],
+  );
+
+/** Search and payload rows at or above `from` that are newer than every entry, as of one statement. */
+const readPastEnd = (sql: Pick<Sql, 'query'>, logId: number, from: bigint): Promise<readonly Orphan[]> =>
+  sql.query<Orphan>(
+    `with newest as (
+       select coalesce((select e.seq from edict.entry e where e.log_id = $1::int
+                        order by e.segment desc, e.seq desc limit 1), -1) as seq)
+     (select 'search' as "table", d.seq from edict.decision d
+      where d.log_id = $1::int and d.seq >= $2::bigint and d.seq > (select seq from newest)
+      order by d.seq limit ${MAX_ORPHANS})
+     union all
+     (select 'payload', p.seq from edict.payload p
+      where p.log_id = $1::int and p.segment >= ($2::bigint >> 16)::int and p.seq >= $2::bigint
+        and p.seq > (select seq from newest)
+      order by p.seq limit ${MAX_ORPHANS})`,
+    [logId, String(from)],
+  );
+
+/** Every row of a log below `end`, with its payload opened where it opens; what belongs to none goes to `orphans`. */
 const readRows = async function* (
   sql: Pick<Sql, 'query'>,
   keys: PayloadKeys,
   log: { readonly id: number; readonly tenant: string; readonly origin: string },
   end: bigint,
+  orphans: Orphan[],
 ): AsyncGenerator<StoredEntry> {
+  const note = (table: Orphan['table'], seq: bigint): void => {
+    if (orphans.length < MAX_ORPHANS) orphans.push({ table, seq });
+  };
   let next = 0n;
   while (next < end) {
-    const page = await readPage(sql, log.id, next, end);
-    const last = page.at(-1);
-    if (last === undefined) return;
-    const [search, payloads] = await Promise.all([
-      readSearch(sql, log.id, next, last.seq),
+    const to = next + PAGE_ROWS < end ? next + PAGE_ROWS : end;
+    const page = await readPage(sql, log.id, next, to);
+    if (page.length === 0) {
+      // A hole wider than a page; what should have been there is the verifier's to say.
+      const beyond = await nextEntry(sql, log.id, to);
+      for (const { seq } of await readSearch(sql, log.id, next, to - 1n)) note('search', seq);
+      for (const { seq } of await readStrayPayloads(sql, log.id, next, to - 1n, [])) note('payload', seq);
+      if (beyond === undefined) break;
+      next = beyond;
+      continue;
+    }
+    const [search, payloads, strays] = await Promise.all([
+      readSearch(sql, log.id, next, to - 1n),
       openPayloads(keys, log, page),
+      readStrayPayloads(
+        sql,
+        log.id,
+        next,
+        to - 1n,
+        page.map(({ seq }) => seq),
+      ),
     ]);
-    const bySeq = new Map<bigint, SearchColumns[]>();
-    for (const { seq, ...columns } of search) bySeq.set(seq, [...(bySeq.get(seq) ?? []), columns]);
+    const bySeq = new Map<bigint, SearchColumns[]>(page.map(({ seq }) => [seq, []]));
+    for (const { seq, ...columns } of search) {
+      const rows = bySeq.get(seq);
+      if (rows === undefined) note('search', seq);
+      else rows.push(columns);
+    }
+    for (const { seq } of strays) note('payload', seq);
     for (const [index, { seq, segment, header, leaf }] of page.entries())
       yield {
         seq,
@@ -98,30 +169,10 @@ const readRows = async function* (
         payload: payloads[index] ?? { state: 'missing' },
         search: bySeq.get(seq) ?? [],
       };
-    next = last.seq + 1n;
+    next = to;
   }
+  for (const { table, seq } of await readPastEnd(sql, log.id, next)) note(table, seq);
 };
-
-/**
- * Search and payload rows without an entry. One statement sees all rows of a transaction or none. A scalar subquery, so
- * that each row is one look into the primary key: as an anti join, a server that has no statistics of new rows yet may
- * compare every row with every entry.
- */
-const readOrphans = (sql: Pick<Sql, 'query'>, logId: number): Promise<readonly Orphan[]> =>
-  sql.query<Orphan>(
-    `(select 'search' as "table", d.seq from edict.decision d
-      where d.log_id = $1::int and (
-        select e.seq from edict.entry e
-        where e.log_id = d.log_id and e.segment = (d.seq >> 16)::int and e.seq = d.seq limit 1) is null
-      order by d.seq limit ${MAX_ORPHANS})
-     union all
-     (select 'payload', p.seq from edict.payload p
-      where p.log_id = $1::int and (
-        select e.seq from edict.entry e
-        where e.log_id = p.log_id and e.segment = p.segment and e.seq = p.seq limit 1) is null
-      order by p.seq limit ${MAX_ORPHANS})`,
-    [logId],
-  );
 
 const readClaims = async (sql: Pick<Sql, 'query'>, logId: number): Promise<readonly StreamClaim[]> => {
   // What a row of received events stands for is an entry; what a stream's `highest` also counts may only be announced.
@@ -234,11 +285,12 @@ export const createVerifier = (options: VerifierOptions): VerifyTenant => {
             : [],
         ),
       ];
+      const orphans: Orphan[] = [];
       const report = await verifyLog({
         log,
         head: { size: row.size ?? 0n, leaf: row.leaf ?? new Uint8Array(32) },
-        rows: readRows(database, keys, { id, tenant, origin }, end),
-        orphans: await readOrphans(database, id),
+        rows: readRows(database, keys, { id, tenant, origin }, end, orphans),
+        orphans: () => orphans,
         claims: [...(claims.get(id) ?? []), ...claimsOfAcks(acks, origin)],
         known,
         emitterKeys,

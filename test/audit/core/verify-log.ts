@@ -154,7 +154,7 @@ export const createTestLog = (): TestLog => {
       log: { tenant: 'acme', origin: ORIGIN, vkey: VKEY },
       head: { size: BigInt(rows.length), leaf },
       rows,
-      orphans: [],
+      orphans: () => [],
       claims: [],
       known: [],
       emitterKeys: new Map([[EMITTER, key.publicKey]]),
