@@ -19,15 +19,22 @@ import {
 } from './statements.ts';
 
 /** What the ledger knows of a batch; the heads of its logs are locked, so it stays true until the commit. */
-export const loadState = async (sql: Sql, logs: Logs, needs: Needs, nextOffset: bigint): Promise<IngestState> => ({
-  nextOffset,
-  tenants: new Set(logs.keys()),
-  emitterKeys: await readEmitterKeys(sql, needs.emitters),
-  streams: new Map((await readStreams(sql, logs, needs.streams)).map((stream) => [streamKey(stream), stream])),
-  events: await readReceived(sql, logs, needs.eventIds, needs.positions),
-  setAside: await readSetAside(sql, logs, needs.setAside),
-  unknownTenantEvents: new Set((await readUnknownTenantEvents(sql, needs.unknownTenantEvents)).map(positionKey)),
-});
+export const loadState = async (sql: Sql, logs: Logs, needs: Needs, nextOffset: bigint): Promise<IngestState> => {
+  const streams = new Map((await readStreams(sql, logs, needs.streams)).map((stream) => [streamKey(stream), stream]));
+  // A stream's `highest` moves in the transaction of its events: above it there is nothing to look for.
+  const positions = needs.positions.filter(
+    (position) => position.sequence <= (streams.get(streamKey(position))?.highest ?? 0n),
+  );
+  return {
+    nextOffset,
+    tenants: new Set(logs.keys()),
+    emitterKeys: await readEmitterKeys(sql, needs.emitters),
+    streams,
+    events: await readReceived(sql, logs, needs.eventIds, positions),
+    setAside: await readSetAside(sql, logs, needs.setAside),
+    unknownTenantEvents: new Set((await readUnknownTenantEvents(sql, needs.unknownTenantEvents)).map(positionKey)),
+  };
+};
 
 /** Appends the entries and stores every change of state beside them. */
 export const storePlan = async (
