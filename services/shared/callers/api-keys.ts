@@ -1,4 +1,4 @@
-import { createHash, randomBytes, randomInt, timingSafeEqual } from 'node:crypto';
+import { hash as digest, randomBytes, randomInt, timingSafeEqual } from 'node:crypto';
 import type { Caller, Settings } from '../settings/schema.ts';
 import { tenantNames } from '../settings/settings.ts';
 
@@ -22,7 +22,7 @@ export interface NewApiKey {
 }
 
 const saltedHash = (salt: Uint8Array, secret: string): Buffer =>
-  createHash('sha256').update(salt).update(secret, 'latin1').digest();
+  digest('sha256', Buffer.concat([salt, Buffer.from(secret, 'latin1')]), 'buffer');
 
 export const newApiKey = (): NewApiKey => {
   const id = Array.from({ length: ID_LENGTH }, () => ID_ALPHABET[randomInt(ID_ALPHABET.length)]).join('');
@@ -67,13 +67,16 @@ export const createAuthenticate = (callers: readonly Caller[]): Authenticate => 
   };
 };
 
-/** Who asks on a loopback listener while `callers` is empty: everything of the first tenant is theirs. */
+/**
+ * Who asks on a loopback listener while `callers` is empty: everything of the first tenant is theirs. Nobody knows who it
+ * is, so what it states of parties is a claim.
+ */
 export const developmentCaller = (settings: Settings): Caller => ({
   id: 'development',
   tenant: tenantNames(settings)[0] ?? 'default',
   roles: ['decide', 'audit', 'operate'],
   api_keys: [],
   requires_agent: false,
-  believe_unverified: true,
+  believe_unverified: false,
   properties: {},
 });

@@ -49,6 +49,10 @@ describe('API keys', () => {
 
   it('gives the development caller the first tenant and every role', () => {
     const { settings } = loadSettings({ environment: {} });
-    expect(developmentCaller(settings)).toMatchObject({ tenant: 'default', requires_agent: false });
+    expect(developmentCaller(settings)).toMatchObject({
+      tenant: 'default',
+      requires_agent: false,
+      believe_unverified: false,
+    });
   });
 });
