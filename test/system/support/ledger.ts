@@ -68,6 +68,21 @@ export async function expectInLedger(
 const isIncomplete = ({ highest, complete_to: completeTo, holes }: LedgerStream): boolean =>
   highest !== completeTo || holes.length > 0;
 
+/** Every number of every stream is an entry, or is named by a lost or retire entry. */
+export async function expectComplete(deployment: Deployment, tenant: string): Promise<void> {
+  await withAuditor(deployment, tenant, async (auditor) => {
+    await until(
+      `every stream of ${tenant} is complete`,
+      async () => {
+        const incomplete = (await readStreams(auditor)).filter(isIncomplete);
+        if (incomplete.length > 0) throw new Error(JSON.stringify(incomplete));
+        return true;
+      },
+      { limitMs: arrivalLimitMs },
+    );
+  });
+}
+
 /** As `expectInLedger`; and every stream is complete, and the ledgers of all tenants verify. */
 export async function expectLedgerHolds(
   deployment: Deployment,
@@ -76,17 +91,7 @@ export async function expectLedgerHolds(
 ): Promise<void> {
   await expectInLedger(deployment, answered, options);
   for (const tenant of ['edict', ...deployment.tenants]) {
-    await withAuditor(deployment, tenant, async (auditor) => {
-      await until(
-        `every stream of ${tenant} is complete`,
-        async () => {
-          const incomplete = (await readStreams(auditor)).filter(isIncomplete);
-          if (incomplete.length > 0) throw new Error(JSON.stringify(incomplete));
-          return true;
-        },
-        { limitMs: arrivalLimitMs },
-      );
-    });
+    await expectComplete(deployment, tenant);
     await expectVerified(deployment, tenant);
   }
 }
