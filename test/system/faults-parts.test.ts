@@ -252,7 +252,12 @@ describe('emitters that do not come back, with a broker and a database server', 
       const [fresh] = await decideSome(deployment, 10);
       expect(fresh?.emitter).not.toBe(emitter);
       const retired = await deployment.run(
-        ...['audit', 'emitter', 'retire', emitter, '--key-file', deployment.operatorKeyFile],
+        'audit',
+        'emitter',
+        'retire',
+        emitter,
+        '--key-file',
+        deployment.operatorKeyFile,
       );
       expect(retired).toMatchObject({ code: 0, stderr: '' });
       await until('a retire entry', async () => {

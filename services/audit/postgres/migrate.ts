@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { AppError } from '../../shared/contracts/errors.ts';
 import type { Sql } from '../core/append.ts';
@@ -105,7 +106,15 @@ const pendingFiles = (
   return pending;
 };
 
-const ensureOwner = async (database: Database, { owner, rolesFile, schema }: MigrationSet): Promise<void> => {
+/** What Postgres says when another process makes the same roles and grants at this moment; they belong to all databases. */
+const isRoleRace = ({ details, message }: AppError): boolean =>
+  details['sqlstate'] === '23505' || details['sqlstate'] === '42710' || message.includes('tuple concurrently updated');
+
+const ROLE_ATTEMPTS = 10;
+const ROLE_RETRY_MS = 100;
+
+const ensureOwner = async (database: Database, set: MigrationSet, attempt = 1): Promise<void> => {
+  const { owner, rolesFile, schema } = set;
   if (owner === undefined || rolesFile === undefined) return;
   const rolesSql = readFileSync(rolesFile, 'utf8');
   const names = [...new Set(rolesSql.match(/'edict_[a-z_]+'/g) ?? [])].map((quoted) => quoted.slice(1, -1));
@@ -119,13 +128,18 @@ const ensureOwner = async (database: Database, { owner, rolesFile, schema }: Mig
   if (state?.complete === true) return;
   try {
     await database.transaction((sql) => sql.query(rolesSql));
-  } catch (cause) {
+  } catch (error) {
+    const cause = databaseError(error);
+    if (attempt < ROLE_ATTEMPTS && isRoleRace(cause)) {
+      await sleep(ROLE_RETRY_MS);
+      return ensureOwner(database, set, attempt + 1);
+    }
     throw new AppError(
       'settings_invalid',
       `schema ${schema}: the roles of the ledger are not complete and this login may not make them; ` +
         `run migrations/roles.sql as an administrator of database ${state?.database ?? ''}, ` +
         `then: grant ${owner} to the login of database.owner_url_file`,
-      { cause: databaseError(cause) },
+      { cause },
     );
   }
 };
