@@ -1,6 +1,7 @@
 import { startEmbedded, startExternal, type Deployment, type ExternalDeployment } from '../support/deployment.ts';
 import { expectLedgerHolds } from './support/ledger.ts';
 import { startLoad } from './support/load.ts';
+import { expectRowsOnce } from './support/rows.ts';
 
 const minutes = 60_000;
 
@@ -33,6 +34,9 @@ describe('kill -9 in the middle of load, with a broker and a database server', (
   beforeAll(async () => {
     deployment = await startExternal();
   }, 2 * minutes);
+  afterEach(async () => {
+    for (const tenant of ['edict', ...deployment.tenants]) await expectRowsOnce(deployment.ledgerUrl, tenant);
+  });
   afterAll(async () => {
     await deployment.close();
   }, minutes);

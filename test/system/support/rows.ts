@@ -33,6 +33,21 @@ export async function readRows(ledgerUrl: string, tenant: string): Promise<reado
   });
 }
 
+/**
+ * Read past the audit service: no event and no number of a stream stands twice, and the numbers of a stream only go up.
+ */
+export async function expectRowsOnce(ledgerUrl: string, tenant: string): Promise<void> {
+  const rows = await readRows(ledgerUrl, tenant);
+  expect(rows.map(({ seq }) => seq)).toEqual(rows.map((_, index) => BigInt(index)));
+  expect(new Set(rows.map(({ eventId }) => eventId)).size).toBe(rows.length);
+  const last = new Map<string, bigint>();
+  for (const { emitter, boot, sequence } of rows.filter((row) => row.sequence !== '0')) {
+    const stream = `${emitter}/${boot}`;
+    expect(BigInt(sequence)).toBeGreaterThan(last.get(stream) ?? 0n);
+    last.set(stream, BigInt(sequence));
+  }
+}
+
 /** Runs `work` in a session of its own. */
 export async function withClient<T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
   const client = new pg.Client({ connectionString: url });
