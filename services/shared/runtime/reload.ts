@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import type { Registry } from 'prom-client';
-import { errorMessage } from '../contracts/errors.ts';
+import { AppError, errorMessage } from '../contracts/errors.ts';
 import type { Settings } from '../settings/schema.ts';
 import type { ProcessEvents } from './lifecycle.ts';
 import type { Logger } from './logger.ts';
@@ -36,7 +36,8 @@ const stampOf = (file: string): string => {
 
 /**
  * Reads callers, tenants and keys again on SIGHUP or when one of the files changed, all or nothing: a bad file leaves
- * everything as it was, is logged and counted, and tried again when it changes.
+ * everything as it was, is logged and counted, and tried again when it changes. So does a file without callers where
+ * there were some: one that is only half written must not open the listener to everybody.
  */
 export const watchSettings = (options: {
   readonly initial: Settings;
@@ -58,6 +59,7 @@ export const watchSettings = (options: {
     registers: [options.registry],
   });
   let failed: string | undefined;
+  let hasCallers = options.initial.callers.length > 0;
   const seen = new Map(options.files(options.initial).map((file) => [file, stampOf(file)]));
   const isChanged = (): boolean => [...seen].some(([file, stamp]) => stampOf(file) !== stamp);
 
@@ -66,6 +68,8 @@ export const watchSettings = (options: {
     for (const file of seen.keys()) seen.set(file, stampOf(file));
     try {
       const settings = options.load();
+      if (hasCallers && settings.callers.length === 0)
+        throw new AppError('settings_invalid', '/callers: none are left; to let everybody ask needs a restart');
       const commits = options.parts.map((prepare) => prepare(settings));
       for (const commit of commits) commit();
       const ignored = (Object.keys(settings) as (keyof Settings)[]).filter(
@@ -74,6 +78,7 @@ export const watchSettings = (options: {
       const files = options.files(settings);
       for (const file of seen.keys()) if (!files.includes(file)) seen.delete(file);
       for (const file of files) if (!seen.has(file)) seen.set(file, stampOf(file));
+      hasCallers = settings.callers.length > 0;
       failed = undefined;
       reloads.inc({ result: 'ok' });
       logger.info(

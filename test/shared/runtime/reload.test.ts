@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { newApiKey } from '../../../services/shared/callers/api-keys.ts';
 import { createLogger } from '../../../services/shared/runtime/logger.ts';
 import { createRegistry } from '../../../services/shared/runtime/metrics.ts';
 import { watchSettings } from '../../../services/shared/runtime/reload.ts';
@@ -68,6 +69,24 @@ describe('settings reload', () => {
     expect(reload.reload()).toBe(true);
     expect(applied.second).toEqual(['c']);
     expect(await registry.metrics()).toContain('edict_settings_reloads_total{result="failed",service="test"} 2');
+    reload.close();
+  });
+
+  it('does not drop authentication: a file that lost its callers, or everything, is refused', () => {
+    const { write, applied, reload } = setUp(60_000);
+    const { stored } = newApiKey();
+    const callers = `callers: [{id: gw, tenant: a, api_keys: ['${stored}']}]\n`;
+    write(`tenants: {a: {}}\n${callers}`);
+    expect(reload.reload()).toBe(true);
+    for (const text of ['', 'tenants: {b: {}}\n', 'tenants: {b: {}}\ncallers: []\n']) {
+      write(text);
+      expect(reload.reload()).toBe(false);
+      expect(reload.failure()).toMatch(/^\/callers: none are left/);
+    }
+    expect(applied).toEqual({ first: ['a'], second: ['a'] });
+    write(`tenants: {a: {}, c: {}}\n${callers}`);
+    expect(reload.reload()).toBe(true);
+    expect(applied.second).toEqual(['a', 'c']);
     reload.close();
   });
 
