@@ -14,7 +14,7 @@ import { createAdmit, listenerHosts, requestIdOf } from './admission.ts';
 import { denyMembers, denyOfProblem, refusalBody } from './bodies.ts';
 import { createBodyReader } from './body.ts';
 import { createDecideEndpoint } from './decide.ts';
-import { createHttpMetrics } from './metrics.ts';
+import { createHttpMetrics, metricsFor } from './metrics.ts';
 import { createRefuse } from './refuse.ts';
 
 export interface PdpHttpOptions {
@@ -84,8 +84,10 @@ const createSideApp = (options: PdpHttpOptions, callerOf: (request: object) => C
   });
   app.get('/health/live', live);
   app.get('/health/ready', ready);
-  app.get('/metrics', async (_request, response) => {
-    response.type(options.registry.contentType).send(await options.registry.metrics());
+  app.get('/metrics', async (request, response) => {
+    const all = await options.registry.metrics();
+    const tenant = options.isOpen() ? SYSTEM_TENANT : callerOf(request)?.tenant;
+    response.type(options.registry.contentType).send(tenant === undefined ? '' : metricsFor(all, tenant));
   });
   app.get('/v1/bundles', (request, response) => {
     const caller = callerOf(request);

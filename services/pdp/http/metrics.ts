@@ -1,3 +1,4 @@
+import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import { Counter, Histogram, registerGauges, type Registry } from '../../shared/runtime/metrics.ts';
 
 export interface HttpMetrics {
@@ -55,3 +56,15 @@ export const createHttpMetrics = (registry: Registry, inFlight: () => number): H
     refused: (code, status) => refusals.inc({ code, status }),
   };
 };
+
+/** The metrics without the lines of other tenants; operators of the system tenant see all. */
+export const metricsFor = (text: string, tenant: string): string =>
+  tenant === SYSTEM_TENANT
+    ? text
+    : text
+        .split('\n')
+        .filter((line) => {
+          const named = /^[a-z_]+\{(?:[^}]*,)?tenant="([^"]*)"/.exec(line)?.[1];
+          return named === undefined || named === tenant;
+        })
+        .join('\n');

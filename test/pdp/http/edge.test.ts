@@ -245,6 +245,22 @@ describe('the HTTP edge', () => {
     });
   });
 
+  it('shows the metrics of a tenant to its own operators and to those of the system tenant', async () => {
+    const roles = ['decide', 'operate'] as const;
+    await start({
+      callers: ['acme', 'globex', 'edict'].map((tenant) => ({ tenant, roles: [...roles] })),
+    });
+    for (const index of [0, 1]) expect((await ask(edge, REQUEST, { headers: bearer(index) })).status).toBe(200);
+    const tenantsSeenBy = async (index: number): Promise<readonly string[]> => {
+      const text = await (await fetch(`${edge.url}/metrics`, { headers: bearer(index) })).text();
+      expect(text).toContain('edict_decision_duration_seconds_count{service="test"} 2');
+      return [...text.matchAll(/tenant="([^"]*)"/g)].map(([, tenant]) => tenant ?? '');
+    };
+    expect(await tenantsSeenBy(0)).toEqual(['acme']);
+    expect(await tenantsSeenBy(1)).toEqual(['globex']);
+    expect(await tenantsSeenBy(2)).toEqual(['acme', 'globex']);
+  });
+
   it('names failing checks with 503, as a deny', async () => {
     await start({ http: { checks: { spool: () => ({ ok: false, reason: 'full' }) } } });
     const response = await fetch(`${edge.url}/health/ready`);
