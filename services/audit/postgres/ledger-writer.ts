@@ -198,15 +198,29 @@ export const moveJournalMark = async (sql: Sql, frame: bigint): Promise<void> =>
   );
 };
 
+/** The frame of the journal that the database has; 0 while it has none. */
+export const readJournalMark = async (sql: Pick<Sql, 'query'>): Promise<bigint> => {
+  const [row] = await sql.query<{ frame: bigint }>('select frame from edict.journal_mark', []);
+  return row?.frame ?? 0n;
+};
+
 /** The one way into the ledger; see `WriteLedger`. */
 export const createLedgerWriter = (options: LedgerWriterOptions): WriteLedger => {
   const { database, journal, recover } = options;
   let inDoubt = false;
+  let recovering: Promise<void> | undefined;
+
+  const catchUp = async (): Promise<void> => {
+    await recover?.();
+    inDoubt = false;
+  };
 
   return async (work, logs = []) => {
     if (inDoubt) {
-      await recover?.();
-      inDoubt = false;
+      recovering ??= catchUp().finally(() => {
+        recovering = undefined;
+      });
+      await recovering;
     }
     const operations: JournalOperation[] = [];
     let isJournaled = false;
@@ -214,6 +228,11 @@ export const createLedgerWriter = (options: LedgerWriterOptions): WriteLedger =>
       const result = await database.transaction(async (sql) => {
         const appender = createAppender(sql, options, journal === undefined ? undefined : operations);
         if (logs.length > 0) await appender.lock(logs);
+        // Who waited for a transaction that was cut off behind its frame would take the places of its entries.
+        if (journal !== undefined && (await readJournalMark(sql)) !== journal.last()) {
+          inDoubt = true;
+          throw new AppError('database_conflict', 'the database is behind its journal; it is brought to its end first');
+        }
         const recorded: Sql = {
           query: async (text, parameters) => {
             const rows = await sql.query<never>(text, parameters);
@@ -235,7 +254,7 @@ export const createLedgerWriter = (options: LedgerWriterOptions): WriteLedger =>
       return result;
     } catch (error) {
       // What is in the journal has happened; the database will be told before the next transaction.
-      inDoubt = isJournaled;
+      inDoubt ||= isJournaled;
       throw error;
     }
   };

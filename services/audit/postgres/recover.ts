@@ -12,7 +12,7 @@ import { encryptPayload } from '../core/payload.ts';
 import type { PayloadKeys } from '../core/payload-keys.ts';
 import type { Head } from '../core/place.ts';
 import type { NameSubject } from '../core/pseudonym.ts';
-import { moveJournalMark } from './ledger-writer.ts';
+import { moveJournalMark, readJournalMark } from './ledger-writer.ts';
 import {
   createSegment,
   insertDecisions,
@@ -194,8 +194,7 @@ const compareHeads = async (
  */
 export const recoverFromJournal = async (options: RecoverOptions): Promise<Recovered> => {
   const { database, journal, isThorough = false } = options;
-  const [row] = await database.query<{ frame: bigint }>('select frame from edict.journal_mark', []);
-  const mark = row?.frame ?? 0n;
+  const mark = await readJournalMark(database);
   if (mark > journal.last())
     throw lost(`the journal ends with frame ${journal.last()}, but the database has frame ${mark}`);
   const ends = new Map<number, { readonly origin: string; readonly size: bigint; readonly leaf: Buffer }>();

@@ -55,7 +55,7 @@ describe('recovery from the journal', () => {
   /** What the spool has. */
   let spool: Map<bigint, SourceMessage>;
   let next: bigint;
-  /** Fails between journal and commit while set. */
+  /** The next commit fails, after its frame is in the journal. */
   let isCutOff = false;
 
   const open = async (isThorough = false): Promise<Part> => {
@@ -65,8 +65,9 @@ describe('recovery from the journal', () => {
       transaction: (work) =>
         real.transaction(async (sql) => {
           const result = await work(sql);
-          if (isCutOff) throw new AppError('database_unavailable', 'cut off before the commit');
-          return result;
+          if (!isCutOff) return result;
+          isCutOff = false;
+          throw new AppError('database_unavailable', 'cut off before the commit');
         }),
     };
     const keys = createFilePayloadKeys(path.join(home, 'subject-keys'), { masterKey });
@@ -269,7 +270,6 @@ describe('recovery from the journal', () => {
     isCutOff = true;
     const entry = event();
     await expect(ingest(write, log, [entry])).rejects.toMatchObject({ code: 'database_unavailable' });
-    isCutOff = false;
     expect(await ingest(write, log, [event()])).toBe(2n);
     const rows = await database.query<{ id: string }>(
       "select encode(substr(header, 19, 16), 'hex') as id from edict.entry where seq = 1",
@@ -277,6 +277,29 @@ describe('recovery from the journal', () => {
     );
     expect(rows).toEqual([{ id: entry.eventId.replaceAll('-', '') }]);
   });
+
+  it('lets nobody write before what is in the journal has happened', async () => {
+    cpSync(template, path.join(home, 'database'), { recursive: true });
+    const first = await open();
+    const log = await createTenant(first.write, 'acme');
+    isCutOff = true;
+    const [cut, ...waiting] = await Promise.allSettled([
+      ingest(first.write, log, [event(), own()]),
+      ingest(first.write, log, [event()]),
+      ingest(first.write, log, [own()]),
+    ]);
+    expect(cut).toMatchObject({ reason: { code: 'database_unavailable' } });
+    for (const each of waiting) expect(each).toMatchObject({ reason: { code: 'database_conflict' } });
+    const again = await Promise.all([ingest(first.write, log, [event()]), ingest(first.write, log, [event()])]);
+    expect(again).toEqual([3n, 4n]);
+    const expected = await leaves(first);
+    expect(await openPayloads(first, log)).toHaveLength(5);
+    await close();
+
+    rmSync(path.join(home, 'database'), { recursive: true });
+    cpSync(template, path.join(home, 'database'), { recursive: true });
+    expect(await leaves(await open())).toEqual(expected);
+  }, 120_000);
 
   it('refuses when an event that the database lost is no longer in the spool, or is another one', async () => {
     await onRealServer();
