@@ -51,6 +51,8 @@ export const listen = async (
     server.once('error', onError);
     server.listen(address.port, address.host, () => {
       server.off('error', onError);
+      // From now on an error is one connection that could not be accepted (EMFILE): it must not end the process.
+      server.on('error', () => undefined);
       resolve();
     });
   });

@@ -63,4 +63,15 @@ describe('http server', () => {
     await expect(fetch(server.url)).rejects.toThrow();
     idle.destroy();
   });
+
+  it('lives on when a connection could not be accepted', async () => {
+    const http = createServer((_request, response) => response.end('done'));
+    const server = await listen(http, { host: '127.0.0.1', port: 0 });
+    try {
+      http.emit('error', Object.assign(new Error('accept EMFILE'), { code: 'EMFILE' }));
+      expect(await (await fetch(server.url)).text()).toBe('done');
+    } finally {
+      await server.close();
+    }
+  });
 });
