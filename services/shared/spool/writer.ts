@@ -158,7 +158,8 @@ export const openSpoolWriter = (options: SpoolWriterOptions): SpoolWriter => {
 
   const closeFd = (): void => {
     if (fd < 0) return;
-    if (syncing === undefined) closeSync(fd);
+    // A running sync that has a retired descriptor uses that one, not this.
+    if (syncing === undefined || retiredFd !== undefined) closeSync(fd);
     else retiredFd = fd;
     fd = -1;
   };

@@ -336,4 +336,30 @@ describe('a spool', () => {
     closeSync(after);
     expect(after).toBe(probe);
   });
+
+  it('leaves no descriptor behind when segments end faster than the disk syncs', async () => {
+    const directory = folders.create();
+    const probe = openSync(directory, 'r');
+    closeSync(probe);
+    let letSync: () => void = () => undefined;
+    const started = new Promise<void>((resolve) => {
+      letSync = resolve;
+    });
+    const slow: SpoolFs = {
+      ...realSpoolFs,
+      sync: (fd, done) => {
+        letSync();
+        setTimeout(() => realSpoolFs.sync(fd, done), 100);
+      },
+    };
+    const writer = openWriter(directory, { fs: slow });
+    writer.append(record('acme', 1n, 'first'));
+    await started;
+    for (let n = 2n; n <= 200n; n += 1n) writer.append(record('acme', n, 'x'.repeat(900)));
+    expect(writer.status().segments).toBeGreaterThan(2);
+    await writer.close();
+    const after = openSync(directory, 'r');
+    closeSync(after);
+    expect(after).toBe(probe);
+  });
 });
