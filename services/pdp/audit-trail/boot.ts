@@ -57,8 +57,8 @@ const RESERVE: ReadonlySet<EventType> = new Set([
 ]);
 
 /**
- * One life of an emitter: numbers and previous digests by tenant. `takeSuppressed` gives what could not be written
- * for a tenant; it is called again with the count when that could not be written either.
+ * One life of an emitter: numbers and previous digests by tenant. `suppressed` holds by tenant how many refusals could
+ * not be written; the next event of the tenant names the count and takes it out.
  */
 export const createBoot = (options: {
   readonly identity: Identity;

@@ -88,7 +88,7 @@ export const startEmitter = async (options: EmitterOptions): Promise<Emitter> =>
   const { home, acks, nowMs, logger, durability } = options;
   const suppressed = new Map<string, number>();
   const movedAside: Slot[] = [];
-  const activations: { readonly tenant: string; readonly policy: PolicyUsed }[] = [];
+  let activations: readonly { readonly tenant: string; readonly policy: PolicyUsed }[] = [];
   let slot: Slot = await takeSlot(home);
   let boot: Boot | undefined;
   /** The running boot, or after `close` the one that ran last. */
@@ -255,15 +255,16 @@ export const startEmitter = async (options: EmitterOptions): Promise<Emitter> =>
   };
 
   const writeActivations = (current: Boot): void => {
-    while (activations.length > 0) {
-      const [first] = activations;
-      if (first === undefined) return;
+    // A tenant without room waits, with what comes later of it; the others do not wait for it.
+    const waiting = new Set<string>();
+    activations = activations.filter(({ tenant, policy }) => {
+      if (waiting.has(tenant)) return true;
       const time = nowMs();
       const head = { id: newUuidV7(time), type: 'edict.activation.v1', timeMs: time } as const;
-      const members = JSON.stringify({ policy: first.policy }).slice(1, -1);
-      if (!attempt(() => current.append(first.tenant, head, members))) return;
-      activations.shift();
-    }
+      const members = JSON.stringify({ policy }).slice(1, -1);
+      if (!attempt(() => current.append(tenant, head, members))) waiting.add(tenant);
+      return waiting.has(tenant);
+    });
   };
 
   const durableOf = (writer: SpoolWriter, number: bigint): Promise<Durability> => {
@@ -320,10 +321,10 @@ export const startEmitter = async (options: EmitterOptions): Promise<Emitter> =>
     countRefusal: refusals.count,
     recordActivation(tenant, policy) {
       if (activations.length >= MAX_WAITING_ACTIVATIONS) {
-        activations.shift();
+        activations = activations.slice(1);
         logger.error({ tenant }, 'too many activations wait for room in the spool; the oldest is not recorded');
       }
-      activations.push({ tenant, policy });
+      activations = [...activations, { tenant, policy }];
       if (boot !== undefined) writeActivations(boot);
     },
     recordLost(tenant, lostBoot, ranges) {

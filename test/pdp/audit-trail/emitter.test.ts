@@ -66,6 +66,17 @@ describe('an emitter', () => {
     expect(statSync(slotPaths(home, '0').key).mode & 0o777).toBe(0o600);
   });
 
+  it('records the activations of other tenants while one has no room', async () => {
+    const home = folders.create();
+    const emitter = await openEmitter(home, { limits: limits({ quotaBytes: (t) => (t === 'small' ? 100 : 1e9) }) });
+    const policy = { bundles: [], set: `sha256:${'a'.repeat(64)}` };
+    emitter.recordActivation('small', policy);
+    emitter.recordActivation('acme', policy);
+    await emitter.close();
+    const activations = (await spooled(home)).filter(({ type }) => type === 'edict.activation.v1');
+    expect(activations.map(({ tenant }) => tenant)).toEqual(['acme']);
+  });
+
   it('says where an event lies and resolves when it is written', async () => {
     const home = folders.create();
     const emitter = await openEmitter(home);
