@@ -120,6 +120,21 @@ export const createSender = (options: {
     }
   };
 
+  /** What `work` gives; rejects when the sender is closed first, since a silent broker keeps a request for long. */
+  const unlessClosed = async <T>(work: Promise<T>): Promise<T> => {
+    let onClose: () => void = () => undefined;
+    try {
+      return await new Promise<T>((resolve, reject) => {
+        onClose = () => reject(closed());
+        closing.signal.addEventListener('abort', onClose);
+        if (closing.signal.aborted) onClose();
+        work.then(resolve, reject);
+      });
+    } finally {
+      closing.signal.removeEventListener('abort', onClose);
+    }
+  };
+
   const leave = (producer: ProducerPort): void => {
     const bound = new AbortController();
     const gone = Promise.race([
@@ -189,10 +204,9 @@ export const createSender = (options: {
 
   const deliver = async (partition: number, messages: readonly OutgoingMessage[]): Promise<void> => {
     for (let attempt = 0; ; attempt += 1) {
-      const used = await use();
-      if (closing.signal.aborted) throw closed();
+      const used = await unlessClosed(use());
       try {
-        const stored = await used.producer.send(topic, partition, messages);
+        const stored = await unlessClosed(used.producer.send(topic, partition, messages));
         // On a change of leaders the client can leave out of its answer what it did not send.
         if (!stored.some((part) => part.partition === partition && part.errorCode === 0))
           throw new AppError('kafka_unavailable', `the answer does not name partition ${partition}`);
@@ -216,7 +230,7 @@ export const createSender = (options: {
   };
 
   return {
-    partitions: async () => (await use()).partitions,
+    partitions: async () => (await unlessClosed(use())).partitions,
     send(partition, messages) {
       const before = tails.get(partition) ?? Promise.resolve();
       const sent = before.catch(() => undefined).then(() => deliver(partition, messages));
