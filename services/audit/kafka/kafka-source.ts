@@ -123,6 +123,8 @@ export const createKafkaSource = (options: KafkaSourceOptions): EventSource => {
 
   /** One consumer from joining to its end; rejects with why it ended. */
   const session = async (handler: SourceHandler): Promise<void> => {
+    const over = new AbortController();
+    const signal = AbortSignal.any([closing.signal, over.signal]);
     const admin = kafka.admin();
     const consumer = kafka.consumer({
       groupId,
@@ -141,7 +143,7 @@ export const createKafkaSource = (options: KafkaSourceOptions): EventSource => {
       await reconcile(admin, handler);
       const ended = new Promise<never>((_resolve, reject) => {
         consumer.on(consumer.events.CRASH, ({ payload }) => reject(payload.error));
-        closing.signal.addEventListener('abort', () => reject(new Error('closing')), { once: true });
+        signal.addEventListener('abort', () => reject(new Error('closing')), { once: true });
       });
       ended.catch(() => undefined);
       consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
@@ -165,12 +167,14 @@ export const createKafkaSource = (options: KafkaSourceOptions): EventSource => {
       });
       const poll = async (): Promise<never> => {
         for (;;) {
-          await sleep(pollMs, undefined, { signal: closing.signal });
+          await sleep(pollMs, undefined, { signal });
           ends = await rangesOf(admin, topic);
         }
       };
       await Promise.race([ended, poll()]);
     } finally {
+      // The poll of a session that is over would connect its admin client again, for ever.
+      over.abort();
       await running;
       await Promise.allSettled([consumer.disconnect(), admin.disconnect()]);
     }
