@@ -10,7 +10,8 @@ import type { Database } from '../core/database.ts';
 import { readMessage, type Reading } from '../core/ingest-message.ts';
 import { lostOffsetsEntry, rewoundSourceEntry, type OwnIds } from '../core/ingest-own.ts';
 import { needsOf, planBatch, type Plan } from '../core/ingest-plan.ts';
-import type { KeepAlive, SourceHandler, SourceMessage, SourcePartition, Taken } from '../core/ingest-source.ts';
+import { slicesOf } from '../core/ingest-slices.ts';
+import type { KeepAlive, SourceHandler, SourcePartition, Taken } from '../core/ingest-source.ts';
 import { nameHoles, streamKey, type Stream } from '../core/ingest-stream.ts';
 import { planGaps, planReclaim, planRetirement } from '../core/ingest-upkeep.ts';
 import type { IngestMetrics } from './metrics.ts';
@@ -27,8 +28,6 @@ import {
   type Logs,
 } from './statements.ts';
 
-/** Bytes of messages in one transaction, so that the memory that one takes is bounded. */
-const MAX_BATCH_BYTES = 8 * 1024 * 1024;
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 5_000;
 /** A ledger that was just created is known after this time at the latest. */
@@ -81,21 +80,6 @@ const isConflict = (error: unknown): boolean => isAppError(error) && error.code 
 
 const present = (logs: Logs, tenants: Iterable<string>): readonly Log[] =>
   [...tenants].map((tenant) => logs.get(tenant)).filter((log) => log !== undefined);
-
-/** Cuts messages into transactions: by count and by bytes, at least one message each. */
-const slicesOf = (messages: readonly SourceMessage[], maxCount: number): readonly (readonly SourceMessage[])[] => {
-  const slices: SourceMessage[][] = [];
-  let bytes = 0;
-  for (const message of messages) {
-    const open = slices.at(-1);
-    bytes += message.value.length;
-    if (open === undefined || open.length >= maxCount || bytes > MAX_BATCH_BYTES) {
-      slices.push([message]);
-      bytes = message.value.length;
-    } else open.push(message);
-  }
-  return slices;
-};
 
 /**
  * Takes messages into the ledger: one transaction a batch, with the source's cursor moved by compare-and-set in it.
@@ -226,9 +210,9 @@ export const createIngest = (options: IngestOptions): Ingest => {
       if (first === undefined) return { nextOffset: 0n, fenced: false };
       const of = { topic: first.topic, partition: first.partition };
       let taken: Taken = { nextOffset: first.offset, fenced: false };
-      for (const slice of slicesOf(messages, options.batch)) {
-        const readings = slice.map((message) => readMessage(message, pinned));
-        taken = await persist(() => takeSlice(of, readings), keepAlive);
+      const readings = messages.map((message) => readMessage(message, pinned));
+      for (const slice of slicesOf(readings, options.batch)) {
+        taken = await persist(() => takeSlice(of, slice), keepAlive);
         if (taken.fenced || closing.signal.aborted || !(await keepAlive())) return taken;
       }
       return taken;

@@ -72,8 +72,7 @@ const membersOf = (type: string, id: string, key: SigningKey): Readonly<Record<s
 };
 
 /** An emitter that numbers, links and signs its events as the contract says. */
-export const createEmitter = (boot = 1n) => {
-  const { key } = generateSigningKey();
+export const createEmitter = (boot = 1n, key: SigningKey = generateSigningKey().key) => {
   const id = emitterId(key.publicKey);
   const streams = new Map<string, { sequence: bigint; previous: string }>();
 
