@@ -80,20 +80,19 @@ const overlay = (
   return out;
 };
 
-const FILE_MEMBER = /_files?$/;
+const PATH_MEMBER = /^(home|bundles)$|_files?$/;
 
 /** Paths in a settings file are relative to that file, those in the environment to the working directory. */
-const absolutePaths = (value: unknown, base: string): unknown => {
-  if (Array.isArray(value)) return value.map((item) => absolutePaths(item, base));
+const absolutePaths = (value: unknown, base: string, isWhole = true): unknown => {
   if (!isObject(value)) return value;
   return Object.fromEntries(
     Object.entries(value).map(([name, member]) => {
-      if (name === 'home' && typeof member === 'string') return [name, resolve(base, member)];
-      if ((FILE_MEMBER.test(name) || name === 'bundles') && typeof member === 'string')
-        return [name, resolve(base, member)];
-      if ((FILE_MEMBER.test(name) || name === 'bundles') && Array.isArray(member))
-        return [name, member.map((item) => (typeof item === 'string' ? resolve(base, item) : item))];
-      return [name, absolutePaths(member, base)];
+      // No caller has a path, and their properties may have any names.
+      if (isWhole && name === 'callers') return [name, member];
+      if (PATH_MEMBER.test(name) && typeof member === 'string') return [name, resolve(base, member)];
+      if (PATH_MEMBER.test(name) && Array.isArray(member))
+        return [name, member.map((item: unknown) => (typeof item === 'string' ? resolve(base, item) : item))];
+      return [name, absolutePaths(member, base, false)];
     }),
   );
 };

@@ -64,6 +64,15 @@ describe('settings', () => {
     expect(settings.pdp.bundles).toEqual([join(file, '..', 'a.tar.gz')]);
   });
 
+  it('leave the properties of a caller as they are, whatever their names', () => {
+    const key = `abcdefghijkl$sha256$${'s'.repeat(22)}$${'h'.repeat(43)}`;
+    const properties = { home: 'berlin', bundles: ['a'], case_file: 'x', nested: { home: 'y' } };
+    const file = write(
+      JSON.stringify({ tenants: { acme: {} }, callers: [{ id: 'gw', tenant: 'acme', api_keys: [key], properties }] }),
+    );
+    expect(loadSettings({ file, environment: {} }).settings.callers[0]?.properties).toEqual(properties);
+  });
+
   it('read sizes and durations', () => {
     expect(sizeBytes('16MiB')).toBe(16 * 1024 * 1024);
     expect(durationMs('24h')).toBe(86_400_000);
