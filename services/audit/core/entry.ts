@@ -1,4 +1,5 @@
 import { lp, sha256, u64, ZERO_DIGEST } from '../../shared/contracts/bytes.ts';
+import type { EventType } from '../../shared/contracts/events.ts';
 
 /** The kinds of ledger entries; the number is what stands in the entry. */
 export const ENTRY_KINDS = {
@@ -23,6 +24,18 @@ export const ENTRY_KINDS = {
   lost: 19,
 } as const;
 export type EntryKind = keyof typeof ENTRY_KINDS;
+
+/** What the events of emitters become. */
+export const KIND_OF_EVENT = {
+  'edict.decision.v1': 'decision',
+  'edict.refusals.v1': 'refusals',
+  'edict.heartbeat.v1': 'heartbeat',
+  'edict.start.v1': 'emitter',
+  'edict.activation.v1': 'activation',
+  'edict.artifact.v1': 'artifact',
+  'edict.fulfilment.v1': 'fulfilment',
+  'edict.lost.v1': 'lost',
+} as const satisfies Readonly<Record<EventType, EntryKind>>;
 
 const KIND_NAMES: ReadonlyMap<number, EntryKind> = new Map(
   (Object.entries(ENTRY_KINDS) as [EntryKind, number][]).map(([name, number]) => [number, name]),

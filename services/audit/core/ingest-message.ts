@@ -1,10 +1,11 @@
 import { sha256 } from '../../shared/contracts/bytes.ts';
+import { counterOf } from '../../shared/contracts/counter.ts';
 import { EVENT_TYPES, type EventType } from '../../shared/contracts/events.ts';
 import { isObject } from '../../shared/contracts/json.ts';
 import { isTenant, SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import { isUuidV7 } from '../../shared/contracts/uuid.ts';
 import type { DataSubject, SearchRow } from './append.ts';
-import type { EntryKind } from './entry.ts';
+import { KIND_OF_EVENT, type EntryKind } from './entry.ts';
 import { describeDecision, tenantSubject } from './ingest-search.ts';
 import type { SourceMessage } from './ingest-source.ts';
 import { parseStrictJson } from './strict-json.ts';
@@ -15,7 +16,6 @@ export const MAX_EVENT_BYTES = 1024 * 1024;
 const KNOWN_SCHEMA = 1;
 /** Ranges in one lost event, boots in one heartbeat. */
 const MAX_CLAIMS = 4096;
-export const U64_MAX = 2n ** 64n - 1n;
 
 export type QuarantineReason =
   | 'too_large'
@@ -83,20 +83,8 @@ export interface Reading {
     { readonly ok: true; readonly event: ReceivedEvent } | { readonly ok: false; readonly reason: QuarantineReason };
 }
 
-const KIND_OF = {
-  'edict.decision.v1': 'decision',
-  'edict.refusals.v1': 'refusals',
-  'edict.heartbeat.v1': 'heartbeat',
-  'edict.start.v1': 'emitter',
-  'edict.activation.v1': 'activation',
-  'edict.artifact.v1': 'artifact',
-  'edict.fulfilment.v1': 'fulfilment',
-  'edict.lost.v1': 'lost',
-} as const satisfies Record<EventType, EntryKind>;
-
 const isEventType = (type: unknown): type is EventType => (EVENT_TYPES as readonly unknown[]).includes(type);
 
-const COUNTER = /^(0|[1-9][0-9]{0,19})$/;
 const EMITTER = /^[0-9a-f]{32}$/;
 const DIGEST = /^[0-9a-f]{64}$/;
 const SET_DIGEST = /^sha256:[0-9a-f]{64}$/;
@@ -104,16 +92,9 @@ const RFC3339 = /^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{
 const MAX_HEADER_BYTES = 128;
 const NO_POLICY = new Uint8Array(32);
 
-/** A u64 from its decimal text, else undefined. */
-const counter = (value: unknown): bigint | undefined => {
-  if (typeof value !== 'string' || !COUNTER.test(value)) return undefined;
-  const number = BigInt(value);
-  return number <= U64_MAX ? number : undefined;
-};
-
 /** A counter that starts from 1. */
 const ordinal = (value: unknown): bigint | undefined => {
-  const number = counter(value);
+  const number = counterOf(value);
   return number === 0n ? undefined : number;
 };
 
@@ -133,7 +114,7 @@ const headerText = (message: SourceMessage, wanted: string): string | undefined 
 const headerPosition = (message: SourceMessage): Position | undefined => {
   const tenant = headerText(message, 'tenant');
   const emitter = headerText(message, 'emitter');
-  const boot = counter(headerText(message, 'boot'));
+  const boot = counterOf(headerText(message, 'boot'));
   const sequence = ordinal(headerText(message, 'sequence'));
   if (!isTenant(tenant) || emitter === undefined || !EMITTER.test(emitter)) return undefined;
   return boot === undefined || sequence === undefined ? undefined : { tenant, emitter, boot, sequence };
@@ -155,7 +136,7 @@ const recoveredOf = (value: unknown, ownBoot: bigint): readonly Recovered[] | un
   const out: Recovered[] = [];
   for (const item of value as readonly unknown[]) {
     if (!isObject(item)) return undefined;
-    const [boot, sequence, digest] = [counter(item['boot']), ordinal(item['sequence']), item['digest']];
+    const [boot, sequence, digest] = [counterOf(item['boot']), ordinal(item['sequence']), item['digest']];
     if (boot === undefined || boot >= ownBoot || sequence === undefined) return undefined;
     if (typeof digest !== 'string' || !DIGEST.test(digest)) return undefined;
     out.push({ boot, sequence, digest });
@@ -171,7 +152,7 @@ const lostOf = (value: unknown, own: Position): readonly Lost[] | undefined => {
   const out: Lost[] = [];
   for (const item of value as readonly unknown[]) {
     if (!isObject(item)) return undefined;
-    const [boot, from, to] = [counter(item['boot']), ordinal(item['from']), ordinal(item['to'])];
+    const [boot, from, to] = [counterOf(item['boot']), ordinal(item['from']), ordinal(item['to'])];
     if (boot === undefined || from === undefined || to === undefined || from > to) return undefined;
     if (boot > own.boot || (boot === own.boot && to >= own.sequence)) return undefined;
     out.push({ boot, from, to });
@@ -256,7 +237,7 @@ const readValue = (message: SourceMessage, position: Position | undefined): Read
     agrees(emitter['sequence'], position.sequence.toString());
   if (!same) return refuse('headers_disagree');
   const timeMs = Date.parse(time);
-  const common = { ...position, id, timeMs, kind: KIND_OF[type] };
+  const common = { ...position, id, timeMs, kind: KIND_OF_EVENT[type] };
   const previous = emitter['previous'];
   const chained = typeof previous === 'string' && DIGEST.test(previous) ? { previous } : undefined;
   if (schema > KNOWN_SCHEMA) {

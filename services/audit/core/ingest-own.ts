@@ -1,46 +1,12 @@
-import { canonicalJson } from '../../shared/contracts/json.ts';
 import type { NewEntry } from './append.ts';
-import { OWN_CONTENT_TYPE, type EntryKind } from './entry.ts';
 import type { NumberRange, Position, QuarantineReason, Reading } from './ingest-message.ts';
-import { tenantSubject } from './ingest-search.ts';
 import type { SourceMessage, SourcePartition } from './ingest-source.ts';
 import { rangeText, type Stream } from './ingest-stream.ts';
+import { ownEntry, type OwnIds } from './own-entry.ts';
 
 /** A longer message is quarantined cut, with its size and digest. */
 const MAX_QUARANTINED_BYTES = 4 * 1024 * 1024;
-const ZERO_EMITTER = '0'.repeat(32);
-const ZERO_DIGEST = new Uint8Array(32);
-
-/** What is drawn anew for each entry that the audit service makes itself. */
-export interface OwnIds {
-  /** A UUIDv7. */
-  readonly newId: () => string;
-  /** 32 hex digits of randomness. */
-  readonly nonce: () => string;
-}
-
 export type ConflictReason = 'id_reused' | 'position_reused';
-
-const own = (
-  tenant: string,
-  kind: EntryKind,
-  document: Readonly<Record<string, unknown>>,
-  ids: OwnIds,
-  from: Pick<SourceMessage, 'topic' | 'partition' | 'offset'> = { topic: '', partition: 0, offset: 0n },
-): NewEntry => ({
-  kind,
-  eventId: ids.newId(),
-  topic: from.topic,
-  partition: from.partition,
-  offset: from.offset,
-  emitter: ZERO_EMITTER,
-  boot: 0n,
-  emitterSeq: 0n,
-  policySetDigest: ZERO_DIGEST,
-  contentType: OWN_CONTENT_TYPE,
-  payload: Buffer.from(canonicalJson({ ...document, nonce: ids.nonce() }), 'utf8'),
-  subject: tenantSubject(tenant),
-});
 
 const strictText = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
@@ -79,7 +45,7 @@ const positionText = ({ tenant, emitter, boot, sequence }: Position): Readonly<R
 
 /** Kind 3 for a message that is no event: P = `{reason, headers, bytes_base64, nonce}`. */
 export const quarantineEntry = (log: string, reading: Reading, reason: QuarantineReason, ids: OwnIds): NewEntry =>
-  own(log, 'quarantine', { reason, ...content(reading) }, ids, reading.message);
+  ownEntry(log, 'quarantine', { reason, ...content(reading) }, ids, reading.message);
 
 /** Kind 3 for an event of a tenant without a ledger: headers and digest only, its content is that tenant's. */
 export const unknownTenantEntry = (log: string, reading: Reading, ids: OwnIds): NewEntry => {
@@ -90,7 +56,7 @@ export const unknownTenantEntry = (log: string, reading: Reading, ids: OwnIds): 
     sha256: reading.digest,
     bytes: reading.message.value.length,
   };
-  return own(log, 'quarantine', document, ids, reading.message);
+  return ownEntry(log, 'quarantine', document, ids, reading.message);
 };
 
 /** Kind 4: P = `{reason, headers, bytes_base64, first_event_id, nonce}`. */
@@ -101,7 +67,7 @@ export const conflictEntry = (
   firstEventId: string,
   ids: OwnIds,
 ): NewEntry =>
-  own(log, 'conflict', { reason, first_event_id: firstEventId, ...content(reading) }, ids, reading.message);
+  ownEntry(log, 'conflict', { reason, first_event_id: firstEventId, ...content(reading) }, ids, reading.message);
 
 /** Kind 12: the digest that one event names is not the digest of the event before it. Both are entries. */
 export const brokenChainEntry = (
@@ -110,7 +76,7 @@ export const brokenChainEntry = (
   digests: { readonly named: string; readonly found: string },
   ids: OwnIds,
 ): NewEntry =>
-  own(
+  ownEntry(
     log,
     'alert',
     { alert: 'emitter_chain_broken', ...positionText(at), named_digest: digests.named, found_digest: digests.found },
@@ -129,7 +95,8 @@ export const missingNumbersEntry = (
   { tenant, emitter, boot }: StreamName,
   missing: NumberRange,
   ids: OwnIds,
-): NewEntry => own(tenant, 'gap', { gap: 'numbers', tenant, emitter, boot: boot.toString(), ...span(missing) }, ids);
+): NewEntry =>
+  ownEntry(tenant, 'gap', { gap: 'numbers', tenant, emitter, boot: boot.toString(), ...span(missing) }, ids);
 
 /** Kind 2, in the system ledger: offsets, inclusive, that the source no longer has and that were never read. */
 export const lostOffsetsEntry = (
@@ -137,7 +104,7 @@ export const lostOffsetsEntry = (
   { topic, partition }: SourcePartition,
   missing: NumberRange,
   ids: OwnIds,
-): NewEntry => own(log, 'gap', { gap: 'offsets', topic, partition, ...span(missing) }, ids);
+): NewEntry => ownEntry(log, 'gap', { gap: 'offsets', topic, partition, ...span(missing) }, ids);
 
 /** Kind 12, in the system ledger: a source ends before where it was read to, so it was made anew or cut off. */
 export const rewoundSourceEntry = (
@@ -146,7 +113,7 @@ export const rewoundSourceEntry = (
   offsets: { readonly read: bigint; readonly first: bigint; readonly end: bigint },
   ids: OwnIds,
 ): NewEntry =>
-  own(
+  ownEntry(
     log,
     'alert',
     {
@@ -167,7 +134,7 @@ export const healEntry = (
   healed: readonly NumberRange[],
   ids: OwnIds,
 ): NewEntry =>
-  own(
+  ownEntry(
     tenant,
     'heal',
     { gap: gapSeq.toString(), tenant, emitter, boot: boot.toString(), healed: healed.map(rangeText) },
@@ -189,5 +156,5 @@ export const retireEntry = (
     ...holes.map((hole) => ({ boot: boot.toString(), ...span(hole) })),
     { boot: boot.toString(), from: (highest + 1n).toString() },
   ]);
-  return own(tenant, 'emitter', { retired: true, emitter, by, tenant, streams: missing }, ids);
+  return ownEntry(tenant, 'emitter', { retired: true, emitter, by, tenant, streams: missing }, ids);
 };

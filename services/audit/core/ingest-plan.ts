@@ -1,9 +1,9 @@
 import { sha256 } from '../../shared/contracts/bytes.ts';
+import { U64_MAX } from '../../shared/contracts/counter.ts';
 import { attestedKey, EVENT_CONTENT_TYPE, isEventSignedBy } from '../../shared/contracts/events.ts';
 import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import type { NewEntry } from './append.ts';
 import {
-  U64_MAX,
   type NumberRange,
   type Position,
   type QuarantineReason,
@@ -18,9 +18,9 @@ import {
   quarantineEntry,
   unknownTenantEntry,
   type ConflictReason,
-  type OwnIds,
 } from './ingest-own.ts';
 import { announce, fill, joinRanges, newStream, streamKey, type Stream } from './ingest-stream.ts';
+import type { OwnIds } from './own-entry.ts';
 
 const FIRST_PREVIOUS = '0'.repeat(64);
 

@@ -1,7 +1,8 @@
 import type { Ack } from '../../shared/contracts/ack.ts';
 import type { NewEntry } from './append.ts';
-import { missingNumbersEntry, retireEntry, type OwnIds } from './ingest-own.ts';
+import { missingNumbersEntry, retireEntry } from './ingest-own.ts';
 import { announce, newStream, overdue, retireStream, streamKey, type Hole, type Stream } from './ingest-stream.ts';
+import type { OwnIds } from './own-entry.ts';
 
 /** Gap entries in one transaction; what is left waits for the next. */
 const MAX_GAPS = 1_000;

@@ -1,8 +1,9 @@
 import { hex } from '../../shared/contracts/bytes.ts';
+import { counterOf } from '../../shared/contracts/counter.ts';
 import { EVENT_CONTENT_TYPE, type EventType } from '../../shared/contracts/events.ts';
 import { isObject } from '../../shared/contracts/json.ts';
 import { bytesToUuid } from '../../shared/contracts/uuid.ts';
-import { ENTRY_KINDS, entryKindName, OWN_CONTENT_TYPE, type Entry, type EntryKind } from './entry.ts';
+import { ENTRY_KINDS, entryKindName, KIND_OF_EVENT, OWN_CONTENT_TYPE, type Entry, type EntryKind } from './entry.ts';
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -13,16 +14,6 @@ export interface Mismatch {
   readonly actual: string;
 }
 
-const KIND_OF_TYPE: Readonly<Record<EventType, EntryKind>> = {
-  'edict.decision.v1': 'decision',
-  'edict.refusals.v1': 'refusals',
-  'edict.heartbeat.v1': 'heartbeat',
-  'edict.start.v1': 'emitter',
-  'edict.activation.v1': 'activation',
-  'edict.artifact.v1': 'artifact',
-  'edict.fulfilment.v1': 'fulfilment',
-  'edict.lost.v1': 'lost',
-};
 const OWN_KINDS: ReadonlySet<EntryKind> = new Set([
   'gap',
   'erasure',
@@ -73,13 +64,13 @@ const checkEvent = (entry: Entry, kind: EntryKind, event: Json, tenant: string):
   const schema = memberOf(event, 'data', 'schema_version');
   const isNewer = typeof schema === 'number' && schema > KNOWN_SCHEMA;
   const type = event['type'];
-  const isKnownType = typeof type === 'string' && Object.hasOwn(KIND_OF_TYPE, type);
+  const isKnownType = typeof type === 'string' && Object.hasOwn(KIND_OF_EVENT, type);
   const set = memberOf(event, 'data', 'policy', 'set');
   const bindsSet = kind === 'decision' || kind === 'activation';
   return [
-    ...(isKnownType && KIND_OF_TYPE[type as EventType] === kind
+    ...(isKnownType && KIND_OF_EVENT[type as EventType] === kind
       ? []
-      : [{ what: 'kind', expected: isKnownType ? KIND_OF_TYPE[type as EventType] : shown(type), actual: kind }]),
+      : [{ what: 'kind', expected: isKnownType ? KIND_OF_EVENT[type as EventType] : shown(type), actual: kind }]),
     ...compare('event id', event['id'], bytesToUuid(entry.eventId)),
     ...compare('source', event['source'], hex(entry.emitter)),
     ...compareMember(isNewer, 'emitter', memberOf(event, 'data', 'emitter', 'id'), hex(entry.emitter)),
@@ -137,7 +128,7 @@ export const comparePayload = (
       mismatches: [{ what: 'kind', expected: '1–19', actual: `${entry.kind}` }],
     };
   const isEvent = contentType === EVENT_CONTENT_TYPE;
-  const mayBeEvent = (Object.values(KIND_OF_TYPE) as readonly EntryKind[]).includes(kind);
+  const mayBeEvent = (Object.values(KIND_OF_EVENT) as readonly EntryKind[]).includes(kind);
   const mayBeOwn = OWN_KINDS.has(kind) || WRAPPING_KINDS.has(kind);
   if (isEvent ? !mayBeEvent : !mayBeOwn || contentType !== OWN_CONTENT_TYPE)
     return {
@@ -161,14 +152,6 @@ export const comparePayload = (
       ? checkUnnumbered(entry)
       : checkOwn(entry);
   return { kind, document, isEvent, mismatches };
-};
-
-const COUNTER = /^(0|[1-9][0-9]{0,19})$/;
-const U64_MAX = 18_446_744_073_709_551_615n;
-export const counterOf = (value: unknown): bigint | undefined => {
-  if (typeof value !== 'string' || !COUNTER.test(value)) return undefined;
-  const number = BigInt(value);
-  return number > U64_MAX ? undefined : number;
 };
 
 const rangesOf = (value: unknown): readonly (readonly [bigint, bigint])[] =>

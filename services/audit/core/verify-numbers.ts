@@ -1,7 +1,7 @@
 import { fromHex, hex, sha256 } from '../../shared/contracts/bytes.ts';
+import { counterOf, U64_MAX } from '../../shared/contracts/counter.ts';
 import { isObject } from '../../shared/contracts/json.ts';
 import { ENTRY_KINDS, type Entry } from './entry.ts';
-import { counterOf } from './verify-event.ts';
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -26,7 +26,6 @@ export interface Numbers {
 }
 
 const EMITTER = /^[0-9a-f]{32}$/;
-const U64_MAX = 18_446_744_073_709_551_615n;
 const items = (value: unknown): readonly unknown[] => (Array.isArray(value) ? (value as readonly unknown[]) : []);
 
 const rangeOf = (emitter: unknown, boot: unknown, from: unknown, to: unknown): readonly NamedRange[] => {

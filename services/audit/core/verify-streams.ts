@@ -1,4 +1,5 @@
 import { bytesEqual, fromHex, hex, ZERO_DIGEST } from '../../shared/contracts/bytes.ts';
+import { U64_MAX } from '../../shared/contracts/counter.ts';
 import { createNumberSet, type NumberSet } from './verify-ranges.ts';
 import type { Findings } from './verify-report.ts';
 
@@ -71,7 +72,6 @@ const nameOf = (stream: { readonly emitter: string; readonly boot: bigint }): st
   `emitter ${stream.emitter} boot ${stream.boot}`;
 const rangeText = (from: bigint, to: bigint): string => (from === to ? `number ${from}` : `numbers ${from}–${to}`);
 
-const U64_MAX = 18_446_744_073_709_551_615n;
 const unnamed = (stream: Stream, from: bigint, to: bigint): readonly (readonly [bigint, bigint])[] =>
   stream.named.missing(from, to).flatMap(([start, end]) => stream.wrapped.missing(start, end));
 

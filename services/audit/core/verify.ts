@@ -1,4 +1,5 @@
 import { bytesEqual, fromHex, hex, sha256 } from '../../shared/contracts/bytes.ts';
+import { counterOf } from '../../shared/contracts/counter.ts';
 import { attestedKey, isEventSignedBy } from '../../shared/contracts/events.ts';
 import { isObject } from '../../shared/contracts/json.ts';
 import { emitterId } from '../../shared/contracts/signatures.ts';
@@ -12,7 +13,7 @@ import {
   segmentOf,
   type Entry,
 } from './entry.ts';
-import { comparePayload, counterOf, goneSeqs, KINDS_OF_GONE, type PayloadFacts } from './verify-event.ts';
+import { comparePayload, goneSeqs, KINDS_OF_GONE, type PayloadFacts } from './verify-event.ts';
 import { createNumberSet } from './verify-ranges.ts';
 import { createFindings, type AttackClass, type Findings, type VerificationReport } from './verify-report.ts';
 import { createTreeHasher, type TreeHasher } from './merkle.ts';

@@ -1,18 +1,17 @@
-import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Ack } from '../../shared/contracts/ack.ts';
 import { AppError, errorMessage, isAppError } from '../../shared/contracts/errors.ts';
 import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
-import { newUuidV7 } from '../../shared/contracts/uuid.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
 import type { Log, WriteLedger } from '../core/append.ts';
 import type { Database } from '../core/database.ts';
 import { readMessage, type Reading } from '../core/ingest-message.ts';
-import { lostOffsetsEntry, rewoundSourceEntry, type OwnIds } from '../core/ingest-own.ts';
+import { lostOffsetsEntry, rewoundSourceEntry } from '../core/ingest-own.ts';
 import { needsOf, planBatch, type Plan } from '../core/ingest-plan.ts';
 import { slicesOf } from '../core/ingest-slices.ts';
 import type { KeepAlive, SourceHandler, SourcePartition, Taken } from '../core/ingest-source.ts';
 import { nameHoles, streamKey, type Stream } from '../core/ingest-stream.ts';
+import { freshIds, type OwnIds } from '../core/own-entry.ts';
 import { planGaps, planReclaim, planRetirement } from '../core/ingest-upkeep.ts';
 import type { IngestMetrics } from './metrics.ts';
 import { loadState, storePlan } from './state.ts';
@@ -74,8 +73,6 @@ export interface Ingest extends SourceHandler {
   readonly close: () => void;
 }
 
-const defaultIds: OwnIds = { newId: () => newUuidV7(), nonce: () => randomBytes(16).toString('hex') };
-
 const isConflict = (error: unknown): boolean => isAppError(error) && error.code === 'database_conflict';
 
 const present = (logs: Logs, tenants: Iterable<string>): readonly Log[] =>
@@ -87,7 +84,7 @@ const present = (logs: Logs, tenants: Iterable<string>): readonly Log[] =>
  */
 export const createIngest = (options: IngestOptions): Ingest => {
   const { database, writeLedger, nowUs, logger, metrics, isCommitDurable } = options;
-  const ids = options.ids ?? defaultIds;
+  const ids = options.ids ?? freshIds();
   const pinned = options.pinned.length === 0 ? undefined : new Set(options.pinned);
   /** `<topic>/<partition>`; undefined: the database has no row. */
   const cursors = new Map<string, bigint | undefined>();

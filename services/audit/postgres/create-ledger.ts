@@ -1,15 +1,13 @@
-import { createHmac, randomBytes } from 'node:crypto';
-import { hex, lp, ZERO_DIGEST } from '../../shared/contracts/bytes.ts';
+import { createHmac } from 'node:crypto';
+import { hex, lp } from '../../shared/contracts/bytes.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
-import { canonicalJson } from '../../shared/contracts/json.ts';
 import { formatVkey, generateSigningKey, signingKeyFromPem } from '../../shared/contracts/signatures.ts';
 import { isTenant } from '../../shared/contracts/tenant.ts';
-import { newUuidV7 } from '../../shared/contracts/uuid.ts';
 import { readOrCreateFile } from '../../shared/settings/home.ts';
 import type { Log, Sql, WriteLedger } from '../core/append.ts';
-import { genesisHash, OWN_CONTENT_TYPE, type Genesis } from '../core/entry.ts';
-import { tenantSubject } from '../core/ingest-search.ts';
+import { genesisHash, type Genesis } from '../core/entry.ts';
 import { createTreeHasher } from '../core/merkle.ts';
+import { freshIds, ownEntry } from '../core/own-entry.ts';
 
 export interface CreateLedgerOptions {
   /** A writer on the owner's connection, or the embedded one. */
@@ -135,36 +133,18 @@ export const createLedger = async (options: CreateLedgerOptions): Promise<Create
       [id, genesisHash(genesis), String(now)],
     );
     const log = { id, tenant, origin };
-    await append(log, [
-      {
-        kind: 'incarnation',
-        eventId: newUuidV7(Number(now / 1000n)),
-        topic: '',
-        partition: 0,
-        offset: 0n,
-        emitter: '0'.repeat(32),
-        boot: 0n,
-        emitterSeq: 0n,
-        policySetDigest: ZERO_DIGEST,
-        contentType: OWN_CONTENT_TYPE,
-        payload: Buffer.from(
-          canonicalJson({
-            nonce: randomBytes(16).toString('hex'),
-            tenant,
-            shard: SHARD,
-            incarnation,
-            origin,
-            vkey,
-            previous:
-              previous === undefined
-                ? null
-                : { origin: previous.origin, size: String(previous.size), root: hex(previous.root) },
-          }),
-          'utf8',
-        ),
-        subject: tenantSubject(tenant),
-      },
-    ]);
+    const document = {
+      tenant,
+      shard: SHARD,
+      incarnation,
+      origin,
+      vkey,
+      previous:
+        previous === undefined
+          ? null
+          : { origin: previous.origin, size: String(previous.size), root: hex(previous.root) },
+    };
+    await append(log, [ownEntry(tenant, 'incarnation', document, freshIds(Number(now / 1000n)))]);
     return { isNew: true, log: { ...log, shard: SHARD, incarnation, vkey } };
   });
 };

@@ -1,14 +1,10 @@
-import { randomBytes } from 'node:crypto';
-import { canonicalJson } from '../../shared/contracts/json.ts';
-import { ZERO_DIGEST } from '../../shared/contracts/bytes.ts';
 import { EVENT_CONTENT_TYPE } from '../../shared/contracts/events.ts';
-import { newUuidV7 } from '../../shared/contracts/uuid.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
 import type { AppendEntries, Log, NewEntry, Sql, WriteLedger } from '../core/append.ts';
 import type { Database } from '../core/database.ts';
-import { OWN_CONTENT_TYPE, segmentOf } from '../core/entry.ts';
-import { tenantSubject } from '../core/ingest-search.ts';
+import { segmentOf } from '../core/entry.ts';
 import type { Journal, JournalOperation } from '../core/journal.ts';
+import { freshIds, ownEntry } from '../core/own-entry.ts';
 import { encryptPayload } from '../core/payload.ts';
 import type { PayloadKeys } from '../core/payload-keys.ts';
 import { placeEntries, type Head, type PlacedEntry } from '../core/place.ts';
@@ -59,26 +55,12 @@ const erasureEntry = (log: Log, seqs: readonly bigint[], nowUs: bigint): NewEntr
     if (last?.[1] === seq - 1n) last[1] = seq;
     else ranges.push([seq, seq]);
   }
-  const payload = {
-    nonce: randomBytes(16).toString('hex'),
+  const document = {
     reason: 'subject_erased_before',
     ranges: ranges.map((range) => range.map(String)),
     tenant: log.tenant,
   };
-  return {
-    kind: 'erasure',
-    eventId: newUuidV7(Number(nowUs / 1000n)),
-    topic: '',
-    partition: 0,
-    offset: 0n,
-    emitter: '0'.repeat(32),
-    boot: 0n,
-    emitterSeq: 0n,
-    policySetDigest: ZERO_DIGEST,
-    contentType: OWN_CONTENT_TYPE,
-    payload: Buffer.from(canonicalJson(payload), 'utf8'),
-    subject: tenantSubject(log.tenant),
-  };
+  return ownEntry(log.tenant, 'erasure', document, freshIds(Number(nowUs / 1000n)));
 };
 
 /** Appends to logs within one transaction of `sql`; `finish` moves the heads. */

@@ -1,4 +1,5 @@
 import { lp } from './bytes.ts';
+import { counterOf } from './counter.ts';
 import { canonicalJson, isObject } from './json.ts';
 import { signEd25519, verifyEd25519, type SigningKey, type VerifierKey } from './signatures.ts';
 import { isTenant } from './tenant.ts';
@@ -25,7 +26,6 @@ export interface Ack {
 
 export const MAX_ACK_HOLES = 64;
 const ACK_DOMAIN = Buffer.from('edict/ack/v1\0', 'utf8');
-const COUNTER = /^(0|[1-9][0-9]{0,19})$/;
 
 const signedBytes = (ack: Omit<Ack, 'signature'>): Buffer => Buffer.concat([ACK_DOMAIN, lp(canonicalJson(ack))]);
 
@@ -38,7 +38,7 @@ export const signAck = (key: SigningKey, ack: Omit<Ack, 'signature'>): Ack => ({
 export const ackKey = (ack: Pick<Ack, 'emitter' | 'boot' | 'tenant'>): string =>
   `${ack.emitter}/${ack.boot}/${ack.tenant}`;
 
-const isCounter = (value: unknown): value is string => typeof value === 'string' && COUNTER.test(value);
+const isCounter = (value: unknown): value is string => counterOf(value) !== undefined;
 
 const isRange = (value: unknown): value is SequenceRange =>
   Array.isArray(value) && value.length === 2 && isCounter(value[0]) && isCounter(value[1]);
