@@ -1,11 +1,10 @@
 import { openSpoolReader, type SpoolReader } from '../../shared/spool/reader.ts';
 import { listSpools } from '../../shared/spool/slots.ts';
 import type { SourceMessage } from '../core/ingest-source.ts';
+import { emitterOfTopic, spoolMessage } from '../core/spool-message.ts';
 
-const TOPIC = /^spool\/([0-9a-f]{32})$/;
 const RECORDS_AT_ONCE = 500;
 const BYTES_AT_ONCE = 8 * 1024 * 1024;
-const utf8 = (text: string): Buffer => Buffer.from(text, 'utf8');
 
 export interface SpoolMessages {
   /** The record `offset` of the spool that `topic` (`spool/<emitter>`) names, as ingest saw it; undefined when it is gone. */
@@ -23,7 +22,7 @@ export const createSpoolMessages = (home: string): SpoolMessages => {
   const open = new Map<string, OpenSpool>();
   return {
     fetch: async ({ topic, offset }) => {
-      const emitter = TOPIC.exec(topic)?.[1];
+      const emitter = emitterOfTopic(topic);
       if (emitter === undefined) return undefined;
       let spool = open.get(emitter);
       if (spool === undefined) {
@@ -41,19 +40,7 @@ export const createSpoolMessages = (home: string): SpoolMessages => {
       spool.reader.seek(offset);
       const batch = await spool.reader.read({ maxRecords: RECORDS_AT_ONCE, maxBytes: BYTES_AT_ONCE });
       if (batch.kind !== 'records') return undefined;
-      for (const { number, tenant, boot, sequence, event } of batch.records)
-        spool.records.set(number, {
-          topic,
-          partition: 0,
-          offset: number,
-          headers: [
-            ['emitter', utf8(emitter)],
-            ['boot', utf8(String(boot))],
-            ['tenant', utf8(tenant)],
-            ['sequence', utf8(String(sequence))],
-          ],
-          value: event,
-        });
+      for (const record of batch.records) spool.records.set(record.number, spoolMessage(emitter, record));
       return spool.records.get(offset);
     },
     close: () => {

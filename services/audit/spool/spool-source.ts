@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorMessage } from '../../shared/contracts/errors.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
-import type { SpoolRecord } from '../../shared/spool/format.ts';
 import { openSpoolReader, type SpoolReader } from '../../shared/spool/reader.ts';
 import { listSegments } from '../../shared/spool/segments.ts';
 import { listSpools, type SpoolOfSlot } from '../../shared/spool/slots.ts';
-import type { EventSource, SourceHandler, SourceMessage } from '../core/ingest-source.ts';
+import type { EventSource, SourceHandler } from '../core/ingest-source.ts';
+import { spoolMessage, spoolTopic } from '../core/spool-message.ts';
 
 export interface SpoolSourceOptions {
   readonly home: string;
@@ -20,22 +20,6 @@ const MAX_READ_BYTES = 8 * 1024 * 1024;
 const RETRY_MS = 1_000;
 /** Larger than any record number: a spool never tells where it ends. */
 const NO_END = 2n ** 63n - 1n;
-
-/** The ledger's name of an emitter's spool; it has one partition, 0, and a record's number is its offset. */
-export const spoolTopic = (emitter: string): string => `spool/${emitter}`;
-
-const messageOf = (topic: string, emitter: string, record: SpoolRecord): SourceMessage => ({
-  topic,
-  partition: 0,
-  offset: record.number,
-  headers: [
-    ['emitter', Buffer.from(emitter)],
-    ['boot', Buffer.from(record.boot.toString())],
-    ['tenant', Buffer.from(record.tenant)],
-    ['sequence', Buffer.from(record.sequence.toString())],
-  ],
-  value: record.event,
-});
 
 interface Task {
   readonly spool: SpoolOfSlot;
@@ -66,7 +50,7 @@ export const createSpoolSource = (options: SpoolSourceOptions): EventSource => {
       switch (got.kind) {
         case 'records': {
           task.inHand = got.records.length;
-          const messages = got.records.map((record) => messageOf(topic, emitter, record));
+          const messages = got.records.map((record) => spoolMessage(emitter, record));
           const taken = await handler.take(messages, keepAlive);
           if (taken.nextOffset !== reader.next()) reader.seek(taken.nextOffset);
           break;
