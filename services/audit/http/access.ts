@@ -2,6 +2,7 @@ import type { RequestHandler, Response } from 'express';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { isTenant, SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import { createAuthenticate, developmentCaller, type Authenticate } from '../../shared/callers/api-keys.ts';
+import { createHostCheck } from '../../shared/runtime/host-names.ts';
 import { isLoopback, parseListen } from '../../shared/runtime/http-server.ts';
 import { problem, PROBLEM_TYPE } from '../../shared/runtime/problem.ts';
 import type { Caller } from '../../shared/settings/schema.ts';
@@ -48,21 +49,15 @@ export const sendProblem = (response: Response, status: number, code: string, de
 /** The parameters of a request, in order. */
 export const parametersOf = (url: string): URLSearchParams => new URL(url, 'http://localhost').searchParams;
 
-const hostName = (header: string): string => header.toLowerCase().replace(/:\d{0,5}$/, '');
-
 /** Refuses other names than this listener's while it is open: a page of another name is DNS rebinding. */
 export const checkHost = (options: {
   readonly access: () => AuditAccess;
   readonly listenHost: string;
   readonly allowedHosts: readonly string[];
 }): RequestHandler => {
-  const own = options.listenHost.includes(':') ? `[${options.listenHost}]` : options.listenHost;
-  const names = new Set(
-    ['localhost', '127.0.0.1', '[::1]', own, ...options.allowedHosts].map((name) => name.toLowerCase()),
-  );
+  const isOwnHost = createHostCheck(options.listenHost, options.allowedHosts);
   return (request, response, next) => {
-    const { host } = request.headers;
-    if (options.access().mode === 'open' && (host === undefined || !names.has(hostName(host))))
+    if (options.access().mode === 'open' && !isOwnHost(request.headers.host))
       sendProblem(
         response,
         403,

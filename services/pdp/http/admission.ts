@@ -13,26 +13,15 @@ export interface AdmissionOptions {
   /** True while nobody has to say who they are; then `Host` is checked. */
   readonly isOpen: () => boolean;
   readonly takeQuota: (caller: Caller) => number;
-  /** Names of this listener, as in a `Host` header without its port. */
-  readonly hosts: ReadonlySet<string>;
+  /** Whether a `Host` header names this listener. */
+  readonly isOwnHost: (header: string | undefined) => boolean;
 }
 
-/** The name in a `Host` header, lower case, without its port. */
-const hostName = (header: string): string => header.toLowerCase().replace(/:\d{0,5}$/, '');
-
-/** The names under which an open listener may be asked: a page of another name is a DNS rebinding attack. */
-export const listenerHosts = (listenHost: string, allowed: readonly string[]): ReadonlySet<string> =>
-  new Set(
-    ['localhost', '127.0.0.1', '[::1]', listenHost.includes(':') ? `[${listenHost}]` : listenHost, ...allowed].map(
-      (name) => name.toLowerCase(),
-    ),
-  );
-
 export const createAdmit =
-  ({ identify, isOpen, takeQuota, hosts }: AdmissionOptions): Admit =>
+  ({ identify, isOpen, takeQuota, isOwnHost }: AdmissionOptions): Admit =>
   (request, role) => {
     const { host, authorization } = request.headers;
-    if (isOpen() && (host === undefined || !hosts.has(hostName(host)))) {
+    if (isOpen() && !isOwnHost(host)) {
       const detail = 'this listener knows its callers by its loopback address only; see pdp.allowed_hosts';
       return { refused: { status: 403, code: 'host_refused', detail } };
     }

@@ -4,13 +4,14 @@ import express, { type Express } from 'express';
 import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import { errorCode } from '../../shared/contracts/errors.ts';
 import { healthHandlers, type Checks } from '../../shared/runtime/health.ts';
+import { createHostCheck } from '../../shared/runtime/host-names.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
 import type { Registry } from '../../shared/runtime/metrics.ts';
 import { PROBLEM_TYPE, problemHandler } from '../../shared/runtime/problem.ts';
 import type { Caller } from '../../shared/settings/schema.ts';
 import type { Decide, DecidingPolicy } from '../core/decide.ts';
 import type { CountRefusal } from '../core/record.ts';
-import { createAdmit, listenerHosts, requestIdOf } from './admission.ts';
+import { createAdmit, requestIdOf } from './admission.ts';
 import { denyMembers, denyOfProblem, refusalBody } from './bodies.ts';
 import { createBodyReader } from './body.ts';
 import { createDecideEndpoint } from './decide.ts';
@@ -140,7 +141,7 @@ export const createPdpHttp = (options: PdpHttpOptions): PdpHttp => {
     identify: options.identify,
     isOpen: options.isOpen,
     takeQuota: options.takeQuota,
-    hosts: listenerHosts(options.listenHost, options.allowedHosts),
+    isOwnHost: createHostCheck(options.listenHost, options.allowedHosts),
   });
   const endpoint = createDecideEndpoint({ ...options, admit, refuse, bodies, metrics });
   const callers = new WeakMap<object, Caller>();
