@@ -19,7 +19,7 @@ export interface CoverageOfFile {
 }
 
 export interface CoverageReport {
-  /** Of lines in policies, tests left out; 100 when there are none. */
+  /** Of lines in policies, tests left out; 0 when there are none. */
   readonly percent: number;
   readonly threshold: number;
   readonly files: readonly CoverageOfFile[];
