@@ -54,6 +54,12 @@ describe('edict decide', () => {
     expect(bad.stdout).toContain('no decision: 400 request_invalid');
     expect(bad.stdout).toContain('/subject');
     expect(bad.code).toBe(2);
+    const hostile = file('hostile.json', JSON.stringify({ ...REQUEST, '\u001b[2J\u009b': 1 }));
+    for (const format of [[], ['--json']]) {
+      const { stdout } = await edict('decide', '-f', hostile, '--url', edge.url, ...format);
+      expect(stdout).toContain('\\u001b[2J\\u009b');
+      expect(stdout).not.toMatch(/[\u001b\u009b]/);
+    }
     const nobody = await edict('decide', '-f', request, '--url', 'http://127.0.0.1:1');
     expect(nobody.stderr).toContain('does not answer');
     expect(nobody.code).toBe(2);

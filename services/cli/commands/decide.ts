@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors.ts';
 import { isObject } from '../../shared/contracts/json.ts';
+import { printable, printableJson } from './audit-print.ts';
 
 interface DecideOptions {
   readonly file: string;
@@ -73,7 +74,7 @@ const parse = (text: string): Readonly<Record<string, unknown>> => {
 
 const list = (value: unknown): readonly Readonly<Record<string, unknown>>[] =>
   Array.isArray(value) ? value.filter((item) => isObject(item)) : [];
-const text = (value: unknown): string => (typeof value === 'string' ? value : '');
+const text = (value: unknown): string => (typeof value === 'string' ? printable(value) : '');
 
 const describe = (status: number, answer: Readonly<Record<string, unknown>>): string => {
   const lines = [status === 200 ? text(answer['decision']) : `no decision: ${status} ${text(answer['code'])}`];
@@ -82,9 +83,9 @@ const describe = (status: number, answer: Readonly<Record<string, unknown>>): st
       `  ${[text(code), leg === undefined ? '' : `leg ${text(leg)}`, rule === undefined ? '' : `rule ${text(rule)}`, text(message)].filter((part) => part !== '').join(', ')}`,
     );
   for (const { type, properties } of list(answer['obligations']))
-    lines.push(`  obligation ${text(type)} ${JSON.stringify(properties)}`);
+    lines.push(`  obligation ${text(type)} ${printableJson(JSON.stringify(properties ?? {}))}`);
   for (const { type, properties } of list(answer['advice']))
-    lines.push(`  advice ${text(type)} ${JSON.stringify(properties)}`);
+    lines.push(`  advice ${text(type)} ${printableJson(JSON.stringify(properties ?? {}))}`);
   if (answer['decision_id'] !== undefined) lines.push(`  decision ${text(answer['decision_id'])}`);
   return lines.join('\n');
 };
@@ -97,7 +98,9 @@ const decide = async (options: DecideOptions): Promise<void> => {
   const { status, text: answerText } = await ask(target, body, key);
   const answer = parse(answerText);
   process.stdout.write(
-    options.json === true ? `${JSON.stringify(answer, undefined, 2)}\n` : `${describe(status, answer)}\n`,
+    options.json === true
+      ? `${printableJson(JSON.stringify(answer, undefined, 2))}\n`
+      : `${describe(status, answer)}\n`,
   );
   if (status !== 200) process.exitCode = EXIT.none;
   else process.exitCode = answer['decision'] === 'allow' && answer['allow'] === true ? EXIT.allow : EXIT.deny;
