@@ -8,7 +8,7 @@ import {
 import { AppError } from '../../services/shared/contracts/errors.ts';
 import { failuresOf, readDecisions, runVerification } from '../replay/ledger.ts';
 import { measureInsertLimit, readRowSizes } from './insert-limit.ts';
-import { cpuUsOf, describeMachine, residentBytesOf, table, writeResults } from './measure.ts';
+import { cpuUsOf, describeMachine, residentBytesOf, table, treeCpuUsOf, writeResults } from './measure.ts';
 
 export interface LedgerOptions {
   readonly events: number;
@@ -30,12 +30,20 @@ interface Figures {
   /** The same from its first row on: without starting, connecting and joining. */
   readonly sustained_per_s: number;
   readonly verified_per_s: number;
-  readonly audit_cpu_us_per_event: number;
-  readonly pdp_cpu_us_per_event: number;
+  /** CPU while events arrive steadily, from the first row to the last. */
+  readonly cpu_us_per_event: CpuFigures;
   readonly audit_resident_mib: number;
   readonly lag_p50_ms: number;
   readonly lag_p99_ms: number;
   readonly plain_insert_per_s?: number;
+}
+
+interface CpuFigures {
+  readonly audit: number;
+  /** The relay in the decision point. */
+  readonly relay: number;
+  readonly postgres?: number;
+  readonly kafka?: number;
 }
 
 const TENANT = 'acme';
@@ -77,17 +85,37 @@ const createSizeOf = (deployment: Deployment): (() => Promise<number>) => {
   };
 };
 
+/** CPU time so far of everything that carries events, microseconds. */
+const cpuTimes = (deployment: Deployment): CpuFigures => ({
+  audit: cpuUsOf(deployment.audit.pid()),
+  relay: cpuUsOf(deployment.pdp.pid()),
+  ...(isExternal(deployment)
+    ? { postgres: treeCpuUsOf(deployment.postgres.pid()), kafka: cpuUsOf(deployment.kafka.pid()) }
+    : {}),
+});
+
 /** Waits until the ledger has `wanted` entries; gives when the first came and when the last. */
-const drain = async (sizeOf: () => Promise<number>, before: number, wanted: number) => {
+const drain = async (deployment: Deployment, sizeOf: () => Promise<number>, before: number, wanted: number) => {
   const startedMs = performance.now();
-  let first: { readonly ms: number; readonly size: number } | undefined;
+  let first: { readonly ms: number; readonly size: number; readonly cpu: CpuFigures } | undefined;
   for (;;) {
     const size = await sizeOf();
     const nowMs = performance.now();
-    if (first === undefined && size > before) first = { ms: nowMs, size };
+    if (first === undefined && size > before) first = { ms: nowMs, size, cpu: cpuTimes(deployment) };
     if (size >= wanted && first !== undefined) {
       const perS = (count: number, ms: number): number => (count * 1_000) / Math.max(1, ms);
-      return { perS: perS(size - before, nowMs - startedMs), sustainedPerS: perS(size - first.size, nowMs - first.ms) };
+      const steady = size - first.size;
+      const cpu = cpuTimes(deployment);
+      const since = (name: keyof CpuFigures): number => ((cpu[name] ?? 0) - (first?.cpu[name] ?? 0)) / steady;
+      return {
+        perS: perS(size - before, nowMs - startedMs),
+        sustainedPerS: perS(steady, nowMs - first.ms),
+        cpu: {
+          audit: since('audit'),
+          relay: since('relay'),
+          ...(isExternal(deployment) ? { postgres: since('postgres'), kafka: since('kafka') } : {}),
+        },
+      };
     }
     if (nowMs - startedMs > DRAIN_LIMIT_MS) throw new AppError('internal', `${size} of ${wanted} entries arrived`);
     await sleep(POLL_MS);
@@ -143,13 +171,9 @@ const measure = async (mode: Mode, options: LedgerOptions): Promise<Figures> => 
     const made = await decide(deployment, options.events);
     options.log(`${mode}: ${made} events wait in the spool`);
     if (isExternal(deployment)) await deployment.kafka.restart();
-    const pdpCpu = cpuUsOf(deployment.pdp.pid());
     await deployment.audit.launch();
-    const { perS, sustainedPerS } = await drain(sizeOf, before, before + made);
-    const auditPid = deployment.audit.pid();
-    const auditCpuUs = cpuUsOf(auditPid);
-    const pdpCpuUs = cpuUsOf(deployment.pdp.pid()) - pdpCpu;
-    const resident = residentBytesOf(auditPid) / 2 ** 20;
+    const { perS, sustainedPerS, cpu } = await drain(deployment, sizeOf, before, before + made);
+    const resident = residentBytesOf(deployment.audit.pid()) / 2 ** 20;
     options.log(`${mode}: ${sustainedPerS.toFixed(0)} events/s`);
     const verifyStartedMs = performance.now();
     const reports = await runVerification(deployment.auditor(TENANT));
@@ -169,8 +193,7 @@ const measure = async (mode: Mode, options: LedgerOptions): Promise<Figures> => 
       events_per_s: perS,
       sustained_per_s: sustainedPerS,
       verified_per_s: verifiedPerS,
-      audit_cpu_us_per_event: auditCpuUs / made,
-      pdp_cpu_us_per_event: pdpCpuUs / made,
+      cpu_us_per_event: cpu,
       audit_resident_mib: resident,
       lag_p50_ms: lag.p50,
       lag_p99_ms: lag.p99,
@@ -187,8 +210,10 @@ const ROWS: readonly (readonly [string, (figures: Figures) => number | undefined
   ['events/s sustained', (figures) => figures.sustained_per_s],
   ['plain INSERT of the same bytes, events/s', (figures) => figures.plain_insert_per_s],
   ['verified entries/s', (figures) => figures.verified_per_s],
-  ['audit service, CPU µs/event', (figures) => figures.audit_cpu_us_per_event],
-  ['relay in the PDP, CPU µs/event', (figures) => figures.pdp_cpu_us_per_event],
+  ['audit service, CPU µs/event', (figures) => figures.cpu_us_per_event.audit],
+  ['relay in the PDP, CPU µs/event', (figures) => figures.cpu_us_per_event.relay],
+  ['Postgres, CPU µs/event', (figures) => figures.cpu_us_per_event.postgres],
+  ['Kafka, CPU µs/event', (figures) => figures.cpu_us_per_event.kafka],
   ['audit service, RSS MiB', (figures) => figures.audit_resident_mib],
   ['lag p50 ms', (figures) => figures.lag_p50_ms],
   ['lag p99 ms', (figures) => figures.lag_p99_ms],

@@ -4,6 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { AppError } from '../../services/shared/contracts/errors.ts';
+import { childrenOf } from '../../test/support/child-process.ts';
 import type { LoadMessage, LoadOrder, LoadResult } from './load.ts';
 
 const folder = path.dirname(fileURLToPath(import.meta.url));
@@ -26,12 +27,30 @@ const ticksPerSecond = (): number => {
 };
 const microsecondsPerTick = 1_000_000 / ticksPerSecond();
 
-/** CPU time of a process with all its threads so far, user and system, microseconds (proc(5), `stat`). */
-export const cpuUsOf = (pid: number): number => {
+const statOf = (pid: number): readonly string[] => {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
   // The command's name stands in brackets and may hold anything; fields are counted after it.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+};
+
+/** CPU time of a process with all its threads so far, user and system, microseconds (proc(5), `stat`). */
+export const cpuUsOf = (pid: number): number => {
+  const fields = statOf(pid);
   return (Number(fields[11]) + Number(fields[12])) * microsecondsPerTick;
+};
+
+/** The same for a process with its children, those that ended too. */
+export const treeCpuUsOf = (pid: number): number => {
+  const fields = statOf(pid);
+  const own = [11, 12, 13, 14].reduce((sum, field) => sum + Number(fields[field]), 0) * microsecondsPerTick;
+  return childrenOf(pid).reduce((sum, child) => {
+    try {
+      return sum + cpuUsOf(child);
+    } catch {
+      // It ended in between; its parent has its time now.
+      return sum;
+    }
+  }, own);
 };
 
 /** Resident memory of a process in bytes. */

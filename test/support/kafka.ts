@@ -23,6 +23,8 @@ const Jars = Type.Object({ java: Type.String(), lib: Type.String(), classArchive
 export interface KafkaBroker {
   /** For the client's `brokers` setting. */
   readonly brokers: readonly string[];
+  /** The process id of the running broker. */
+  pid(): number;
   /** SIGKILL; resolves when the process is gone. */
   kill(): Promise<void>;
   /** A clean shutdown; the data stays. */
@@ -154,6 +156,10 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaBroke
   await start();
   return {
     brokers: [`127.0.0.1:${brokerPort}`],
+    pid() {
+      if (broker === undefined) throw new Error('the broker does not run');
+      return broker.pid;
+    },
     kill,
     stop,
     async restart() {

@@ -30,6 +30,8 @@ export interface PostgresServer {
   readonly port: number;
   /** The superuser's URL of the database `postgres`. */
   readonly adminUrl: string;
+  /** The process id of the running server. */
+  pid(): number;
   /**
    * A URL for a role and a database; the superuser and `postgres` when left out. Only the superuser needs a password
    * (it is in the URL): every other role that may log in gets in from this machine without one.
@@ -167,6 +169,10 @@ export async function startPostgres(): Promise<PostgresServer> {
   return {
     port,
     adminUrl: url(),
+    pid() {
+      if (server === undefined) throw new Error('Postgres does not run');
+      return server.pid;
+    },
     url,
     async createDatabase(template) {
       const name = newDatabaseName();
