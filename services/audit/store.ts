@@ -59,6 +59,8 @@ const openPostgresStore = async (settings: Settings, role: StoreRole, nowUs: () 
     connectPostgres(readDatabaseUrl(requiredFile(files[`${name}_url_file`], `/database/${name}_url_file`)), {
       poolSize,
       applicationName: `edict-${name}`,
+      // Queries of auditors have optional filters, so each wants a plan of its own.
+      prepares: name === 'writer' || name === 'keys',
     });
   const open: Database[] = [];
   const closeAll = async (): Promise<void> => {

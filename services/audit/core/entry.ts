@@ -1,4 +1,4 @@
-import { lp, sha256, u64, ZERO_DIGEST } from '../../shared/contracts/bytes.ts';
+import { lp, sha256, u32, u64, ZERO_DIGEST } from '../../shared/contracts/bytes.ts';
 import type { EventType } from '../../shared/contracts/events.ts';
 
 /** The kinds of ledger entries; the number is what stands in the entry. */
@@ -141,12 +141,13 @@ const GENESIS = Buffer.from('edict/genesis/v1\0', 'utf8');
 const NO_FIELDS = sha256();
 
 /** leaf_i = H(0x00 ‖ E_i), the RFC 6962 leaf hash. */
-export const leafHash = (encodedEntry: Uint8Array): Buffer => sha256(LEAF, encodedEntry);
+export const leafHash = (encodedEntry: Uint8Array): Buffer => sha256(Buffer.concat([LEAF, encodedEntry]));
 
 /** C = H("edict/rec/v1\0" ‖ D ‖ F) with D = H("edict/raw/v1\0" ‖ salt ‖ lp(content type) ‖ lp(P)). */
 export const commitPayload = (salt: Uint8Array, contentType: string, payload: Uint8Array): Buffer => {
   if (salt.length !== 32) throw new RangeError('a salt has 32 bytes');
-  return sha256(RECORD, sha256(RAW, salt, lp(contentType), lp(payload)), NO_FIELDS);
+  const raw = sha256(Buffer.concat([RAW, salt, lp(contentType), u32(payload.length), payload]));
+  return sha256(Buffer.concat([RECORD, raw, NO_FIELDS]));
 };
 
 export interface Genesis {

@@ -1,4 +1,4 @@
-import { sha256 } from '../../shared/contracts/bytes.ts';
+import { sha256Hex } from '../../shared/contracts/bytes.ts';
 import { counterOf } from '../../shared/contracts/counter.ts';
 import { EVENT_TYPES, type EventType } from '../../shared/contracts/events.ts';
 import { isObject } from '../../shared/contracts/json.ts';
@@ -270,7 +270,7 @@ export const readMessage = (message: SourceMessage, pinned: ReadonlySet<string> 
   const foreign = pinned !== undefined && emitter !== undefined && !pinned.has(emitter);
   return {
     message,
-    digest: sha256(message.value).toString('hex'),
+    digest: sha256Hex(message.value),
     ...(isTenant(headerTenant) ? { headerTenant } : {}),
     ...(position === undefined ? {} : { position }),
     content: foreign ? refuse('emitter_not_pinned') : read,

@@ -50,13 +50,11 @@ export interface IngestState {
   readonly unknownTenantEvents: ReadonlySet<string>;
 }
 
-/** What to load before a batch can be planned. */
+/** What to load before a batch can be planned; beside it `positionsToLoad`, once the streams are there. */
 export interface Needs {
   readonly emitters: readonly string[];
   readonly streams: readonly Pick<Stream, 'tenant' | 'emitter' | 'boot'>[];
   readonly eventIds: readonly { readonly tenant: string; readonly id: string }[];
-  readonly positions: readonly Position[];
-  readonly setAside: readonly { readonly tenant: string; readonly mark: string }[];
   readonly unknownTenantEvents: readonly Position[];
 }
 
@@ -94,23 +92,20 @@ const logOf = (reading: Reading, tenants: ReadonlySet<string>): string =>
 const isOfUnknownTenant = (reading: Reading, tenants: ReadonlySet<string>): boolean =>
   reading.headerTenant !== undefined && !tenants.has(reading.headerTenant);
 
-const neighbours = (event: Position): readonly Position[] =>
-  [event.sequence - 1n, event.sequence, event.sequence + 1n]
-    .filter((sequence) => sequence >= 1n && sequence <= U64_MAX)
-    .map((sequence) => ({ tenant: event.tenant, emitter: event.emitter, boot: event.boot, sequence }));
+const neighbours = ({ tenant, emitter, boot, sequence }: Position): readonly Position[] =>
+  [sequence - 1n, sequence, sequence + 1n]
+    .filter((near) => near >= 1n && near <= U64_MAX)
+    .map((near) => ({ tenant, emitter, boot, sequence: near }));
 
 export const needsOf = (readings: readonly Reading[], tenants: ReadonlySet<string>): Needs => {
   const emitters = new Set<string>();
   const streams = new Map<string, Pick<Stream, 'tenant' | 'emitter' | 'boot'>>();
-  const positions = new Map<string, Position>();
   const eventIds: { readonly tenant: string; readonly id: string }[] = [];
-  const setAside: { readonly tenant: string; readonly mark: string }[] = [];
   const unknown: Position[] = [];
   const needStream = (stream: Pick<Stream, 'tenant' | 'emitter' | 'boot'>): void =>
     void streams.set(streamKey(stream), stream);
   for (const reading of readings) {
     const { position, content } = reading;
-    setAside.push({ tenant: logOf(reading, tenants), mark: markOf(reading) });
     if (isOfUnknownTenant(reading, tenants)) {
       if (position !== undefined) unknown.push(position);
       continue;
@@ -122,23 +117,39 @@ export const needsOf = (readings: readonly Reading[], tenants: ReadonlySet<strin
     if (!content.ok) continue;
     const { event } = content;
     eventIds.push({ tenant: event.tenant, id: event.id });
-    for (const near of neighbours(event)) positions.set(positionKey(near), near);
     if (event.claim.type === 'lost') for (const { boot } of event.claim.ranges) needStream({ ...event, boot });
-    if (event.claim.type === 'heartbeat')
-      for (const { boot, sequence } of event.claim.recovered) {
-        needStream({ ...event, boot });
-        const end = { tenant: event.tenant, emitter: event.emitter, boot, sequence };
-        positions.set(positionKey(end), end);
-      }
+    if (event.claim.type === 'heartbeat') for (const { boot } of event.claim.recovered) needStream({ ...event, boot });
   }
   return {
     emitters: [...emitters],
     streams: [...streams.values()].map(({ tenant, emitter, boot }) => ({ tenant, emitter, boot })),
     eventIds,
-    positions: [...positions.values()],
-    setAside,
     unknownTenantEvents: unknown,
   };
+};
+
+/**
+ * The numbers whose events a batch must be compared with. A stream's `highest` moves in the transaction of its events:
+ * above it there is nothing to look for, so of a batch in order only the event before it is.
+ */
+export const positionsToLoad = (
+  readings: readonly Reading[],
+  tenants: ReadonlySet<string>,
+  streams: ReadonlyMap<string, Stream>,
+): readonly Position[] => {
+  const positions = new Map<string, Position>();
+  for (const reading of readings) {
+    const { content } = reading;
+    if (!content.ok || isOfUnknownTenant(reading, tenants)) continue;
+    const { event } = content;
+    const { tenant, emitter, claim } = event;
+    const ends = claim.type === 'heartbeat' ? claim.recovered : [];
+    const near = event.sequence - 1n <= (streams.get(streamKey(event))?.highest ?? 0n) ? neighbours(event) : [];
+    for (const position of [...near, ...ends.map(({ boot, sequence }) => ({ tenant, emitter, boot, sequence }))])
+      if (position.sequence <= (streams.get(streamKey(position))?.highest ?? 0n))
+        positions.set(positionKey(position), position);
+  }
+  return [...positions.values()];
 };
 
 interface Heal {

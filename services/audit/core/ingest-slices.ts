@@ -15,19 +15,33 @@ const entriesOf = ({ content }: Reading): number => {
 };
 
 /** Cuts messages into transactions: by count, by bytes and by what they can become, at least one message each. */
-export const slicesOf = (readings: readonly Reading[], maxCount: number): readonly (readonly Reading[])[] => {
-  const slices: Reading[][] = [];
+export interface Slicer {
+  /** Takes the next message; gives the slice before it, when that is full. */
+  readonly add: (reading: Reading) => readonly Reading[] | undefined;
+  /** What is left at the end; empty when nothing was added. */
+  readonly rest: () => readonly Reading[];
+}
+
+export const createSlicer = (maxCount: number): Slicer => {
+  let slice: Reading[] = [];
   let bytes = 0;
   let entries = 0;
-  for (const reading of readings) {
-    const open = slices.at(-1);
-    const [ownBytes, ownEntries] = [reading.message.value.length, entriesOf(reading)];
-    bytes += ownBytes;
-    entries += ownEntries;
-    if (open === undefined || open.length >= maxCount || bytes > MAX_BATCH_BYTES || entries > MAX_BATCH_ENTRIES) {
-      slices.push([reading]);
+  return {
+    add(reading) {
+      const [ownBytes, ownEntries] = [reading.message.value.length, entriesOf(reading)];
+      bytes += ownBytes;
+      entries += ownEntries;
+      const isFull =
+        slice.length > 0 && (slice.length >= maxCount || bytes > MAX_BATCH_BYTES || entries > MAX_BATCH_ENTRIES);
+      if (!isFull) {
+        slice.push(reading);
+        return undefined;
+      }
+      const full = slice;
+      slice = [reading];
       [bytes, entries] = [ownBytes, ownEntries];
-    } else open.push(reading);
-  }
-  return slices;
+      return full;
+    },
+    rest: () => slice,
+  };
 };

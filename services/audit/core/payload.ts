@@ -27,11 +27,14 @@ export const freshBytes = (length: number): Buffer => {
   return out;
 };
 
-const seal = (key: Uint8Array, associated: Uint8Array, ...plain: readonly Uint8Array[]): Buffer => {
+const seal = (key: Uint8Array, associated: Uint8Array, plain: Uint8Array): Buffer => {
   const nonce = freshBytes(NONCE_BYTES);
   const cipher = createCipheriv('aes-256-gcm', key, nonce);
   cipher.setAAD(associated);
-  return Buffer.concat([nonce, ...plain.map((part) => cipher.update(part)), cipher.final(), cipher.getAuthTag()]);
+  const sealed = cipher.update(plain);
+  // GCM is a stream: `final` gives no bytes, it only makes the tag.
+  cipher.final();
+  return Buffer.concat([nonce, sealed, cipher.getAuthTag()]);
 };
 
 /** The plain bytes, or undefined when key, associated data or bytes are not those of `seal`. */
@@ -70,7 +73,7 @@ export interface Payload {
 /** nonce(12) ‖ AES-256-GCM(salt ‖ lp(content type) ‖ P) ‖ tag(16). */
 export const encryptPayload = (key: Uint8Array, place: PayloadPlace, { salt, contentType, bytes }: Payload): Buffer => {
   if (salt.length !== SALT_BYTES) throw new RangeError('a salt has 32 bytes');
-  return seal(key, placeBytes(place), salt, lp(contentType), bytes);
+  return seal(key, placeBytes(place), Buffer.concat([salt, lp(contentType), bytes]));
 };
 
 /** The payload, or undefined when it does not open: another key, another place, other bytes. */

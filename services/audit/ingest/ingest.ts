@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import type { Ack } from '../../shared/contracts/ack.ts';
 import { AppError, errorMessage, isAppError } from '../../shared/contracts/errors.ts';
 import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
@@ -7,14 +7,14 @@ import type { Log, WriteLedger } from '../core/append.ts';
 import type { Database } from '../core/database.ts';
 import { readMessage, type Reading } from '../core/ingest-message.ts';
 import { lostOffsetsEntry, rewoundSourceEntry } from '../core/ingest-own.ts';
-import { needsOf, planBatch, type Plan } from '../core/ingest-plan.ts';
-import { slicesOf } from '../core/ingest-slices.ts';
-import type { KeepAlive, SourceHandler, SourcePartition, Taken } from '../core/ingest-source.ts';
+import { needsOf, type Plan } from '../core/ingest-plan.ts';
+import { createSlicer } from '../core/ingest-slices.ts';
+import type { KeepAlive, SourceHandler, SourceMessage, SourcePartition, Taken } from '../core/ingest-source.ts';
 import { nameHoles, streamKey, type Stream } from '../core/ingest-stream.ts';
 import { freshIds, type OwnIds } from '../core/own-entry.ts';
 import { planGaps, planReclaim, planRetirement } from '../core/ingest-upkeep.ts';
 import type { IngestMetrics } from './metrics.ts';
-import { loadState, storePlan } from './state.ts';
+import { planWithState, storePlan } from './state.ts';
 import {
   markRetired,
   moveCursor,
@@ -29,6 +29,11 @@ import {
 
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 5_000;
+/**
+ * How long messages are read in one go: less than a round trip to the database, so that reading fills the time in which
+ * the transaction of the slice before waits, and hardly delays it.
+ */
+const READ_SLICE_MS = 0.25;
 /** A ledger that was just created is known after this time at the latest. */
 const LOGS_AGE_MS = 1_000;
 
@@ -144,20 +149,14 @@ export const createIngest = (options: IngestOptions): Ingest => {
     const fresh = readings.filter(({ message }) => message.offset >= from);
     const last = fresh.at(-1);
     if (last === undefined) return { nextOffset: from, fenced: false };
-    const logs = await logsFor(fresh.flatMap(({ headerTenant }) => headerTenant ?? []));
-    const tenants = new Set(logs.keys());
-    const needs = needsOf(fresh, tenants);
-    const involved = new Set([
-      SYSTEM_TENANT,
-      ...needs.streams.map(({ tenant }) => tenant),
-      ...needs.setAside.map(({ tenant }) => tenant),
-    ]);
-    const locked = present(logs, involved);
+    const named = new Set([SYSTEM_TENANT, ...fresh.flatMap(({ headerTenant }) => headerTenant ?? [])]);
+    const logs = await logsFor(named);
+    const needs = needsOf(fresh, new Set(logs.keys()));
+    const locked = present(logs, named);
     const started = performance.now();
     const outcome = await writeLedger(async ({ sql, append }): Promise<Plan | 'fenced'> => {
       if (!(await moveCursor(sql, of.topic, of.partition, cursor, last.message.offset + 1n))) return 'fenced';
-      const state = await loadState(sql, logs, needs, from);
-      const plan = planBatch(state, fresh, nowMs(), ids);
+      const plan = await planWithState(sql, fresh, { logs, needs, nextOffset: from, nowMs: nowMs(), ids });
       await storePlan({ sql, append }, logs, plan, nowUs(), isCommitDurable);
       return plan;
     }, locked);
@@ -173,6 +172,21 @@ export const createIngest = (options: IngestOptions): Ingest => {
     committed(outcome.streams);
     return { nextOffset: outcome.nextOffset, fenced: false };
   };
+
+  /** Reads messages in short goes, so that the transaction of the slice before gets its answers in between. */
+  async function* readSlices(messages: readonly SourceMessage[]): AsyncGenerator<readonly Reading[], void> {
+    // As even as can be: a small last slice costs as many round trips as a large one.
+    const slicer = createSlicer(Math.ceil(messages.length / Math.ceil(messages.length / options.batch)));
+    let startedMs = performance.now();
+    for (const message of messages) {
+      const full = slicer.add(readMessage(message, pinned));
+      if (full !== undefined) yield full;
+      if (performance.now() - startedMs < READ_SLICE_MS) continue;
+      await nextTurn();
+      startedMs = performance.now();
+    }
+    yield slicer.rest();
+  }
 
   /** Moves a cursor with one entry in the system ledger that says why. */
   const jump = async (
@@ -207,12 +221,16 @@ export const createIngest = (options: IngestOptions): Ingest => {
       if (first === undefined) return { nextOffset: 0n, fenced: false };
       const of = { topic: first.topic, partition: first.partition };
       let taken: Taken = { nextOffset: first.offset, fenced: false };
-      const readings = messages.map((message) => readMessage(message, pinned));
-      for (const slice of slicesOf(readings, options.batch)) {
+      const slices = readSlices(messages);
+      let reading = slices.next();
+      for (;;) {
+        const { value: slice, done } = await reading;
+        if (done === true) return taken;
+        // The next slice is read while the database works on this one.
+        reading = slices.next();
         taken = await persist(() => takeSlice(of, slice), keepAlive);
         if (taken.fenced || closing.signal.aborted || !(await keepAlive())) return taken;
       }
-      return taken;
     },
     reconcile: ({ topic, partition, first, end, read }, keepAlive) =>
       persist(async () => {

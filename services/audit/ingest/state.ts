@@ -1,8 +1,17 @@
 import type { LedgerTransaction, Sql } from '../core/append.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
-import { positionKey, type IngestState, type Needs, type Plan } from '../core/ingest-plan.ts';
+import type { Reading } from '../core/ingest-message.ts';
+import {
+  planBatch,
+  positionKey,
+  positionsToLoad,
+  type IngestState,
+  type Needs,
+  type Plan,
+} from '../core/ingest-plan.ts';
 import { streamKey } from '../core/ingest-stream.ts';
+import type { OwnIds } from '../core/own-entry.ts';
 import {
   addCounts,
   insertReceived,
@@ -18,22 +27,32 @@ import {
   type Logs,
 } from './statements.ts';
 
-/** What the ledger knows of a batch; the heads of its logs are locked, so it stays true until the commit. */
-export const loadState = async (sql: Sql, logs: Logs, needs: Needs, nextOffset: bigint): Promise<IngestState> => {
+export interface BatchOptions {
+  readonly logs: Logs;
+  readonly needs: Needs;
+  readonly nextOffset: bigint;
+  readonly nowMs: number;
+  readonly ids: OwnIds;
+}
+
+/** Plans a batch by what the ledger knows; the heads of its logs are locked, so that stays true until the commit. */
+export const planWithState = async (sql: Sql, readings: readonly Reading[], options: BatchOptions): Promise<Plan> => {
+  const { logs, needs, nextOffset, nowMs, ids } = options;
+  const tenants = new Set(logs.keys());
   const streams = new Map((await readStreams(sql, logs, needs.streams)).map((stream) => [streamKey(stream), stream]));
-  // A stream's `highest` moves in the transaction of its events: above it there is nothing to look for.
-  const positions = needs.positions.filter(
-    (position) => position.sequence <= (streams.get(streamKey(position))?.highest ?? 0n),
-  );
-  return {
+  const state: IngestState = {
     nextOffset,
-    tenants: new Set(logs.keys()),
+    tenants,
     emitterKeys: await readEmitterKeys(sql, needs.emitters),
     streams,
-    events: await readReceived(sql, logs, needs.eventIds, positions),
-    setAside: await readSetAside(sql, logs, needs.setAside),
+    events: await readReceived(sql, logs, needs.eventIds, positionsToLoad(readings, tenants, streams)),
+    setAside: new Set(),
     unknownTenantEvents: new Set((await readUnknownTenantEvents(sql, needs.unknownTenantEvents)).map(positionKey)),
   };
+  const plan = planBatch(state, readings, nowMs, ids);
+  // Rarely is anything set aside; only then it matters whether the same was before.
+  const setAside = await readSetAside(sql, logs, plan.setAside);
+  return setAside.size === 0 ? plan : planBatch({ ...state, setAside }, readings, nowMs, ids);
 };
 
 /** Appends the entries and stores every change of state beside them. */

@@ -15,6 +15,11 @@ export interface ConnectOptions {
   /** How long a transaction may lie idle before the server ends it, so that a hung writer frees its heads. */
   readonly idleTransactionTimeoutMs?: number;
   readonly applicationName?: string;
+  /**
+   * Statements with parameters are prepared once a connection, so that the server plans them once: for programs that
+   * run the same few statements again and again, with values that need no plan of their own.
+   */
+  readonly prepares?: boolean;
 }
 
 /** Object ids of built-in types; they never change. */
@@ -33,12 +38,25 @@ const typeParser = (oid: number): ((text: string) => unknown) => {
 const isArrayOfResults = (result: pg.QueryResult | pg.QueryResult[]): result is pg.QueryResult[] =>
   Array.isArray(result);
 
-const runner = (client: Pick<pg.ClientBase, 'query'>): Sql => ({
+/** Statements are constants of the program; a text that is not among so many stays unnamed. */
+const MAX_NAMES = 256;
+const statementNames = new Map<string, string>();
+
+const nameOf = (text: string): string | undefined => {
+  const known = statementNames.get(text);
+  if (known !== undefined || statementNames.size >= MAX_NAMES) return known;
+  const name = `edict_${statementNames.size + 1}`;
+  statementNames.set(text, name);
+  return name;
+};
+
+const runner = (client: Pick<pg.ClientBase, 'query'>, prepares: boolean): Sql => ({
   query: async <Row>(text: string, parameters?: readonly unknown[]): Promise<readonly Row[]> => {
     try {
+      const name = prepares && parameters !== undefined ? nameOf(text) : undefined;
       const result: pg.QueryResult | pg.QueryResult[] = await (parameters === undefined
         ? client.query(text)
-        : client.query(text, [...parameters]));
+        : client.query({ text, values: [...parameters], ...(name === undefined ? {} : { name }) }));
       const last = isArrayOfResults(result) ? result.at(-1) : result;
       return (last?.rows ?? []) as Row[];
     } catch (cause) {
@@ -64,6 +82,7 @@ export const readDatabaseUrl = (file: string): string => {
  * and so on) say where.
  */
 export const connectPostgres = (url: string, options: ConnectOptions = {}): Database => {
+  const prepares = options.prepares ?? false;
   const statementTimeoutMs = options.statementTimeoutMs ?? 30_000;
   const pool = new pg.Pool({
     ...(url === '' ? {} : { connectionString: url }),
@@ -98,7 +117,7 @@ export const connectPostgres = (url: string, options: ConnectOptions = {}): Data
       const client = await connect();
       let failure: Error | undefined;
       try {
-        return await runner(client).query<Row>(text, parameters);
+        return await runner(client, prepares).query<Row>(text, parameters);
       } catch (error) {
         failure = isBroken(error);
         throw error;
@@ -108,7 +127,7 @@ export const connectPostgres = (url: string, options: ConnectOptions = {}): Data
     },
     transaction: async (work) => {
       const client = await connect();
-      const sql = runner(client);
+      const sql = runner(client, prepares);
       let failure: Error | undefined;
       try {
         await sql.query('begin');

@@ -9,7 +9,7 @@ import { spoolMessage, spoolTopic } from '../core/spool-message.ts';
 
 export interface SpoolSourceOptions {
   readonly home: string;
-  /** Records handed over at once. */
+  /** Records in one transaction. */
   readonly batch: number;
   readonly logger: Logger;
   /** How often new slots are looked for; default 500 ms. */
@@ -17,6 +17,8 @@ export interface SpoolSourceOptions {
 }
 
 const MAX_READ_BYTES = 8 * 1024 * 1024;
+/** Transactions' worth of records handed over at once: the next is read while one is stored. */
+const BATCHES_AHEAD = 4;
 const RETRY_MS = 1_000;
 /** Larger than any record number: a spool never tells where it ends. */
 const NO_END = 2n ** 63n - 1n;
@@ -46,7 +48,7 @@ export const createSpoolSource = (options: SpoolSourceOptions): EventSource => {
     const topic = spoolTopic(emitter);
     const keepAlive = (): Promise<boolean> => Promise.resolve(!isStopped());
     while (!isStopped()) {
-      const got = await reader.read({ maxRecords: batch, maxBytes: MAX_READ_BYTES });
+      const got = await reader.read({ maxRecords: batch * BATCHES_AHEAD, maxBytes: MAX_READ_BYTES });
       switch (got.kind) {
         case 'records': {
           task.inHand = got.records.length;

@@ -1,11 +1,12 @@
 import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
+import { sha256Hex } from '../../shared/contracts/bytes.ts';
 import { LIMITS } from '../../shared/contracts/decision.ts';
 import { newUuidV7 } from '../../shared/contracts/uuid.ts';
 import type { EventType, RecoveredStream } from '../../shared/contracts/events.ts';
 import type { SegmentSummary } from '../../shared/spool/segments.ts';
 import type { SpoolWriter } from '../../shared/spool/writer.ts';
-import { digestOf, eventText, signedEventText, type Head, type Position } from './event-text.ts';
+import { eventText, signedEventText, type Head, type Position } from './event-text.ts';
 import type { Identity } from './slot.ts';
 
 /** One tenant's stream in this boot. */
@@ -94,7 +95,7 @@ export const createBoot = (options: {
     const eventBytes = Buffer.byteLength(text, 'utf8');
     if (eventBytes > LIMITS.eventBytes)
       throw new AppError('event_too_large', `the event has ${eventBytes} bytes`, { details: { bytes: eventBytes } });
-    const digest = digestOf(text);
+    const digest = sha256Hex(text);
     const number = writer.append({
       tenant,
       boot: options.boot,

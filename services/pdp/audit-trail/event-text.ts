@@ -1,4 +1,4 @@
-import { hash, randomFillSync } from 'node:crypto';
+import { randomFillSync } from 'node:crypto';
 import { signEvent, type EventType } from '../../shared/contracts/events.ts';
 import type { SigningKey } from '../../shared/contracts/signatures.ts';
 
@@ -52,6 +52,3 @@ export const signedEventText = (head: Head, at: Position, members: string, key: 
   const event = JSON.parse(eventText(head, at, members)) as { readonly data: object };
   return JSON.stringify({ ...event, data: { ...event.data, signature: signEvent(key, event) } });
 };
-
-/** Hex SHA-256 of a text's UTF-8 bytes. */
-export const digestOf = (text: string): string => hash('sha256', text, 'hex');

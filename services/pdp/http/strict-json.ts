@@ -1,4 +1,5 @@
 import { isUtf8 } from 'node:buffer';
+import { countColons } from '../../shared/contracts/json.ts';
 import { MAX_PROBLEMS, pointerSegment, type RequestProblem } from './request-problems.ts';
 
 export interface JsonLimits {
@@ -12,25 +13,7 @@ export type ParsedJson =
   | { readonly ok: true; readonly value: unknown; readonly members: number }
   | { readonly ok: false; readonly problems: readonly RequestProblem[] };
 
-const QUOTE = 0x22;
-const BACKSLASH = 0x5c;
-const COLON = 0x3a;
 const LONE_SURROGATE = /\p{Surrogate}/u;
-
-/** Colons outside strings: one for each member in the text, repeated ones included. Takes valid JSON. */
-const countColons = (bytes: Uint8Array): number => {
-  let colons = 0;
-  let inString = false;
-  for (let i = 0; i < bytes.length; i += 1) {
-    const byte = bytes[i];
-    if (inString) {
-      if (byte === BACKSLASH) i += 1;
-      else if (byte === QUOTE) inString = false;
-    } else if (byte === QUOTE) inString = true;
-    else if (byte === COLON) colons += 1;
-  }
-  return colons;
-};
 
 interface Walk {
   members: number;

@@ -1,14 +1,20 @@
-import { createHash } from 'node:crypto';
+import { createHash, hash } from 'node:crypto';
 
 /** 32 zero bytes: the digest that stands for "nothing before" and "no policy". */
 export const ZERO_DIGEST: Uint8Array = new Uint8Array(32);
 
 /** SHA-256 of the concatenation of `parts`, 32 bytes. */
 export const sha256 = (...parts: readonly (Uint8Array | string)[]): Buffer => {
-  const hash = createHash('sha256');
-  for (const part of parts) hash.update(part);
-  return hash.digest();
+  const [only] = parts;
+  // The one-shot call costs half as much on short inputs.
+  if (parts.length === 1 && only !== undefined) return hash('sha256', only, 'buffer');
+  const digest = createHash('sha256');
+  for (const part of parts) digest.update(part);
+  return digest.digest();
 };
+
+/** The same as `sha256` of one part, in hex. */
+export const sha256Hex = (bytes: Uint8Array | string): string => hash('sha256', bytes, 'hex');
 
 /** `lp(x)` = u32 big-endian length, then x. A string is taken as its UTF-8 bytes. */
 export const lp = (value: Uint8Array | string): Buffer => {
@@ -16,6 +22,12 @@ export const lp = (value: Uint8Array | string): Buffer => {
   const out = Buffer.allocUnsafe(4 + bytes.length);
   out.writeUInt32BE(bytes.length, 0);
   out.set(bytes, 4);
+  return out;
+};
+
+export const u32 = (value: number): Buffer => {
+  const out = Buffer.allocUnsafe(4);
+  out.writeUInt32BE(value, 0);
   return out;
 };
 

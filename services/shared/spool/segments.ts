@@ -1,7 +1,7 @@
 import { closeSync, openSync, readFileSync, readSync, readdirSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { AppError, errorCode, errorMessage } from '../contracts/errors.ts';
-import { sha256 } from '../contracts/bytes.ts';
+import { sha256Hex } from '../contracts/bytes.ts';
 import { isObject } from '../contracts/json.ts';
 import {
   decodeFrame,
@@ -184,7 +184,7 @@ export const scanSummary = (
   });
   for (const [key, event] of lastEvents) {
     const stream = summary.streams.get(key);
-    if (stream !== undefined) stream.lastDigest = sha256(event).toString('hex');
+    if (stream !== undefined) stream.lastDigest = sha256Hex(event);
   }
   summary.bytes = end.position;
   return { summary, end };

@@ -1,9 +1,14 @@
-import { readMessage } from '../../../services/audit/core/ingest-message.ts';
-import { slicesOf } from '../../../services/audit/core/ingest-slices.ts';
+import { readMessage, type Reading } from '../../../services/audit/core/ingest-message.ts';
+import { createSlicer } from '../../../services/audit/core/ingest-slices.ts';
 import { createEmitter, messageOf, type MadeEvent } from './ingest-fixtures.ts';
 
 const readingsOf = (events: readonly Pick<MadeEvent, 'bytes' | 'headers'>[]) =>
   events.map((event, index) => readMessage(messageOf(event, BigInt(index)), undefined));
+const slicesOf = (readings: readonly Reading[], maxCount: number): readonly (readonly Reading[])[] => {
+  const slicer = createSlicer(maxCount);
+  const full = readings.map(slicer.add).filter((slice) => slice !== undefined);
+  return [...full, slicer.rest()];
+};
 const lengths = (slices: readonly (readonly unknown[])[]): readonly number[] => slices.map(({ length }) => length);
 
 describe('a batch of messages', () => {
