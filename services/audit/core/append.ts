@@ -61,6 +61,15 @@ export interface Sql {
   readonly query: <Row>(text: string, parameters?: readonly unknown[]) => Promise<readonly Row[]>;
 }
 
+/**
+ * Waits for statements of one connection that were sent without waiting for each other: they run in order, and the next
+ * is made while the database works on the one before. Rejects with the first failure, once all have ended.
+ */
+export const inOrder = async (statements: readonly Promise<unknown>[]): Promise<void> => {
+  const failed = (await Promise.allSettled(statements)).find(({ status }) => status === 'rejected');
+  if (failed?.status === 'rejected') throw failed.reason;
+};
+
 export interface LedgerTransaction {
   readonly sql: Sql;
   readonly append: AppendEntries;

@@ -1,4 +1,4 @@
-import type { LedgerTransaction, Sql } from '../core/append.ts';
+import { inOrder, type LedgerTransaction, type Sql } from '../core/append.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import type { Reading } from '../core/ingest-message.ts';
@@ -39,15 +39,20 @@ export interface BatchOptions {
 export const planWithState = async (sql: Sql, readings: readonly Reading[], options: BatchOptions): Promise<Plan> => {
   const { logs, needs, nextOffset, nowMs, ids } = options;
   const tenants = new Set(logs.keys());
-  const streams = new Map((await readStreams(sql, logs, needs.streams)).map((stream) => [streamKey(stream), stream]));
+  const [known, emitterKeys, unknown] = await Promise.all([
+    readStreams(sql, logs, needs.streams),
+    readEmitterKeys(sql, needs.emitters),
+    readUnknownTenantEvents(sql, needs.unknownTenantEvents),
+  ]);
+  const streams = new Map(known.map((stream) => [streamKey(stream), stream]));
   const state: IngestState = {
     nextOffset,
     tenants,
-    emitterKeys: await readEmitterKeys(sql, needs.emitters),
+    emitterKeys,
     streams,
     events: await readReceived(sql, logs, needs.eventIds, positionsToLoad(readings, tenants, streams)),
     setAside: new Set(),
-    unknownTenantEvents: new Set((await readUnknownTenantEvents(sql, needs.unknownTenantEvents)).map(positionKey)),
+    unknownTenantEvents: new Set(unknown.map(positionKey)),
   };
   const plan = planBatch(state, readings, nowMs, ids);
   // Rarely is anything set aside; only then it matters whether the same was before.
@@ -70,21 +75,23 @@ export const storePlan = async (
     firsts.set(tenant, await append(log, entries));
   }
   const seqOf = (tenant: string, index: number): bigint => (firsts.get(tenant) ?? 0n) + BigInt(index);
-  await insertReceived(
-    sql,
-    logs,
-    plan.seen.map((event) => ({ ...event, seq: seqOf(event.tenant, event.index) })),
-  );
-  await insertSetAside(
-    sql,
-    logs,
-    plan.setAside.map((mark) => ({ ...mark, seq: seqOf(mark.tenant, mark.index) })),
-  );
-  await insertUnknownTenantEvents(
-    sql,
-    plan.unknownTenantEvents.map((event) => ({ ...event, seq: seqOf(SYSTEM_TENANT, event.index) })),
-  );
-  await putStreams(sql, logs, plan.streams, nowUs, isCommitDurable);
-  await putEmitters(sql, plan.emitters, nowUs);
-  await addCounts(sql, logs, plan.counts);
+  await inOrder([
+    insertReceived(
+      sql,
+      logs,
+      plan.seen.map((event) => ({ ...event, seq: seqOf(event.tenant, event.index) })),
+    ),
+    insertSetAside(
+      sql,
+      logs,
+      plan.setAside.map((mark) => ({ ...mark, seq: seqOf(mark.tenant, mark.index) })),
+    ),
+    insertUnknownTenantEvents(
+      sql,
+      plan.unknownTenantEvents.map((event) => ({ ...event, seq: seqOf(SYSTEM_TENANT, event.index) })),
+    ),
+    putStreams(sql, logs, plan.streams, nowUs, isCommitDurable),
+    putEmitters(sql, plan.emitters, nowUs),
+    addCounts(sql, logs, plan.counts),
+  ]);
 };

@@ -96,6 +96,8 @@ export const connectPostgres = (url: string, options: ConnectOptions = {}): Data
     idleTimeoutMillis: 30_000,
     application_name: options.applicationName ?? 'edict',
     keepAlive: true,
+    // What is sent without waiting for each other (`inOrder`) goes out at once; the server answers in order.
+    pipeline: true,
     types: { getTypeParser: (oid: number) => typeParser(oid) },
   });
   // A connection that dies while idle is replaced at the next use; without a listener it would end the process.

@@ -1,6 +1,6 @@
 import { EVENT_CONTENT_TYPE } from '../../shared/contracts/events.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
-import type { AppendEntries, Log, NewEntry, Sql, WriteLedger } from '../core/append.ts';
+import { inOrder, type AppendEntries, type Log, type NewEntry, type Sql, type WriteLedger } from '../core/append.ts';
 import type { Database } from '../core/database.ts';
 import { segmentOf } from '../core/entry.ts';
 import type { Journal, JournalOperation } from '../core/journal.ts';
@@ -92,12 +92,13 @@ export const createAppender = (
       const subject = nameForSearch(log.tenant, entry.search.subject);
       return [{ seq, ingestUs, eventId: entry.eventId, subject, search: entry.search }];
     });
-    const insert = async (): Promise<void> => {
-      await insertEntries(sql, log.id, placed);
-      if (decisions.length === 0) return;
-      await sql.query('savepoint decisions', []);
-      await insertDecisions(sql, log.id, decisions);
-    };
+    const insert = (): Promise<void> =>
+      inOrder([
+        insertEntries(sql, log.id, placed),
+        ...(decisions.length === 0
+          ? []
+          : [sql.query('savepoint decisions', []), insertDecisions(sql, log.id, decisions)]),
+      ]);
     // Keys become durable in their store while headers and search rows travel to ours.
     const [issued, inserted] = await Promise.allSettled([keys.issue(log, requests), insert()]);
     if (inserted.status === 'rejected') throw inserted.reason;

@@ -107,7 +107,7 @@ export const SettingsSchema = Type.Object(
         ack_key_file: File('Private key for acknowledgements (PEM). Default: made in home/keys.'),
         master_key_file: File('32 random bytes that wrap the keys of data subjects. Embedded: made in home/keys.'),
         gap_grace: Duration('60s', 'How long a missing number may stay away before it becomes a gap entry.'),
-        batch: Type.Integer({ default: 500, minimum: 1, maximum: 5_000, description: 'Events in one transaction.' }),
+        batch: Type.Integer({ default: 1_000, minimum: 1, maximum: 5_000, description: 'Events in one transaction.' }),
       },
       'The audit service.',
     ),
