@@ -9,11 +9,13 @@ import data.mesh.resource
 # METADATA
 # description: The legs that are cleared for the resource.
 permitted contains name if {
+	levels := resource.levels
+	least := resource.sensitivity
 	some name, documents in legs.sources
 	clearances := legs.values(documents, "clearance")
 	count(clearances) > 0
 	every clearance in clearances {
-		resource.levels[clearance] >= resource.sensitivity
+		levels[clearance] >= least
 	}
 }
 
@@ -21,7 +23,9 @@ permitted contains name if {
 # description: One reason for each known leg whose clearance is missing, unknown or too low.
 deny contains reason if {
 	resource.described
-	some name in (legs.known - permitted)
+	able := permitted
+	some name in legs.known
+	not name in able
 	reason := {
 		"code": "clearance_too_low",
 		"leg": name,

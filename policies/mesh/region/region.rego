@@ -9,12 +9,13 @@ import data.mesh.resource
 # METADATA
 # description: The legs whose region is in every region list of the resource.
 permitted contains name if {
+	lists := resource.region_lists
 	some name, documents in legs.sources
 	regions := legs.values(documents, "region")
 	count(regions) > 0
 	every region in regions {
 		is_string(region)
-		_in_all(region, resource.region_lists)
+		_in_all(region, lists)
 	}
 }
 
@@ -22,7 +23,9 @@ permitted contains name if {
 # description: One reason for each known leg that is elsewhere, or nowhere.
 deny contains reason if {
 	resource.described
-	some name in (legs.known - permitted)
+	able := permitted
+	some name in legs.known
+	not name in able
 	reason := {
 		"code": "region_not_permitted",
 		"leg": name,

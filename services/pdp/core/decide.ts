@@ -21,6 +21,8 @@ export interface DecidingPolicy {
   readonly evaluate: Evaluate;
   readonly engine: string;
   readonly entrypoint: string;
+  /** The budget of one evaluation; for events. */
+  readonly fuelLimit: number;
   readonly bundles: readonly BundleIdentity[];
   /** `sha256:` and 64 hex digits. */
   readonly setDigest: string;
@@ -78,6 +80,14 @@ interface Outcome {
   readonly fault?: string;
   readonly faultMessage?: string;
 }
+
+/** What an event says of the evaluation itself. */
+interface Spent {
+  readonly fuelUsed: number | null;
+  readonly drawn: Readonly<Record<string, Readonly<Record<string, string>>>> | undefined;
+}
+
+const NOTHING_KNOWN: Spent = { fuelUsed: null, drawn: undefined };
 
 const faulted = (code: string, message: string): Outcome => ({
   allow: false,
@@ -144,7 +154,7 @@ const outcomeOf = (request: DecisionRequest, result: EvaluationResult): Outcome 
 interface PolicyTexts {
   readonly identity: string;
   readonly used: string;
-  /** The evaluation without time and `replayable`, open at its end. */
+  /** The evaluation without what each decision adds, open at its end. */
   readonly evaluation: string;
 }
 const policyTexts = new WeakMap<DecidingPolicy, PolicyTexts>();
@@ -155,14 +165,12 @@ const textsOf = (policy: DecidingPolicy): PolicyTexts => {
   if (known !== undefined) return known;
   const identity: PolicyIdentity = { bundles: policy.bundles };
   const used: PolicyUsed = { ...identity, set: policy.setDigest };
-  const evaluation: Omit<Evaluation, 'time_ns' | 'replayable'> = {
+  const evaluation: Omit<Evaluation, 'time_ns' | 'replayable' | 'fuel_used' | 'nondeterministic'> = {
     engine: policy.engine,
     entrypoint: policy.entrypoint,
     seed: null,
-    fuel_limit: null,
-    fuel_used: null,
+    fuel_limit: policy.fuelLimit,
     memo: false,
-    nondeterministic: {},
   };
   const texts: PolicyTexts = {
     identity: JSON.stringify(identity),
@@ -192,11 +200,13 @@ const answerText = (id: string, outcome: Outcome, parts: AnswerParts, policy: Po
 export const createDecide = (options: DecideOptions): Decide => {
   const { record, nowMs, monotonicMs, newId, mask, maskKey, durability } = options;
 
-  const evaluateRequest = (ask: DecideRequest, inputJson: string): Outcome => {
+  const evaluateRequest = (ask: DecideRequest, inputJson: string, timeMs: number): readonly [Outcome, Spent] => {
     try {
-      return outcomeOf(ask.request, ask.policy.evaluate(Buffer.from(inputJson, 'utf8')));
+      const result = ask.policy.evaluate(inputJson, timeMs);
+      const drawn = result.outcome === 'answer' ? result.drawn : undefined;
+      return [outcomeOf(ask.request, result), { fuelUsed: result.fuelUsed, drawn }];
     } catch (error) {
-      return faulted('internal', `evaluation threw ${errorCode(error) ?? 'an error'}`);
+      return [faulted('internal', `evaluation threw ${errorCode(error) ?? 'an error'}`), NOTHING_KNOWN];
     }
   };
 
@@ -205,12 +215,14 @@ export const createDecide = (options: DecideOptions): Decide => {
     const timeMs = nowMs();
     const id = newId(timeMs);
     const inputJson = JSON.stringify(policyInput(ask.request, caller, timeMs));
-    const outcome = evaluateRequest(ask, inputJson);
+    const [outcome, spent] = evaluateRequest(ask, inputJson, timeMs);
     const texts = textsOf(policy);
     const answer = answerText(id, outcome, outcome, texts, timeMs);
 
     const members = (input: string, eventAnswer: string, fault: string | undefined, replayable: boolean): string => {
-      const evaluation = `${texts.evaluation}"time_ns":"${timeMs}000000","replayable":${replayable}}`;
+      // The arguments of what was drawn may come from the input.
+      const drawn = replayable && spent.drawn !== undefined ? JSON.stringify(spent.drawn) : '{}';
+      const evaluation = `${texts.evaluation}"fuel_used":${spent.fuelUsed},"nondeterministic":${drawn},"time_ns":"${timeMs}000000","replayable":${replayable}}`;
       const durationUs = Math.max(0, Math.round((monotonicMs() - ask.startedMs) * 1_000));
       return (
         `"caller":{"id":${JSON.stringify(caller.id)}}` +

@@ -48,10 +48,11 @@ const run = (
   const policy: DecidingPolicy = {
     evaluate: (input) => {
       inputs.push(Buffer.from(input).toString());
-      return 'outcome' in answer ? answer : { outcome: 'answer', value: answer, timeNs: 1 };
+      return 'outcome' in answer ? answer : { outcome: 'answer', value: answer, fuelUsed: 1, drawn: undefined };
     },
     engine: 'fake/1',
     entrypoint: 'edict/decide',
+    fuelLimit: 1_000,
     bundles: [{ name: 'mesh', digest: `sha256:${'0'.repeat(64)}`, serial: 1 }],
     setDigest: `sha256:${'1'.repeat(64)}`,
   };
@@ -118,6 +119,7 @@ describe('decide', () => {
     expect(last(events).evaluation).toEqual({
       engine: 'fake/1',
       entrypoint: 'edict/decide',
+      fuelLimit: 1_000,
       time_ns: '1767225600123000000',
       seed: null,
       fuel_limit: null,
@@ -228,7 +230,7 @@ describe('decide', () => {
   });
 
   it.each<[string, PolicyOutput | EvaluationResult, string]>([
-    ['an evaluation fault', { outcome: 'fault', code: 'policy_memory', message: 'm' }, 'policy_memory'],
+    ['an evaluation fault', { outcome: 'fault', code: 'policy_memory', message: 'm', fuelUsed: 1 }, 'policy_memory'],
     ['an allow without a leg', { ...ALLOW, legs: {} }, 'legs_incomplete'],
     [
       'an allow with a leg that is not permitted',
@@ -252,6 +254,7 @@ describe('decide', () => {
       },
       engine: 'fake/1',
       entrypoint: 'edict/decide',
+      fuelLimit: 1_000,
       bundles: [],
       setDigest: 'sha256:',
     };

@@ -3,15 +3,27 @@ import path from 'node:path';
 import { packageFolder } from '../../../services/cli/opa-binary.ts';
 import type { EvaluationResult } from '../../../services/pdp/core/evaluate.ts';
 import { readBundle } from '../../../services/pdp/policy/bundle-reader.ts';
-import { createWasmEvaluator, type WasmEvaluator } from '../../../services/pdp/policy/wasm-evaluator.ts';
+import {
+  createWasmEvaluator,
+  type WasmEvaluator,
+  type WasmEvaluatorOptions,
+} from '../../../services/pdp/policy/wasm-evaluator.ts';
 import { answering, inputFor, makeBundle } from './make-bundles.ts';
 
 const VALID = '"version": 1, "reasons": [], "obligations": [], "advice": [], "legs": {}';
 const rule = (body: string): string => `package edict\n\n# METADATA\n# entrypoint: true\n${body}\n`;
 
-const evaluatorOf = async (rego: string, data?: object): Promise<WasmEvaluator> => {
+const NOW_MS = 1_767_225_600_000;
+
+type Tested = Omit<WasmEvaluator, 'evaluate'> & { readonly evaluate: (input: Uint8Array | string) => EvaluationResult };
+
+const create = async (options: WasmEvaluatorOptions): Promise<Tested> => {
+  const evaluator = await createWasmEvaluator(options);
+  return { ...evaluator, evaluate: (input) => evaluator.evaluate(input, NOW_MS) };
+};
+const evaluatorOf = async (rego: string, data?: object): Promise<Tested> => {
   const { wasm, dataJson } = await readBundle(await makeBundle(data === undefined ? { rego } : { rego, data }));
-  return createWasmEvaluator({ wasm, dataJson });
+  return create({ wasm, dataJson });
 };
 const refusalOf = (rego: string): Promise<string> =>
   evaluatorOf(rego).then(
@@ -25,11 +37,11 @@ const asking = (id: string): string => JSON.stringify(inputFor(id));
 describe('the evaluator', () => {
   it('answers the demo scenario from text and from bytes alike', async () => {
     const { wasm, dataJson } = await readBundle(await readFile(path.join(packageFolder(), 'bundles', 'mesh.tar.gz')));
-    const { evaluate, engine } = await createWasmEvaluator({ wasm, dataJson });
+    const { evaluate, engine } = await create({ wasm, dataJson });
     const agent = { type: 'agent', id: 'analytics-agent', properties: {}, verified: false, chain: [] };
     const alone = JSON.stringify(inputFor());
     const delegated = JSON.stringify({ ...inputFor(), agent });
-    expect(engine).toBe('opa-wasm/1.10.0');
+    expect(engine).toBe('edict-wasm/1');
     for (const form of [(text: string) => text, (text: string) => Buffer.from(text)]) {
       expect(evaluate(form(alone))).toMatchObject({
         outcome: 'answer',
@@ -133,7 +145,7 @@ describe('the evaluator', () => {
 
   it('runs out of its own memory, not of ours, and goes on', async () => {
     const { wasm, dataJson } = await readBundle(await makeBundle({ rego: answering('fine') }));
-    const { evaluate } = await createWasmEvaluator({ wasm, dataJson, memoryMaxBytes: 4 * 1024 * 1024 });
+    const { evaluate } = await create({ wasm, dataJson, memoryMaxBytes: 4 * 1024 * 1024 });
     const large = JSON.stringify({ ...inputFor(), context: { list: Array.from({ length: 60_000 }, (_, i) => i) } });
     expect(faultOf(evaluate(large))).toBe('policy_memory');
     expect(evaluate(asking('alice'))).toMatchObject({ outcome: 'answer' });
