@@ -1,5 +1,6 @@
 import type { Builtins } from '../../services/pdp/policy/engine/builtin.ts';
-import { answersUndefined, runOwn, runSdk, type Evaluation, type Outcome } from './engines.ts';
+import { answersUndefined, runOwn, runSdk, type Evaluation, type TestBuiltins } from './engines.ts';
+import type { Value } from '../../services/pdp/policy/engine/value.ts';
 import { judge, judgeTopdown, type Verdict } from './judge.ts';
 import { nameOf, OPEN_CASES } from './open-cases.ts';
 import { compiledCases, type CaseSelection, type CompiledCase } from './oracle.ts';
@@ -15,13 +16,12 @@ export interface JudgedCase {
   readonly verdicts: Readonly<Record<Runner, Verdict>>;
 }
 
-/** What the runners of OPA's cases supply beside OPA's own built-ins; a table serves one case. */
-const withTestBuiltins = (builtins: Builtins): Builtins => {
+/** What the runners of OPA's cases supply beside OPA's own built-ins; a table serves one evaluation. */
+const testBuiltins = (): TestBuiltins => {
   let isMemoized = false;
   return {
-    ...builtins,
     'test.sleep': () => null,
-    custom_builtin_test: (_context, value) => (typeof value === 'number' ? value + 1 : undefined),
+    custom_builtin_test: (value) => Number(value) + 1,
     custom_builtin_test_impure: () => 'foo',
     custom_builtin_test_memoization: () => {
       if (isMemoized) throw new Error('called a second time');
@@ -30,6 +30,16 @@ const withTestBuiltins = (builtins: Builtins): Builtins => {
     },
   };
 };
+
+const withTestBuiltins = (builtins: Builtins): Builtins => ({
+  ...builtins,
+  ...Object.fromEntries(
+    Object.entries(testBuiltins()).map(([name, call]) => [
+      name,
+      (_context: unknown, ...args: readonly Value[]) => call(args[0]),
+    ]),
+  ),
+});
 
 const NOT_COMPILED = 'OPA did not compile it: ';
 
@@ -42,7 +52,7 @@ const judgeCase = async (test: CompiledCase, builtins: Builtins): Promise<Judged
   }
   const evaluation: Evaluation = { wasm: Buffer.from(test.wasm, 'base64'), data: test.data, input: test.input };
   const { outcome: ours, asksHost } = await runOwn(evaluation, withTestBuiltins(builtins));
-  const sdk = await runSdk(evaluation);
+  const sdk = await runSdk(evaluation, testBuiltins());
   // A module that asks for nothing cannot tell the tables apart.
   const stubbed = asksHost === false ? ours : (await runOwn(evaluation, answersUndefined)).outcome;
   return {
@@ -59,15 +69,12 @@ const judgeCase = async (test: CompiledCase, builtins: Builtins): Promise<Judged
 };
 
 /** Compiles, runs and judges case after case. */
-export const judgedCases = async function* (
-  selection: CaseSelection,
-  builtins: Builtins,
-): AsyncGenerator<JudgedCase> {
+export const judgedCases = async function* (selection: CaseSelection, builtins: Builtins): AsyncGenerator<JudgedCase> {
   for await (const test of compiledCases(selection)) yield await judgeCase(test, builtins);
 };
 
 /** Where the outcome is not the promised one: a case outside the list did not pass, or a listed one did. */
-export const surpriseOf = ({ name, set, verdicts: { ours } }: JudgedCase): string | undefined => {
+export const surpriseOf = ({ name, verdicts: { ours } }: JudgedCase): string | undefined => {
   const listed = OPEN_CASES.get(name);
   if (listed === undefined) return ours.kind === 'passed' ? undefined : `${name}: ${ours.kind}: ${ours.reason}`;
   return ours.kind === 'passed' ? `${name}: passes, but is listed as open (${listed})` : undefined;

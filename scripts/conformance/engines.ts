@@ -57,11 +57,18 @@ export const answersUndefined: Builtins = new Proxy(
   },
 );
 
+/** Built-ins of a test alone, as simple as both hosts take them. */
+export type TestBuiltins = Readonly<Record<string, (value: unknown) => string | number | null>>;
+
 interface LoadedPolicy {
   evaluate(input: ArrayBuffer | undefined, entrypoint: number): unknown;
   setData(data: ArrayBuffer): void;
 }
-type LoadPolicy = (wasm: Uint8Array, memory: { initial: number; maximum: number }) => Promise<LoadedPolicy>;
+type LoadPolicy = (
+  wasm: Uint8Array,
+  memory: { initial: number; maximum: number },
+  builtins: TestBuiltins,
+) => Promise<LoadedPolicy>;
 const { loadPolicy } = opaWasm as unknown as { readonly loadPolicy: LoadPolicy };
 
 const SDK_MEMORY = { initial: 64, maximum: 4096 };
@@ -74,9 +81,9 @@ const bytesOf = (text: string): ArrayBuffer => {
 };
 
 /** The published SDK, with what it has of itself. It throws texts. */
-export const runSdk = async ({ wasm, data, input }: Evaluation): Promise<Outcome> => {
+export const runSdk = async ({ wasm, data, input }: Evaluation, builtins: TestBuiltins): Promise<Outcome> => {
   try {
-    const policy = await loadPolicy(wasm, SDK_MEMORY);
+    const policy = await loadPolicy(wasm, SDK_MEMORY, builtins);
     policy.setData(bytesOf(data));
     const results = policy.evaluate(input === undefined ? undefined : bytesOf(input), 0);
     return { kind: 'rows', rows: parseValue(JSON.stringify(results)) };

@@ -1,8 +1,25 @@
-import { spawn, type ChildProcessByStdio } from 'node:child_process';
+import { spawn, spawnSync, type ChildProcessByStdio } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
-import { opaSourceFolder, prepareOracle } from '../test-parts/oracle.mjs';
+
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..', '..');
+
+/** Written by scripts/test-parts/oracle.mjs. */
+const installed = (): { readonly command: string; readonly opaSource: string } =>
+  JSON.parse(readFileSync(path.join(root, '.cache', 'test-parts', 'oracle.json'), 'utf8')) as ReturnType<
+    typeof installed
+  >;
+
+/** Fresh keys and certificates, as the oracle makes them. */
+export const keysFromOracle = (): unknown => {
+  const { stdout, status } = spawnSync(installed().command, ['keys'], { encoding: 'utf8' });
+  if (status !== 0) throw new Error('the oracle makes no keys');
+  return JSON.parse(stdout);
+};
 
 /** One of OPA's cases, compiled. Values are Rego text. Exactly one of the four expectations is there. */
 export interface CompiledCase {
@@ -40,11 +57,12 @@ export interface CaseSelection {
 
 /** Streams the cases in the order of their files: all of them together are too large to keep. */
 export const compiledCases = async function* (selection: CaseSelection): AsyncGenerator<CompiledCase> {
-  const args = ['cases', '-opa', opaSourceFolder(), '-workers', String(selection.workers)];
+  const { command, opaSource } = installed();
+  const args = ['cases', '-opa', opaSource, '-workers', String(selection.workers)];
   if (selection.sets !== undefined) args.push('-sets', selection.sets.join(','));
   if (selection.area !== undefined) args.push('-area', selection.area);
   if (selection.limit !== undefined) args.push('-limit', String(selection.limit));
-  const child = spawn(await prepareOracle(), args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   const ended = once(child, 'exit');
   try {
     for await (const line of createInterface({ input: child.stdout })) yield JSON.parse(line) as CompiledCase;
@@ -90,8 +108,8 @@ type Settle = (answer: OracleAnswer) => void;
 const CRASHED: OracleAnswer = { error: 'OPA ended itself', stage: 'crash' };
 
 /** OPA's interpreter in a process of its own, which is started again when a question ends it. */
-export const startOracle = async (): Promise<Oracle> => {
-  const command = await prepareOracle();
+export const startOracle = (): Oracle => {
+  const { command } = installed();
   let current: { readonly child: Child; readonly waiting: Settle[] } | undefined;
 
   const start = (): { readonly child: Child; readonly waiting: Settle[] } => {

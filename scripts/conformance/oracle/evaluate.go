@@ -41,6 +41,9 @@ func evaluate(ctx context.Context, query rego.PreparedEvalQuery, options ...rego
 func resultSetText(results rego.ResultSet) string {
 	rows := make([]string, 0, len(results))
 	for _, result := range results {
+		if !holds(result) {
+			continue
+		}
 		row := ast.NewObject()
 		for name, value := range result.Bindings {
 			if value, ok := value.(ast.Value); ok {
@@ -50,6 +53,16 @@ func resultSetText(results rego.ResultSet) string {
 		rows = append(rows, textOf(row))
 	}
 	return "[" + strings.Join(rows, ",") + "]"
+}
+
+// holds tells whether every expression is true; the interpreter lists rows with a false one, a compiled query does not.
+func holds(result rego.Result) bool {
+	for _, expression := range result.Expressions {
+		if value, ok := expression.Value.(ast.Boolean); ok && !bool(value) {
+			return false
+		}
+	}
+	return true
 }
 
 // errorText is one line; `code` as in OPA's own errors, "" for others.

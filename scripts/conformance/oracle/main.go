@@ -4,6 +4,8 @@
 //	    compiles OPA's conformance cases and writes one JSON object a line, in the order of the files
 //	oracle probes
 //	    reads one JSON object a line and answers each with one, in order
+//	oracle keys
+//	    writes fresh keys and certificates as one JSON object
 package main
 
 import (
@@ -29,8 +31,10 @@ func main() {
 		err = writeCases(context.Background(), os.Args[2:], os.Stdout)
 	case "probes":
 		err = answerProbes(context.Background(), os.Stdin, os.Stdout)
+	case "keys":
+		err = writeKeys(os.Stdout)
 	default:
-		err = fmt.Errorf("usage: oracle cases|probes")
+		err = fmt.Errorf("usage: oracle cases|probes|keys")
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "oracle: %v\n", err)
