@@ -10,54 +10,59 @@ const WIDTHS = ['', '', '', '1', '5', '12', '30', '*', '[1]', '[2]*'];
 const PRECISIONS = ['', '', '', '.', '.0', '.1', '.2', '.5', '.20', '.*'];
 
 const directive = (random: Random): string =>
-  `%${random.pick(FLAGS)}${random.pick(WIDTHS)}${random.pick(PRECISIONS)}${random.pick([...VERBS])}`;
+  `%${random.pick(FLAGS)}${random.pick(WIDTHS)}${random.pick(PRECISIONS)}${random.pick(Array.from(VERBS))}`;
 
 const sprintfArgs = (random: Random): readonly Value[] => {
   const parts = random.many(1, 3, () =>
-    random.chance(0.4) ? `%${random.pick([...VERBS])}` : random.chance(0.8) ? directive(random) : anyText(random),
+    random.chance(0.4)
+      ? `%${random.pick(Array.from(VERBS))}`
+      : random.chance(0.8)
+        ? directive(random)
+        : anyText(random),
   );
   const values = random.many(0, 4, () => (random.chance(0.6) ? anyNumber(random) : anyValue(random, 2)));
   return [parts.join(random.pick(['', ' ', '|'])), values];
 };
 
 const TEMPLATES = [
-  ...[
-    '{{.}}',
-    '{{.a}}',
-    '{{.a.b}}',
-    '{{.missing}}',
-    'x{{- .a -}}y',
-    '{{ .a | printf "%v" }}',
-    '{{printf "%s-%d" .a 3}}',
-  ],
-  ...['{{range .list}}[{{.}}]{{end}}', '{{range $i, $e := .list}}{{$i}}={{$e}};{{else}}none{{end}}', '{{len .list}}'],
-  ...['{{range $k, $v := .map}}{{$k}}:{{$v}} {{end}}', '{{if .a}}yes{{else}}no{{end}}', '{{with .a}}{{.}}{{end}}'],
-  ...[
-    '{{if and .a .b}}1{{end}}',
-    '{{if or .a .b}}1{{end}}',
-    '{{if not .a}}1{{end}}',
-    '{{if eq .a "x"}}1{{else}}2{{end}}',
-  ],
-  ...['{{index .list 0}}', '{{index .map "k"}}', '{{slice .a 1 2}}', '{{html .a}}', '{{js .a}}', '{{urlquery .a}}'],
-  ...[
-    '{{define "t"}}<{{.}}>{{end}}{{template "t" .a}}',
-    '{{/* nothing */}}',
-    '{{"a\\n"}}',
-    '{{`raw`}}',
-    '{{1}}',
-    '{{true}}',
-  ],
-  ...[
-    '{{',
-    '}}',
-    '{{end}}',
-    '{{.a',
-    '{{unknown .a}}',
-    '{{if lt 1 2}}l{{end}}',
-    '{{$x := .a}}{{$x}}',
-    '{{nil}}',
-    '{{.a}}{{.b}}',
-  ],
+  '{{.}}',
+  '{{.a}}',
+  '{{.a.b}}',
+  '{{.missing}}',
+  'x{{- .a -}}y',
+  '{{ .a | printf "%v" }}',
+  '{{printf "%s-%d" .a 3}}',
+  '{{range .list}}[{{.}}]{{end}}',
+  '{{range $i, $e := .list}}{{$i}}={{$e}};{{else}}none{{end}}',
+  '{{len .list}}',
+  '{{range $k, $v := .map}}{{$k}}:{{$v}} {{end}}',
+  '{{if .a}}yes{{else}}no{{end}}',
+  '{{with .a}}{{.}}{{end}}',
+  '{{if and .a .b}}1{{end}}',
+  '{{if or .a .b}}1{{end}}',
+  '{{if not .a}}1{{end}}',
+  '{{if eq .a "x"}}1{{else}}2{{end}}',
+  '{{index .list 0}}',
+  '{{index .map "k"}}',
+  '{{slice .a 1 2}}',
+  '{{html .a}}',
+  '{{js .a}}',
+  '{{urlquery .a}}',
+  '{{define "t"}}<{{.}}>{{end}}{{template "t" .a}}',
+  '{{/* nothing */}}',
+  '{{"a\\n"}}',
+  '{{`raw`}}',
+  '{{1}}',
+  '{{true}}',
+  '{{',
+  '}}',
+  '{{end}}',
+  '{{.a',
+  '{{unknown .a}}',
+  '{{if lt 1 2}}l{{end}}',
+  '{{$x := .a}}{{$x}}',
+  '{{nil}}',
+  '{{.a}}{{.b}}',
 ];
 
 const templateArgs = (random: Random): readonly Value[] => {
@@ -155,22 +160,16 @@ const VERSIONS = [
 const version = (random: Random): string => maybeDamaged(random, random.pick(VERSIONS), '0123.-+av', 0.25);
 
 const UUIDS = [
-  ...[
-    '00000000-0000-0000-0000-000000000000',
-    'f47ac10b-58cc-4372-a567-0e02b2c3d479',
-    '6ba7b810-9dad-11d1-80b4-00c04fd430c8',
-  ],
-  ...[
-    '017f22e2-79b0-7cc3-98c4-dc0c0c07398f',
-    '{f47ac10b-58cc-4372-a567-0e02b2c3d479}',
-    'urn:uuid:f47ac10b-58cc-4372-a567-0e02b2c3d479',
-  ],
-  ...[
-    'f47ac10b58cc4372a5670e02b2c3d479',
-    'F47AC10B-58CC-2372-C567-0E02B2C3D479',
-    'f47ac10b-58cc-5372-e567-0e02b2c3d479',
-    '000003e8-0000-21e9-9300-325096b39f47',
-  ],
+  '00000000-0000-0000-0000-000000000000',
+  'f47ac10b-58cc-4372-a567-0e02b2c3d479',
+  '6ba7b810-9dad-11d1-80b4-00c04fd430c8',
+  '017f22e2-79b0-7cc3-98c4-dc0c0c07398f',
+  '{f47ac10b-58cc-4372-a567-0e02b2c3d479}',
+  'urn:uuid:f47ac10b-58cc-4372-a567-0e02b2c3d479',
+  'f47ac10b58cc4372a5670e02b2c3d479',
+  'F47AC10B-58CC-2372-C567-0E02B2C3D479',
+  'f47ac10b-58cc-5372-e567-0e02b2c3d479',
+  '000003e8-0000-21e9-9300-325096b39f47',
 ];
 
 const affixes = (random: Random): Value =>
