@@ -87,15 +87,19 @@ reuse_s := seconds if {
 
 # The legs that every rule permits; whether a rule denies them all the same is another question.
 _able_legs contains name if {
-	entitled := entitlement.permitted
-	cleared := clearance.permitted
-	in_region := region.permitted
-	in_time := time_window.permitted
-	some name in legs.active
-	name in entitled
-	name in cleared
-	name in in_region
-	name in in_time
+	levels := resource.levels
+	least := resource.sensitivity
+	lists := resource.region_lists
+	target := input.resource
+	action := input.action.name
+	windows := data.directory.windows
+	ns := input.time.ns
+	some name, documents in legs.sources
+	legs.is_active(documents)
+	entitlement.is_entitled(documents, target, action)
+	clearance.is_cleared(documents, levels, least)
+	region.is_within(documents, lists)
+	time_window.is_in_time(documents, windows, ns)
 }
 
 # One set that grows: `|` would make and hash another with each operand. Reasons that cannot be there are not looked for.

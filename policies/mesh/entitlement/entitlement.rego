@@ -13,10 +13,19 @@ import data.mesh.resource
 # METADATA
 # description: The legs that may do this action on this resource.
 permitted contains name if {
-	input.resource.type != "tool"
-	domains := resource.domains
+	target := input.resource
 	action := input.action.name
 	some name, documents in legs.sources
+	is_entitled(documents, target, action)
+}
+
+# METADATA
+# description: |
+#   True when the documents grant something, and each that does grants the action - in every domain, or for a tool by
+#   the tool's name.
+is_entitled(documents, target, action) if {
+	target.type != "tool"
+	domains := resource.domains
 	granted := legs.values(documents, "entitlements")
 	count(granted) > 0
 	every entitlements in granted {
@@ -24,15 +33,13 @@ permitted contains name if {
 	}
 }
 
-permitted contains name if {
-	is_tool_call(input.resource, input.action.name)
-	tool := input.resource.id
-	some name, documents in legs.sources
+is_entitled(documents, target, action) if {
+	is_tool_call(target, action)
 	granted := legs.values(documents, "tools")
 	count(granted) > 0
 	every tools in granted {
 		is_array(tools)
-		tool in tools
+		target.id in tools
 	}
 }
 

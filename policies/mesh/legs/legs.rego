@@ -35,6 +35,12 @@ known contains name if {
 # description: The legs that may act at all - known, and `active` in every source that names a status.
 active contains name if {
 	some name, documents in sources
+	is_active(documents)
+}
+
+# METADATA
+# description: True when the documents name a status, and each that does says `active`.
+is_active(documents) if {
 	statuses := values(documents, "status")
 	count(statuses) > 0
 	every status in statuses {
@@ -45,9 +51,9 @@ active contains name if {
 # METADATA
 # description: One reason for each leg that is known and not active.
 deny contains reason if {
-	able := active
-	some name in known
-	not name in able
+	some name, documents in sources
+	count(documents) > 0
+	not is_active(documents)
 	reason := {
 		"code": "leg_not_active",
 		"leg": name,

@@ -16,6 +16,12 @@ permitted contains name if {
 	known := data.directory.windows
 	ns := input.time.ns
 	some name, documents in legs.sources
+	is_in_time(documents, known, ns)
+}
+
+# METADATA
+# description: True when the documents name a window, and each that does names one of `known` that is open at `ns`.
+is_in_time(documents, known, ns) if {
 	windows := legs.values(documents, "window")
 	count(windows) > 0
 	every window in windows {
