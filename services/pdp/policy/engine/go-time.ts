@@ -486,3 +486,14 @@ class TimeReader {
 
 /** As Go's `time.Parse` where the local zone is UTC: nanoseconds since 1970. Throws `BuiltinError`. */
 export const parseTime = (layout: string, value: string): bigint => boundedMoment(new TimeReader(layout, value).read());
+
+/** Whether Go's `time.Parse` takes the text, whatever moment it is. */
+export const matchesLayout = (layout: string, value: string): boolean => {
+  try {
+    new TimeReader(layout, value).read();
+    return true;
+  } catch (error) {
+    if (error instanceof BuiltinError) return false;
+    throw error;
+  }
+};
