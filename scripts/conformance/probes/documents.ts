@@ -1,5 +1,5 @@
 import { printValue } from '../../../services/pdp/policy/engine/value-text.ts';
-import type { Value } from '../../../services/pdp/policy/engine/value.ts';
+import { RegoObject, type Value } from '../../../services/pdp/policy/engine/value.ts';
 import type { Generator, Generators } from './generators.ts';
 import type { Random } from './random.ts';
 import { anyText, anyValue, jsonValue, maybeDamaged, object } from './values.ts';
@@ -118,7 +118,7 @@ const schema = (random: Random, depth: number): Value => {
     const make = optional[keyword];
     if (make !== undefined) members[keyword] = make();
   }
-  if (random.chance(0.06)) members['then'] = inner();
+  if (random.chance(0.06)) return RegoObject.of([...Object.entries(members), ['then', inner()]]);
   return object(members);
 };
 

@@ -1,13 +1,23 @@
 import type { Builtins } from './builtin.ts';
+import { encodingBuiltins } from './encoding.ts';
 import { jwtBuiltins } from './jwt.ts';
+import { numberBuiltins } from './numbers.ts';
 import { sprintfBuiltins } from './sprintf.ts';
+import { stringBuiltins } from './strings.ts';
 import { timeBuiltins } from './time.ts';
+import { uriBuiltins } from './uri.ts';
+import { yamlBuiltins } from './yaml.ts';
 
 /** Every built-in that the host supplies to a policy module, by OPA's name. */
 export const BUILTINS: Builtins = {
+  ...encodingBuiltins,
   ...jwtBuiltins,
+  ...numberBuiltins,
   ...sprintfBuiltins,
+  ...stringBuiltins,
   ...timeBuiltins,
+  ...uriBuiltins,
+  ...yamlBuiltins,
 };
 
 /**
