@@ -182,7 +182,7 @@ export const textGenerators: Generators = {
   'strings.render_template': templateArgs,
   'strings.any_prefix_match': (random) => [affixes(random), affixes(random)],
   'strings.any_suffix_match': (random) => [affixes(random), affixes(random)],
-  'strings.count': (random) => [parts(random) + parts(random), parts(random).slice(0, random.int(0, 2))],
+  'strings.count': (random) => [parts(random) + parts(random), random.pick(['a', 'b', 'ab', '', 'é', '👍', ','])],
   'strings.split_n': (random) => [
     random.chance(0.5) ? parts(random) : anyText(random),
     random.pick(['', ',', 'a', 'ab', ' ', 'é', '/']),
