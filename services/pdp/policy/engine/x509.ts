@@ -1,14 +1,6 @@
-import {
-  type Builtin,
-  type BuiltinContext,
-  BuiltinError,
-  type Builtins,
-  integer,
-  members,
-  object,
-  text,
-} from './builtin.ts';
+import { type Builtin, type BuiltinContext, BuiltinError, type Builtins, members, object, text } from './builtin.ts';
 import { trimmed } from './go-json.ts';
+import { int64 } from './int64.ts';
 import { decodeBase64, nextPemBlock } from './pem.ts';
 import { isPairOf, jwkValue, parsePrivateKey, parsePrivateKeys, privateKeyValue } from './private-key.ts';
 import type { Value } from './value.ts';
@@ -89,7 +81,7 @@ const verifyOptions = (context: BuiltinContext, value: Value | undefined): Verif
   for (const [name, setting] of object(value).entries) {
     if (typeof name !== 'string') continue;
     if (name === 'DNSName') options = { ...options, dnsName: unquoted(text(setting)) };
-    else if (name === 'CurrentTime') options = { ...options, nowNs: BigInt.asIntN(64, int64(setting)) };
+    else if (name === 'CurrentTime') options = { ...options, nowNs: int64(setting) };
     // Go has given up the limit; it is still read.
     else if (name === 'MaxConstraintComparisons') int64(setting);
     else if (name === 'KeyUsages') {
@@ -98,12 +90,6 @@ const verifyOptions = (context: BuiltinContext, value: Value | undefined): Verif
     } else throw new BuiltinError('an unknown option');
   }
   return options;
-};
-
-const int64 = (value: Value): bigint => {
-  const number = integer(value);
-  if (BigInt.asIntN(64, number) !== number) throw new BuiltinError('an integer of 64 bits expected');
-  return number;
 };
 
 /** A PEM text, or base64 of one; base64 of DER becomes the one block that it is. */
