@@ -70,3 +70,11 @@ export const goText = (bytes: Buffer): string => {
   }
   return parts.join('');
 };
+
+/** The text without any of the characters at its ends. */
+export const trimmed = (text: string, characters: string): string => {
+  let [start, end] = [0, text.length];
+  while (start < end && characters.includes(text.charAt(start))) start += 1;
+  while (end > start && characters.includes(text.charAt(end - 1))) end -= 1;
+  return text.slice(start, end);
+};

@@ -1,5 +1,5 @@
 import { type BuiltinContext, BuiltinError, isNumber, object, text } from './builtin.ts';
-import { goText } from './go-json.ts';
+import { goText, trimmed } from './go-json.ts';
 import {
   decodePart,
   headerFields,
@@ -21,7 +21,7 @@ const decodeToken = (value: Value | undefined): Value => {
   const payload = goText(decodePart(token.payload));
   const cty = header.get('cty');
   // Some signers quote the token inside.
-  if (cty !== undefined && text(cty) === 'JWT') return decodeToken(payload.replaceAll(/^["']+|["']+$/g, ''));
+  if (cty !== undefined && text(cty) === 'JWT') return decodeToken(trimmed(payload, `"'`));
   return [header, readObject(payload), decodePart(token.signature).toString('hex')];
 };
 

@@ -3,6 +3,7 @@ import { BuiltinError, BuiltinHalt } from './builtin.ts';
 import { type Jwk, parseJwks, type PrivateParts } from './jwk.ts';
 import { nextPemBlock } from './pem.ts';
 import { base64url, bigIntBytes, bitLength, bytesToBigInt, parsePublicKey, type PublicKey } from './public-key.ts';
+import { crtValues, MIN_RSA_BITS, type RsaNumbers } from './rsa-key.ts';
 import { parseCertificate } from './x509-certificate.ts';
 
 /** A key that signatures of tokens are verified with; `kid` and `alg` are empty outside a JSON Web Key. */
@@ -66,67 +67,19 @@ export const verificationKeys = (text: string): readonly VerificationKey[] => {
   return keys;
 };
 
-const inverse = (value: bigint, modulus: bigint): bigint => {
-  let [r, nextR, t, nextT] = [modulus, value % modulus, 0n, 1n];
-  while (nextR !== 0n) {
-    const quotient = r / nextR;
-    [r, nextR] = [nextR, r - quotient * nextR];
-    [t, nextT] = [nextT, t - quotient * nextT];
-  }
-  return ((t % modulus) + modulus) % modulus;
-};
-
-/** Larger RSA keys cost too much to sign with. */
-const MAX_RSA_BITS = 16_384;
-
-interface RsaKey {
-  readonly n: bigint;
-  readonly e: bigint;
-  readonly d: bigint;
-  readonly p: bigint;
-  readonly q: bigint;
-}
-
-/** What Go demands of an RSA key before it signs with it (FIPS 186-5 and some attacks). */
-const isSoundRsa = ({ n, e, d, p, q }: RsaKey): boolean => {
-  const bits = bitLength(n);
-  const distance = bitLength(p > q ? p - q : q - p);
-  return (
-    bits >= 1024 &&
-    n % 2n === 1n &&
-    e >= 2n &&
-    e < 2n ** 31n &&
-    d < n &&
-    p > 2n &&
-    q > 2n &&
-    p * q === n &&
-    (d * e) % (p - 1n) === 1n &&
-    (d * e) % (q - 1n) === 1n &&
-    distance > Math.floor(bits / 2) - 100 &&
-    bitLength(d) > Math.floor(bits / 2)
-  );
-};
-
 const rsaPrivateKey = (key: PublicKey & { type: 'rsa' }, parts: PrivateParts): KeyObject => {
-  if (bitLength(key.n) > MAX_RSA_BITS) throw new BuiltinHalt('an RSA key larger than is signed with here');
-  const whole: RsaKey = {
+  const whole: RsaNumbers = {
     n: key.n,
     e: key.e,
     d: bytesToBigInt(parts.d),
     p: bytesToBigInt(parts.p ?? Buffer.alloc(0)),
     q: bytesToBigInt(parts.q ?? Buffer.alloc(0)),
   };
-  if (!isSoundRsa(whole)) throw new BuiltinError('an RSA key that is not sound');
-  const { d, p, q } = whole;
-  const derived = { dp: d % (p - 1n), dq: d % (q - 1n), qi: inverse(q, p) };
+  if (bitLength(key.n) < MIN_RSA_BITS) throw new BuiltinError('an RSA key too small to sign with');
   const { dp, dq, qi } = parts;
   const isGiven = dp !== undefined && dq !== undefined && qi !== undefined;
-  if (
-    isGiven &&
-    !(bytesToBigInt(dp) === derived.dp && bytesToBigInt(dq) === derived.dq && bytesToBigInt(qi) === derived.qi)
-  )
-    throw new BuiltinError('an RSA key that is not sound');
-  const members = Object.entries({ ...whole, ...derived }).map(([name, value]) => [
+  const given = isGiven ? { dp: bytesToBigInt(dp), dq: bytesToBigInt(dq), qi: bytesToBigInt(qi) } : undefined;
+  const members = Object.entries({ ...whole, ...crtValues(whole, given) }).map(([name, value]) => [
     name,
     base64url(bigIntBytes(value)),
   ]);

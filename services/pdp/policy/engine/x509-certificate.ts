@@ -1,4 +1,4 @@
-import { BuiltinError } from './builtin.ts';
+import { BuiltinHalt } from './builtin.ts';
 import { Der, malformed, rightAlign, Tag } from './der.ts';
 import { type PublicKey, readAlgorithm, readPublicKey } from './public-key.ts';
 import { type CertificateExtensions, readExtensions } from './x509-extensions.ts';
@@ -124,7 +124,7 @@ const readCertificate = (whole: Buffer): Certificate => {
 export const parseCertificates = (bytes: Buffer): readonly Certificate[] => {
   const certificates: Certificate[] = [];
   for (const der = new Der(bytes); !der.empty;) {
-    if (certificates.length === MAX_CERTIFICATES) throw new BuiltinError('more certificates than are read here');
+    if (certificates.length === MAX_CERTIFICATES) throw new BuiltinHalt('more certificates than are read here');
     certificates.push(readCertificate(der.read(Tag.sequence).whole));
   }
   return certificates;

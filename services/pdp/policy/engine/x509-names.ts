@@ -1,9 +1,11 @@
 import { isUtf8 } from 'node:buffer';
-import { Der, malformed, Tag } from './der.ts';
+import { Der, type DerElement, malformed, Tag } from './der.ts';
+import type { Value } from './value.ts';
 
 export interface NameAttribute {
   readonly type: readonly number[];
-  readonly value: string;
+  /** A text, save in a certificate request, where Go takes other types. */
+  readonly value: Value;
 }
 
 /** A distinguished name: its attributes in the order of the certificate. */
@@ -32,7 +34,8 @@ const bmp = (bytes: Buffer): string => {
 // oxlint-disable-next-line no-control-regex -- ASCII has them
 export const ia5 = (bytes: Buffer): string => ascii(bytes, /^[\u0000-\u007f]*$/);
 
-const readString = (tag: number, bytes: Buffer): string => {
+/** The text of a string element; `undefined` for a type that is none of those here. */
+export const readStringOf = (tag: number, bytes: Buffer): string | undefined => {
   switch (tag) {
     case Tag.t61String:
       return bytes.toString('latin1');
@@ -47,19 +50,20 @@ const readString = (tag: number, bytes: Buffer): string => {
     case Tag.numericString:
       return ascii(bytes, /^[0-9 ]*$/);
     default:
-      return malformed('character string: unknown type');
+      return undefined;
   }
 };
 
+const readText = ({ tag, content }: DerElement): Value => readStringOf(tag, content) ?? malformed('name: unknown type');
+
 /** Reads the whole element of an RDNSequence (RFC 5280, 4.1.2.4). */
-export const readName = (whole: Buffer): Name => {
+export const readName = (whole: Buffer, readAttribute = readText): Name => {
   const attributes: NameAttribute[] = [];
   for (const sequence = new Der(whole).enter(Tag.sequence); !sequence.empty;) {
     for (const set = sequence.enter(Tag.set); !set.empty;) {
       const attribute = set.enter(Tag.sequence);
       const type = attribute.oid();
-      const { tag, content } = attribute.element();
-      attributes.push({ type, value: readString(tag, content) });
+      attributes.push({ type, value: readAttribute(attribute.element()) });
     }
   }
   return attributes;
