@@ -40,8 +40,10 @@ export const numeric = (value: Value | undefined): number | RegoNumber => (isNum
 /** A number with an integer value that fits 64 bits; `1.0` is one. */
 export const integer = (value: Value | undefined): bigint => {
   if (typeof value === 'number') return BigInt(value);
-  const digits = numberText(numeric(value));
-  return /^-?\d{1,19}$/.test(digits) ? BigInt(digits) : wrong('an integer');
+  const [, digits] = /^(-?\d{1,19})(?:\.0*)?$/.exec(numberText(numeric(value))) ?? [];
+  if (digits === undefined) return wrong('an integer');
+  const whole = BigInt(digits);
+  return BigInt.asIntN(64, whole) === whole ? whole : wrong('an integer');
 };
 
 export const flag = (value: Value | undefined): boolean => (typeof value === 'boolean' ? value : wrong('a boolean'));
