@@ -37,13 +37,14 @@ export const isNumber = (value: Value | undefined): value is number | RegoNumber
 
 export const numeric = (value: Value | undefined): number | RegoNumber => (isNumber(value) ? value : wrong('a number'));
 
-/** A number with an integer value that fits 64 bits; `1.0` is one. */
+/** A number with an integer value that fits 64 bits; `1.0` is one, `1e0` is not (OPA's `util.Atoi64`). */
 export const integer = (value: Value | undefined): bigint => {
   if (typeof value === 'number') return BigInt(value);
-  const [, digits] = /^(-?\d{1,19})(?:\.0*)?$/.exec(numberText(numeric(value))) ?? [];
-  if (digits === undefined) return wrong('an integer');
-  const whole = BigInt(digits);
-  return BigInt.asIntN(64, whole) === whole ? whole : wrong('an integer');
+  const [all = '', whole = wrong('an integer')] = /^-?(\d+)(?:\.0*)?$/.exec(numberText(numeric(value))) ?? [];
+  const exact = BigInt(all.startsWith('-') ? `-${whole}` : whole);
+  // OPA counts the point and its zeros, too.
+  const isShort = all.replace('-', '').length <= 19;
+  return isShort && BigInt.asIntN(64, exact) === exact ? exact : wrong('an integer');
 };
 
 export const flag = (value: Value | undefined): boolean => (typeof value === 'boolean' ? value : wrong('a boolean'));
