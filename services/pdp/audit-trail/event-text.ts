@@ -53,5 +53,5 @@ export const signedEventText = (head: Head, at: Position, members: string, key: 
   return JSON.stringify({ ...event, data: { ...event.data, signature: signEvent(key, event) } });
 };
 
-/** Hex SHA-256 of a text's UTF-8 bytes. */
-export const digestOf = (text: string): string => hash('sha256', text, 'hex');
+/** Hex SHA-256. */
+export const digestOf = (event: Uint8Array): string => hash('sha256', event, 'hex');

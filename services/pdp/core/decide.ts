@@ -182,14 +182,26 @@ const textsOf = (policy: DecidingPolicy): PolicyTexts => {
 };
 
 interface AnswerParts {
-  readonly reasons: unknown;
-  readonly obligations: unknown;
-  readonly advice: unknown;
+  readonly reasons: readonly object[];
+  readonly obligations: readonly object[];
+  readonly advice: readonly object[];
 }
+
+const listTexts = new WeakMap<readonly object[], string>();
+
+/** JSON of a list that many answers share: the policy's output is one object as long as it says the same. */
+const listText = (list: readonly object[]): string => {
+  if (list.length === 0) return '[]';
+  const known = listTexts.get(list);
+  if (known !== undefined) return known;
+  const text = JSON.stringify(list);
+  listTexts.set(list, text);
+  return text;
+};
 
 const answerText = (id: string, outcome: Outcome, parts: AnswerParts, policy: PolicyTexts, nowMs: number): string => {
   const head = `"decision_id":"${id}","decision":"${outcome.allow ? 'allow' : 'deny'}","allow":${outcome.allow}`;
-  const body = `"reasons":${JSON.stringify(parts.reasons)},"obligations":${JSON.stringify(parts.obligations)},"advice":${JSON.stringify(parts.advice)}`;
+  const body = `"reasons":${listText(parts.reasons)},"obligations":${listText(parts.obligations)},"advice":${listText(parts.advice)}`;
   const expires =
     outcome.expiresInS === undefined
       ? ''

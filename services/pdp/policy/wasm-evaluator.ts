@@ -2,9 +2,9 @@ import { Compile } from 'typebox/compile';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { isObject } from '../../shared/contracts/json.ts';
 import { PolicyOutput } from '../../shared/contracts/policy-io.ts';
-import type { Evaluate, EvaluationResult, PolicyFaultCode } from '../core/evaluate.ts';
+import type { Evaluate } from '../core/evaluate.ts';
 import { ENTRYPOINT } from './bundle-reader.ts';
-import { createEngine, EngineRefusal, hostBuiltinsOf, type EngineResult } from './engine/host.ts';
+import { createEngine, EngineRefusal, hostBuiltinsOf } from './engine/host.ts';
 import { SUPPLIED } from './supplied-builtins.ts';
 
 /** Stands in events, so that a decision can be evaluated again by the same engine. */
@@ -14,6 +14,9 @@ const DEFAULT_MEMORY_MAX_BYTES = 256 * 1024 * 1024;
 /** A decision of the mesh policies takes some thousands; this ends a runaway in milliseconds. */
 export const DEFAULT_FUEL = 500_000;
 const EXTRAS_BYTES = 64 * 1024;
+/** UTF-16 units, and how many such texts: a bound on what is kept. */
+const MAX_KNOWN_TEXT = 4_096;
+const MAX_KNOWN_OUTPUTS = 512;
 
 export interface EvaluatorLimits {
   /** Linear memory of one instance, data included. */
@@ -59,35 +62,46 @@ const refusing = async <T>(work: Promise<T>): Promise<T> => {
 export const wasmHostBuiltins = async (bytes: Uint8Array): Promise<readonly string[]> =>
   await refusing(hostBuiltinsOf(bytes));
 
-const fault = (code: PolicyFaultCode, message: string, fuelUsed: number): EvaluationResult => ({
-  outcome: 'fault',
-  code,
-  message,
-  fuelUsed,
-});
+const isBounded = (output: PolicyOutput, text: string): boolean =>
+  text.length <= EXTRAS_BYTES || JSON.stringify([output.obligations, output.advice]).length <= EXTRAS_BYTES;
 
-const isBounded = (output: PolicyOutput): boolean =>
-  (output.obligations.length === 0 && output.advice.length === 0) ||
-  JSON.stringify([output.obligations, output.advice]).length <= EXTRAS_BYTES;
+type Read =
+  | { readonly value: PolicyOutput }
+  | { readonly code: 'policy_undefined' | 'policy_output_invalid'; readonly message: string };
 
-type Answered = Extract<EngineResult, { readonly outcome: 'result' }>;
-
-const readOutput = ({ text, fuelUsed, drawn }: Answered): EvaluationResult => {
+const readOutput = (text: string): Read => {
   const results: unknown = JSON.parse(text);
   if (!Array.isArray(results) || results.length !== 1) {
     const count = Array.isArray(results) ? results.length : 'no list of';
-    return fault('policy_undefined', `${ENTRYPOINT} gave ${count} results, expected exactly one`, fuelUsed);
+    return { code: 'policy_undefined', message: `${ENTRYPOINT} gave ${count} results, expected exactly one` };
   }
   const [first] = results as readonly unknown[];
   const value = isObject(first) ? first['result'] : undefined;
   if (!outputCheck.Check(value)) {
     const [problem] = outputCheck.Errors(value);
     const where = problem === undefined ? '' : `: ${problem.instancePath || '/'} ${problem.message}`;
-    return fault('policy_output_invalid', `${ENTRYPOINT} gave a value outside the output schema${where}`, fuelUsed);
+    return { code: 'policy_output_invalid', message: `${ENTRYPOINT} gave a value outside the output schema${where}` };
   }
-  if (!isBounded(value))
-    return fault('policy_output_invalid', 'obligations and advice are larger than 64 KiB', fuelUsed);
-  return { outcome: 'answer', value, fuelUsed, drawn };
+  if (!isBounded(value, text))
+    return { code: 'policy_output_invalid', message: 'obligations and advice are larger than 64 KiB' };
+  return { value };
+};
+
+/**
+ * A policy says the same few things over and over, in the same text: what that text means is read and checked once.
+ * Nobody changes an output.
+ */
+const createOutputReader = (): ((text: string) => Read) => {
+  const known = new Map<string, Read>();
+  return (text) => {
+    const found = known.get(text);
+    if (found !== undefined) return found;
+    const read = readOutput(text);
+    if (text.length > MAX_KNOWN_TEXT) return read;
+    if (known.size >= MAX_KNOWN_OUTPUTS) known.clear();
+    known.set(text, read);
+    return read;
+  };
 };
 
 const PROBE_MS = 1_767_225_600_000;
@@ -114,9 +128,15 @@ export const createWasmEvaluator = async (options: WasmEvaluatorOptions): Promis
   const engine = await refusing(createEngine({ wasm, dataJson, builtins: SUPPLIED, memoryMaxBytes, fuel }));
   const entrypoint = engine.entrypoints.get(ENTRYPOINT);
   if (entrypoint === undefined) throw refuse(`policy.wasm has no entrypoint ${ENTRYPOINT}`);
+  const read = createOutputReader();
   const evaluate: Evaluate = (input, nowMs) => {
     const result = engine.evaluate({ entrypoint, input, nowMs });
-    return result.outcome === 'fault' ? result : readOutput(result);
+    if (result.outcome === 'fault') return result;
+    const { fuelUsed, drawn } = result;
+    const output = read(result.text);
+    return 'value' in output
+      ? { outcome: 'answer', value: output.value, fuelUsed, drawn }
+      : { outcome: 'fault', code: output.code, message: output.message, fuelUsed };
   };
 
   const probe = evaluate(PROBE, PROBE_MS);
