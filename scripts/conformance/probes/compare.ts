@@ -1,4 +1,4 @@
-import { compareValues, type Value } from '../../../services/pdp/policy/engine/value.ts';
+import { compareValues, numberText, RegoNumber, type Value } from '../../../services/pdp/policy/engine/value.ts';
 
 /** What a call came to. `error`: it ends the evaluation, or breaks it. */
 export type Answer =
@@ -13,8 +13,8 @@ const UUID_4 = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]
 const isUuid: IsLike = (wanted, given) =>
   typeof wanted === 'string' && typeof given === 'string' && UUID_4.test(wanted) && UUID_4.test(given);
 
-/** Probes draw below three at most, or below a bound that is too large to meet twice. */
-const isWholeNumber: IsLike = (_wanted, given) => typeof given === 'number' && given >= 0;
+const isWholeNumber: IsLike = (_wanted, given) =>
+  (typeof given === 'number' || given instanceof RegoNumber) && /^\d+$/.test(numberText(given));
 
 /** A signature of ECDSA or RSA-PSS is another one each time; what is signed, and its length, are not. */
 const isTokenLike: IsLike = (wanted, given) => {
