@@ -4,7 +4,6 @@ import type { Random } from './random.ts';
 /** A text as a number: what a policy or a caller may write, not only what JavaScript makes of it. */
 export const number = (text: string): Value => numberOf(text);
 export const object = (members: Readonly<Record<string, Value>>): RegoObject => RegoObject.of(Object.entries(members));
-export const set = (...members: readonly Value[]): RegoSet => RegoSet.of(members);
 
 /** What numbers go wrong with: signs, ends of 32, 53, 64 and 128 bits, fractions that end nowhere, exponents. */
 export const NUMBERS: readonly Value[] = [
