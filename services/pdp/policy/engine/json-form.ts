@@ -25,3 +25,7 @@ export const jsonForm = (value: Value): Value => {
     value.entries.map(([key, member]) => [typeof key === 'string' ? key : jsonText(jsonForm(key)), jsonForm(member)]),
   );
 };
+
+/** The members of an object in that form. */
+export const membersByName = (object: RegoObject): readonly (readonly [name: string, member: Value])[] =>
+  object.entries.flatMap(([key, member]) => (typeof key === 'string' ? [[key, member] as const] : []));

@@ -62,7 +62,7 @@ export const isTimestamp = (text: string): boolean =>
   /^\d{4}-/.test(text) && TIMESTAMPS.some((layout) => matchesLayout(layout, text));
 
 /** Go's `FormatFloat(x, 'g', -1)` of a finite number, `digits` the shortest that give it back. */
-const goGeneral = (exponential: string): string => {
+export const goGeneral = (exponential: string): string => {
   const [, sign = '', mantissa = '', exponentText = ''] = /^(-?)([\d.]+)e([+-]\d+)$/.exec(exponential) ?? [];
   const exponent = Number(exponentText);
   if (exponent >= -4 && exponent < 6) return sign + String(Number(`${mantissa}e${exponent}`));
