@@ -21,8 +21,6 @@ export interface DecidingPolicy {
   readonly evaluate: Evaluate;
   readonly engine: string;
   readonly entrypoint: string;
-  /** The budget of one evaluation; for events. */
-  readonly fuelLimit: number;
   readonly bundles: readonly BundleIdentity[];
   /** `sha256:` and 64 hex digits. */
   readonly setDigest: string;
@@ -84,10 +82,11 @@ interface Outcome {
 /** What an event says of the evaluation itself. */
 interface Spent {
   readonly fuelUsed: number | null;
+  readonly fuelLimit: number | null;
   readonly drawn: Readonly<Record<string, Readonly<Record<string, string>>>> | undefined;
 }
 
-const NOTHING_KNOWN: Spent = { fuelUsed: null, drawn: undefined };
+const NOTHING_KNOWN: Spent = { fuelUsed: null, fuelLimit: null, drawn: undefined };
 
 const faulted = (code: string, message: string): Outcome => ({
   allow: false,
@@ -151,6 +150,9 @@ const outcomeOf = (request: DecisionRequest, result: EvaluationResult): Outcome 
   };
 };
 
+/** The members of an evaluation that each decision adds. */
+type Varying = 'time_ns' | 'replayable' | 'fuel_limit' | 'fuel_used' | 'nondeterministic';
+
 interface PolicyTexts {
   readonly identity: string;
   readonly used: string;
@@ -165,11 +167,10 @@ const textsOf = (policy: DecidingPolicy): PolicyTexts => {
   if (known !== undefined) return known;
   const identity: PolicyIdentity = { bundles: policy.bundles };
   const used: PolicyUsed = { ...identity, set: policy.setDigest };
-  const evaluation: Omit<Evaluation, 'time_ns' | 'replayable' | 'fuel_used' | 'nondeterministic'> = {
+  const evaluation: Omit<Evaluation, Varying> = {
     engine: policy.engine,
     entrypoint: policy.entrypoint,
     seed: null,
-    fuel_limit: policy.fuelLimit,
     memo: false,
   };
   const texts: PolicyTexts = {
@@ -216,7 +217,7 @@ export const createDecide = (options: DecideOptions): Decide => {
     try {
       const result = ask.policy.evaluate(inputJson, timeMs);
       const drawn = result.outcome === 'answer' ? result.drawn : undefined;
-      return [outcomeOf(ask.request, result), { fuelUsed: result.fuelUsed, drawn }];
+      return [outcomeOf(ask.request, result), { fuelUsed: result.fuelUsed, fuelLimit: result.fuelLimit, drawn }];
     } catch (error) {
       return [faulted('internal', `evaluation threw ${errorCode(error) ?? 'an error'}`), NOTHING_KNOWN];
     }
@@ -234,7 +235,7 @@ export const createDecide = (options: DecideOptions): Decide => {
     const members = (input: string, eventAnswer: string, fault: string | undefined, replayable: boolean): string => {
       // The arguments of what was drawn may come from the input.
       const drawn = replayable && spent.drawn !== undefined ? JSON.stringify(spent.drawn) : '{}';
-      const evaluation = `${texts.evaluation}"fuel_used":${spent.fuelUsed},"nondeterministic":${drawn},"time_ns":"${timeMs}000000","replayable":${replayable}}`;
+      const evaluation = `${texts.evaluation}"fuel_limit":${spent.fuelLimit},"fuel_used":${spent.fuelUsed},"nondeterministic":${drawn},"time_ns":"${timeMs}000000","replayable":${replayable}}`;
       const durationUs = Math.max(0, Math.round((monotonicMs() - ask.startedMs) * 1_000));
       return (
         `"caller":{"id":${JSON.stringify(caller.id)}}` +

@@ -19,6 +19,8 @@ export type EvaluationResult =
       readonly value: PolicyOutput;
       /** What it cost, in the engine's units: the same for the same input, policy and data, wherever it runs. */
       readonly fuelUsed: number;
+      /** What it might have cost: the configured budget, and something for each byte of the input. */
+      readonly fuelLimit: number;
       /** What built-ins drew, by name and arguments; undefined when nothing. */
       readonly drawn: Readonly<Record<string, Readonly<Record<string, string>>>> | undefined;
     }
@@ -28,6 +30,7 @@ export type EvaluationResult =
       /** For logs and events; holds no input. */
       readonly message: string;
       readonly fuelUsed: number;
+      readonly fuelLimit: number;
     };
 
 /**

@@ -14,8 +14,6 @@ export interface PolicySnapshot {
   /** For events: which engine evaluates. */
   readonly engine: string;
   readonly entrypoint: string;
-  /** The budget of one evaluation, all bundles together. */
-  readonly fuelLimit: number;
   readonly bundles: readonly BundleIdentity[];
   /** `sha256:` and 64 hex digits. */
   readonly setDigest: string;
@@ -51,19 +49,22 @@ const evaluateAll =
   (inputJson, nowMs) => {
     const outputs: NamedOutput[] = [];
     let fuelUsed = 0;
+    let fuelLimit = 0;
     let drawn: Record<string, Readonly<Record<string, string>>> | undefined;
     for (const { bundle, evaluate } of evaluators) {
       const result = evaluate(inputJson, nowMs);
       fuelUsed += result.fuelUsed;
-      if (result.outcome === 'fault') return { ...result, message: `bundle ${bundle}: ${result.message}`, fuelUsed };
+      fuelLimit += result.fuelLimit;
+      if (result.outcome === 'fault')
+        return { ...result, message: `bundle ${bundle}: ${result.message}`, fuelUsed, fuelLimit };
       outputs.push({ bundle, output: result.value });
       // Each bundle draws for itself, so what two drew stands apart.
       for (const [name, values] of Object.entries(result.drawn ?? {})) (drawn ??= {})[`${bundle}/${name}`] = values;
     }
     const value = combineOutputs(outputs);
-    if (isWithinOutputBounds(value)) return { outcome: 'answer', value, fuelUsed, drawn };
+    if (isWithinOutputBounds(value)) return { outcome: 'answer', value, fuelUsed, fuelLimit, drawn };
     const message = 'the bundles together give too many reasons or duties';
-    return { outcome: 'fault', code: 'policy_output_invalid', message, fuelUsed };
+    return { outcome: 'fault', code: 'policy_output_invalid', message, fuelUsed, fuelLimit };
   };
 
 const inFile = (file: SourceFile, cause: unknown): unknown =>
@@ -90,7 +91,6 @@ export const loadPolicySet = async (files: readonly SourceFile[], limits: Evalua
   const digests: Uint8Array[] = [];
   const evaluators: NamedEvaluate[] = [];
   let entrypoint = '';
-  let fuelLimit = 0;
   for (const file of files) {
     const loaded = await loadOne(file, limits);
     const { name, digest, serial, digestBytes } = loaded.bundle;
@@ -102,7 +102,6 @@ export const loadPolicySet = async (files: readonly SourceFile[], limits: Evalua
     digests.push(digestBytes);
     evaluators.push({ bundle: name, evaluate: loaded.evaluator.evaluate });
     entrypoint = loaded.evaluator.entrypoint;
-    fuelLimit += loaded.evaluator.fuel;
   }
   const [only] = evaluators;
   if (only === undefined) throw new AppError('bundle_invalid', 'the set has no bundle');
@@ -111,7 +110,6 @@ export const loadPolicySet = async (files: readonly SourceFile[], limits: Evalua
     evaluate: evaluators.length === 1 ? only.evaluate : evaluateAll(evaluators),
     engine: WASM_ENGINE,
     entrypoint,
-    fuelLimit,
     bundles: archives.map(({ name, digest, serial }) => Object.freeze({ name, digest, serial })),
     setDigest: digestText(setDigestBytes),
     setDigestBytes,

@@ -21,7 +21,7 @@ const MAX_KNOWN_OUTPUTS = 512;
 export interface EvaluatorLimits {
   /** Linear memory of one instance, data included. */
   readonly memoryMaxBytes?: number;
-  /** What one evaluation may cost, passes of loops. */
+  /** What one evaluation may cost, passes of loops, beyond the reading of its input. */
   readonly fuel?: number;
 }
 
@@ -38,8 +38,6 @@ export interface WasmEvaluator {
   /** Built-ins that the module asks the host for. */
   readonly hostBuiltins: readonly string[];
   readonly entrypoints: readonly string[];
-  /** The budget of one evaluation. */
-  readonly fuel: number;
   /** How many instances were made, the first included. */
   readonly instances: () => number;
 }
@@ -132,11 +130,11 @@ export const createWasmEvaluator = async (options: WasmEvaluatorOptions): Promis
   const evaluate: Evaluate = (input, nowMs) => {
     const result = engine.evaluate({ entrypoint, input, nowMs });
     if (result.outcome === 'fault') return result;
-    const { fuelUsed, drawn } = result;
+    const { fuelUsed, fuelLimit, drawn } = result;
     const output = read(result.text);
     return 'value' in output
-      ? { outcome: 'answer', value: output.value, fuelUsed, drawn }
-      : { outcome: 'fault', code: output.code, message: output.message, fuelUsed };
+      ? { outcome: 'answer', value: output.value, fuelUsed, fuelLimit, drawn }
+      : { outcome: 'fault', code: output.code, message: output.message, fuelUsed, fuelLimit };
   };
 
   const probe = evaluate(PROBE, PROBE_MS);
@@ -147,7 +145,6 @@ export const createWasmEvaluator = async (options: WasmEvaluatorOptions): Promis
     entrypoint: ENTRYPOINT,
     hostBuiltins: engine.hostBuiltins,
     entrypoints: [...engine.entrypoints.keys()].sort(),
-    fuel,
     instances: engine.instances,
   };
 };

@@ -89,7 +89,7 @@ export const SettingsSchema = Type.Object(
           default: 500_000,
           minimum: 1_000,
           maximum: 2_000_000_000,
-          description: 'The most passes of loops in one evaluation; more is a deny with `policy_fuel`.',
+          description: 'The most passes of loops in one evaluation, beyond 4 a byte of input; more is `policy_fuel`.',
         }),
       },
       'The policy decision point.',

@@ -48,11 +48,12 @@ const run = (
   const policy: DecidingPolicy = {
     evaluate: (input) => {
       inputs.push(Buffer.from(input).toString());
-      return 'outcome' in answer ? answer : { outcome: 'answer', value: answer, fuelUsed: 1, drawn: undefined };
+      return 'outcome' in answer
+        ? answer
+        : { outcome: 'answer', value: answer, fuelUsed: 1, fuelLimit: 1_000, drawn: undefined };
     },
     engine: 'fake/1',
     entrypoint: 'edict/decide',
-    fuelLimit: 1_000,
     bundles: [{ name: 'mesh', digest: `sha256:${'0'.repeat(64)}`, serial: 1 }],
     setDigest: `sha256:${'1'.repeat(64)}`,
   };
@@ -119,11 +120,10 @@ describe('decide', () => {
     expect(last(events).evaluation).toEqual({
       engine: 'fake/1',
       entrypoint: 'edict/decide',
-      fuelLimit: 1_000,
       time_ns: '1767225600123000000',
       seed: null,
-      fuel_limit: null,
-      fuel_used: null,
+      fuel_limit: 1_000,
+      fuel_used: 1,
       memo: false,
       nondeterministic: {},
       replayable: true,
@@ -230,7 +230,11 @@ describe('decide', () => {
   });
 
   it.each<[string, PolicyOutput | EvaluationResult, string]>([
-    ['an evaluation fault', { outcome: 'fault', code: 'policy_memory', message: 'm', fuelUsed: 1 }, 'policy_memory'],
+    [
+      'an evaluation fault',
+      { outcome: 'fault', code: 'policy_memory', message: 'm', fuelUsed: 1, fuelLimit: 1_000 },
+      'policy_memory',
+    ],
     ['an allow without a leg', { ...ALLOW, legs: {} }, 'legs_incomplete'],
     [
       'an allow with a leg that is not permitted',
@@ -254,7 +258,6 @@ describe('decide', () => {
       },
       engine: 'fake/1',
       entrypoint: 'edict/decide',
-      fuelLimit: 1_000,
       bundles: [],
       setDigest: 'sha256:',
     };

@@ -76,11 +76,16 @@ export const startEdge = async (options: EdgeOptions = {}) => {
       options.evaluate ??
       ((input) => {
         const { subject } = JSON.parse(Buffer.from(input).toString()) as { subject: { id: string } };
-        return { outcome: 'answer', value: subject.id === 'alice' ? ALLOW : DENY, fuelUsed: 1, drawn: undefined };
+        return {
+          outcome: 'answer',
+          value: subject.id === 'alice' ? ALLOW : DENY,
+          fuelUsed: 1,
+          fuelLimit: 1_000,
+          drawn: undefined,
+        };
       }),
     engine: 'fake/1',
     entrypoint: 'edict/decide',
-    fuelLimit: 1_000,
     bundles: [{ name: 'mesh', digest: `sha256:${'0'.repeat(64)}`, serial: 1 }],
     setDigest: `sha256:${'1'.repeat(64)}`,
   };

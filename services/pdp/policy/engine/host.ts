@@ -18,7 +18,7 @@ export interface EngineOptions {
   readonly builtins: Builtins;
   /** Linear memory of one instance, data included. */
   readonly memoryMaxBytes: number;
-  /** What one evaluation may cost, passes of loops. */
+  /** What one evaluation may cost, passes of loops, beyond the reading of its input. */
   readonly fuel: number;
 }
 
@@ -28,9 +28,10 @@ export type EngineResult =
       /** The result set: `[]` for undefined, else `[{"result": …}]`. */
       readonly text: string;
       readonly fuelUsed: number;
+      readonly fuelLimit: number;
       readonly drawn: Drawn | undefined;
     }
-  | ({ readonly outcome: 'fault'; readonly fuelUsed: number } & EngineFault);
+  | ({ readonly outcome: 'fault'; readonly fuelUsed: number; readonly fuelLimit: number } & EngineFault);
 
 /** One evaluation. `input` is JSON or Rego text that is known to be well-formed; undefined: there is no input. */
 export interface EngineRequest {
@@ -156,20 +157,23 @@ export const createEngine = async (options: EngineOptions): Promise<Engine> => {
   };
 
   return {
-    evaluate({ entrypoint, input, nowMs, format }) {
+    evaluate({ entrypoint, input = '', nowMs, format }) {
       builtinCalls.begin(nowMs);
       let instance: PolicyInstance | undefined;
       try {
         current ??= replacement();
         instance = current;
-        const text = instance.evaluate(entrypoint, input ?? '', fuel, format === 'rego' ? 1 : 0);
-        const fuelUsed = fuel - instance.fuel;
+        const text = instance.evaluate(entrypoint, input, fuel, format === 'rego' ? 1 : 0);
+        const { fuelLimit } = instance;
+        const fuelUsed = fuelLimit - instance.fuel;
         if (instance.memory.buffer.byteLength > image.memoryBytes + RECYCLE_GROWTH_BYTES) giveUp(instance, image);
-        return { outcome: 'result', text, fuelUsed, drawn: builtinCalls.drawn() };
+        return { outcome: 'result', text, fuelUsed, fuelLimit, drawn: builtinCalls.drawn() };
       } catch (cause) {
-        const left = instance?.fuel ?? fuel;
+        const fuelLimit = instance?.fuelLimit ?? fuel;
+        const left = instance?.fuel ?? fuelLimit;
         if (instance !== undefined) giveUp(instance, image);
-        return { outcome: 'fault', fuelUsed: fuel - Math.max(0, left), ...faultOf(cause, left < 0) };
+        const fuelUsed = fuelLimit - Math.max(0, left);
+        return { outcome: 'fault', fuelUsed, fuelLimit, ...faultOf(cause, left < 0) };
       }
     },
     entrypoints,

@@ -43,8 +43,9 @@ const STRING_LENGTH_AT = 4;
 const STRING_TEXT_AT = 8;
 /** Most bytes of UTF-8 that one UTF-16 unit becomes. */
 const BYTES_PER_UNIT = 3;
-/** Room that is left behind a text that is written: what follows is the heap. */
-const ENOUGH_FUEL = 0x7fffffff;
+const MAX_FUEL = 0x7fffffff;
+/** What reading a byte of an input may cost beside the budget: a large request is no runaway. */
+const FUEL_PER_BYTE = 4;
 
 /** What an instance is made of again: its memory after the data were read, up to the heap. */
 export interface Image {
@@ -58,6 +59,8 @@ export interface Image {
 /** One instance of a policy module. After anything was thrown out of it, it must not be used again. */
 export class PolicyInstance implements ValueMemory {
   readonly memory: WasmMemory;
+  /** What the last evaluation might cost. */
+  fuelLimit = 0;
   readonly #exports: PolicyExports;
   #bytes: Buffer;
   #data = 0;
@@ -98,7 +101,7 @@ export class PolicyInstance implements ValueMemory {
 
   /** Reads the `data` document, JSON in UTF-8, and gives what further instances begin with. */
   readData(json: Uint8Array): Image {
-    this.#exports[FUEL_EXPORT].value = ENOUGH_FUEL;
+    this.#exports[FUEL_EXPORT].value = MAX_FUEL;
     const address = this.#exports.opa_malloc(json.length);
     this.#memoryBytes().set(json, address);
     this.#data = this.#exports.opa_value_parse(address, json.length);
@@ -121,7 +124,6 @@ export class PolicyInstance implements ValueMemory {
 
   /** The text of the result set: JSON, or Rego, which tells sets from arrays. Throws what ended the evaluation. */
   evaluate(entrypoint: number, input: string | Uint8Array, fuel: number, format: 0 | 1): string {
-    this.#exports[FUEL_EXPORT].value = fuel;
     const units = input.length;
     let at = this.#heap;
     const most = typeof input === 'string' ? units * BYTES_PER_UNIT : units;
@@ -134,6 +136,8 @@ export class PolicyInstance implements ValueMemory {
     let length = units;
     if (typeof input === 'string') length = bytes.write(input, at, 'utf8');
     else bytes.set(input, at);
+    this.fuelLimit = Math.min(MAX_FUEL, fuel + length * FUEL_PER_BYTE);
+    this.#exports[FUEL_EXPORT].value = this.fuelLimit;
     return this.#textAt(this.#exports.opa_eval(0, entrypoint, this.#data, at, length, at + length, format));
   }
 
