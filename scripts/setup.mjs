@@ -1,8 +1,9 @@
 // Makes what a command needs, from nothing but the toolchains. npm runs it before `start`, `test`, `check` and others.
 // Node's own modules only: it runs before any package is installed.
-// Usage: node scripts/setup.mjs packages|start|check|test
+// Usage: node scripts/setup.mjs packages|start|check|test|conformance
 import { installOpa } from './install-opa.mjs';
 import { prepareKafka } from './test-parts/kafka-jars.mjs';
+import { prepareOracle } from './test-parts/oracle.mjs';
 import { compile, installPackages } from './test-parts/packages.mjs';
 import { preparePostgres } from './test-parts/postgres-binaries.mjs';
 import { SetupError } from './test-parts/run.mjs';
@@ -13,6 +14,7 @@ const lanes = {
   start: [[installPackages, compile]],
   check: [[installPackages], [installOpa]],
   test: [[installPackages, compile, preparePostgres, prepareKafka], [installOpa]],
+  conformance: [[installPackages], [prepareOracle]],
 };
 
 function report(error) {

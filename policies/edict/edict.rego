@@ -25,9 +25,30 @@ import data.mesh.time_window
 # entrypoint: true
 # custom:
 #   rule_id: EDICT-1
-decide := object.union(_answer, {"expires_in_s": reuse_s})
+decide := object.union(
+	{
+		"version": 1,
+		"allow": true,
+		"reasons": [{"code": "permitted", "rule": "EDICT-1", "message": "Every party is permitted on its own."}],
+		"obligations": sort(obligation.obligations),
+		"advice": sort(obligation.advice),
+		"legs": leg_results,
+	},
+	{"expires_in_s": seconds | seconds := reuse_s},
+) if {
+	allow
+}
 
-decide := _answer if not reuse_s
+decide := {
+	"version": 1,
+	"allow": false,
+	"reasons": sort(_denials),
+	"obligations": [],
+	"advice": [],
+	"legs": leg_results,
+} if {
+	not allow
+}
 
 default allow := false
 
@@ -45,14 +66,16 @@ allow if {
 
 # METADATA
 # description: For each leg whether every rule permits it on its own.
-leg_results[name] := name in _permitted_legs if some name, _ in legs.parties
+leg_results[name] := name in permitted if {
+	permitted := _able_legs - {denial.leg | some denial in _denials}
+	some name, _ in legs.parties
+}
 
 # METADATA
 # description: How long the answer may be reused, in seconds; undefined where it may not be.
 reuse_s := seconds if {
 	allow
-	some level, seconds in data.directory.reuse_s
-	resource.levels[level] == resource.sensitivity
+	seconds := data.directory.reuse_s[resource.level_names[resource.sensitivity]]
 	is_number(seconds)
 	seconds > 0
 	seconds <= 3600
@@ -62,34 +85,45 @@ reuse_s := seconds if {
 	}
 }
 
-_permitted_legs := _able_legs - {denial.leg | some denial in _denials}
-
-_able_legs := (((legs.active & entitlement.permitted) & clearance.permitted) & region.permitted) & time_window.permitted
-
-_denials := (((_shape_denials | _leg_denials) | purpose.deny) | prohibition.deny) | obligation.deny
-
-_shape_denials := request.deny | resource.deny
-
-_leg_denials := (((legs.deny | entitlement.deny) | clearance.deny) | region.deny) | time_window.deny
-
-_answer := {
-	"version": 1,
-	"allow": true,
-	"reasons": [{"code": "permitted", "rule": "EDICT-1", "message": "Every party is permitted on its own."}],
-	"obligations": sort(obligation.obligations),
-	"advice": sort(obligation.advice),
-	"legs": leg_results,
-} if {
-	allow
+# The legs that every rule permits; whether a rule denies them all the same is another question.
+_able_legs contains name if {
+	levels := resource.levels
+	least := resource.sensitivity
+	lists := resource.region_lists
+	target := input.resource
+	action := input.action.name
+	windows := data.directory.windows
+	ns := input.time.ns
+	some name, documents in legs.sources
+	legs.is_active(documents)
+	entitlement.is_entitled(documents, target, action)
+	clearance.is_cleared(documents, levels, least)
+	region.is_within(documents, lists)
+	time_window.is_in_time(documents, windows, ns)
 }
 
-_answer := {
-	"version": 1,
-	"allow": false,
-	"reasons": sort(_denials),
-	"obligations": [],
-	"advice": [],
-	"legs": leg_results,
-} if {
-	not allow
+# One set that grows: `|` would make and hash another with each operand. Reasons that cannot be there are not looked for.
+_denials contains reason if {
+	not request.well_formed
+	some reason in request.deny
 }
+
+_denials contains reason if {
+	not resource.described
+	some reason in resource.deny
+}
+
+_denials contains reason if {
+	count(_able_legs) < count(legs.parties)
+	some reasons in [legs.deny, entitlement.deny, clearance.deny, region.deny, time_window.deny]
+	some reason in reasons
+}
+
+_denials contains reason if {
+	not purpose.permitted
+	some reason in purpose.deny
+}
+
+_denials contains reason if some reason in prohibition.deny
+
+_denials contains reason if some reason in obligation.deny

@@ -93,6 +93,22 @@ test_a_prohibition_outweighs_every_grant if {
 	[reason.rule | some reason in decision.reasons] == ["HR-DATA-9"]
 }
 
+test_a_request_without_a_purpose_is_denied_though_every_leg_is_permitted if {
+	decision := edict.decide with input as object.remove(fixture.request, ["context"])
+		with data.directory as fixture.directory
+	decision.allow == false
+	decision.legs == {"subject": true, "agent": true, "chain/0": true}
+	[reason.code | some reason in decision.reasons] == ["purpose_missing"]
+}
+
+test_a_leg_that_every_rule_permits_is_denied_by_its_rate_limit if {
+	decision := edict.decide with input as fixture.request
+		with data.directory as fixture.with_attribute("agent", "calls_per_minute", 0)
+	decision.allow == false
+	decision.legs == {"subject": true, "agent": false, "chain/0": true}
+	[reason.code | some reason in decision.reasons] == ["rate_limit_invalid"]
+}
+
 test_obligations_come_with_an_allow_and_forbid_reuse if {
 	request := object.union(fixture.request, {"context": {"purpose": "study"}})
 	decision := edict.decide with input as request with data.directory as fixture.directory

@@ -183,7 +183,7 @@ const openPdp = async (
     bundles,
     tenants: tenantBundles(settings),
     pollMs: durationMs(settings.pdp.bundle_poll),
-    memoryMaxBytes: sizeBytes(settings.pdp.policy_memory),
+    limits: { memoryMaxBytes: sizeBytes(settings.pdp.policy_memory), fuel: settings.pdp.fuel },
     nowMs: Date.now,
     onActivated: ({ tenant, snapshot, archives }) => {
       loads.inc({ result: 'active' });

@@ -200,7 +200,7 @@ describe('edict policy test', () => {
         coverage: { percent: number };
         results: { suite: string }[];
       };
-      expect(engine).toMatch(/^opa-wasm\//);
+      expect(engine).toMatch(/^edict-wasm\//);
       expect(coverage.percent).toBeGreaterThanOrEqual(95);
       expect(results.some((result) => result.suite.includes('cases'))).toBe(true);
       expect(results.some((result) => result.suite.startsWith('data.mesh'))).toBe(true);

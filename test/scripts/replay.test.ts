@@ -157,6 +157,7 @@ describe('the generated recording', () => {
               session: { labels: [], step: request.callIndex },
               time: { rfc3339: '2026-01-01T00:00:00.000Z', ns: 1_767_225_600_000_000_000 },
             }),
+            Date.UTC(2026, 0, 1),
           );
           if (result.outcome !== 'answer') throw new Error(result.message);
           allowed.add(result.value.allow);

@@ -13,23 +13,33 @@ import data.mesh.resource
 # METADATA
 # description: The legs that may do this action on this resource.
 permitted contains name if {
-	input.resource.type != "tool"
+	target := input.resource
+	action := input.action.name
 	some name, documents in legs.sources
+	is_entitled(documents, target, action)
+}
+
+# METADATA
+# description: |
+#   True when the documents grant something, and each that does grants the action - in every domain, or for a tool by
+#   the tool's name.
+is_entitled(documents, target, action) if {
+	target.type != "tool"
+	domains := resource.domains
 	granted := legs.values(documents, "entitlements")
 	count(granted) > 0
 	every entitlements in granted {
-		covers(entitlements, resource.domains, input.action.name)
+		covers(entitlements, domains, action)
 	}
 }
 
-permitted contains name if {
-	is_tool_call(input.resource, input.action.name)
-	some name, documents in legs.sources
+is_entitled(documents, target, action) if {
+	is_tool_call(target, action)
 	granted := legs.values(documents, "tools")
 	count(granted) > 0
 	every tools in granted {
 		is_array(tools)
-		input.resource.id in tools
+		target.id in tools
 	}
 }
 
@@ -37,8 +47,10 @@ permitted contains name if {
 # description: One reason for each leg that is not entitled.
 deny contains reason if {
 	resource.described
-	some name in (object.keys(legs.parties) - permitted)
-	reason := object.union(_reasons[legs.kind(name)], {"leg": name})
+	able := permitted
+	some name, _ in legs.parties
+	not name in able
+	reason := _reason(name)
 }
 
 # METADATA
@@ -58,20 +70,29 @@ is_tool_call(target, action) if {
 	action in {"call", target.id}
 }
 
-_reasons := {
-	"subject": {
-		"code": "subject_not_entitled",
-		"rule": "MESH-ENT-1",
-		"message": "The subject has no entitlement for this action on this resource.",
-	},
-	"agent": {
-		"code": "agent_not_entitled",
-		"rule": "MESH-ENT-2",
-		"message": "The agent has no entitlement of its own for this action on this resource.",
-	},
-	"chain": {
-		"code": "chain_not_entitled",
-		"rule": "MESH-ENT-3",
-		"message": "An earlier actor has no entitlement of its own for this action on this resource.",
-	},
+_reason(name) := {
+	"code": "subject_not_entitled",
+	"leg": name,
+	"rule": "MESH-ENT-1",
+	"message": "The subject has no entitlement for this action on this resource.",
+} if {
+	name == "subject"
+}
+
+_reason(name) := {
+	"code": "agent_not_entitled",
+	"leg": name,
+	"rule": "MESH-ENT-2",
+	"message": "The agent has no entitlement of its own for this action on this resource.",
+} if {
+	name == "agent"
+}
+
+_reason(name) := {
+	"code": "chain_not_entitled",
+	"leg": name,
+	"rule": "MESH-ENT-3",
+	"message": "An earlier actor has no entitlement of its own for this action on this resource.",
+} if {
+	startswith(name, "chain/")
 }

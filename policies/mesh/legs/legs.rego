@@ -22,9 +22,7 @@ parties[name] := hop if {
 
 # METADATA
 # description: The attribute documents that speak for a leg; empty for a leg that nobody knows.
-sources[name] := array.concat(_directory_sources(name, party), _verified_sources(party)) if {
-	some name, party in parties
-}
+sources[name] := _documents(name, party) if some name, party in parties
 
 # METADATA
 # description: The legs that at least one source speaks for.
@@ -37,6 +35,12 @@ known contains name if {
 # description: The legs that may act at all - known, and `active` in every source that names a status.
 active contains name if {
 	some name, documents in sources
+	is_active(documents)
+}
+
+# METADATA
+# description: True when the documents name a status, and each that does says `active`.
+is_active(documents) if {
 	statuses := values(documents, "status")
 	count(statuses) > 0
 	every status in statuses {
@@ -47,7 +51,9 @@ active contains name if {
 # METADATA
 # description: One reason for each leg that is known and not active.
 deny contains reason if {
-	some name in (known - active)
+	some name, documents in sources
+	count(documents) > 0
+	not is_active(documents)
 	reason := {
 		"code": "leg_not_active",
 		"leg": name,
@@ -63,25 +69,26 @@ values(documents, attribute) := [value |
 	value := document[attribute]
 ]
 
-# METADATA
-# description: The kind of a leg, for reason codes.
-kind(name) := name if name in {"subject", "agent"}
+_documents(name, party) := array.concat(_directory_entry(name, party), [party.properties]) if _speaks(party)
 
-kind(name) := "chain" if not name in {"subject", "agent"}
+else := _directory_entry(name, party)
 
-_directory_sources(name, party) := [entry |
+_directory_entry(name, party) := [entry] if {
 	is_object(party)
 	entry := data.directory[_folder(name)][party.type][party.id]
 	is_object(entry)
-]
+}
 
-_verified_sources(party) := [party.properties |
+else := []
+
+# The request speaks for a party that the caller vouches for.
+_speaks(party) if {
 	is_object(party)
 	party.verified == true
 	is_object(party.properties)
 	count(party.properties) > 0
-]
+}
 
 _folder(name) := "subjects" if name == "subject"
 
-_folder(name) := "agents" if name != "subject"
+else := "agents"

@@ -100,12 +100,6 @@ test_an_entry_that_is_no_object_does_not_speak if {
 	}
 }
 
-test_kinds_of_legs if {
-	legs.kind("subject") == "subject"
-	legs.kind("agent") == "agent"
-	legs.kind("chain/12") == "chain"
-}
-
 denied_for(leg) if {
 	not leg in legs.active
 	some reason in legs.deny

@@ -14,8 +14,8 @@ import data.mesh.resource
 # description: One reason for each prohibition that applies.
 deny contains reason if {
 	some prohibition in data.directory.prohibitions
-	is_well_formed(prohibition)
 	input.action.name in prohibition.actions
+	is_well_formed(prohibition)
 	some domain in resource.domains
 	domain in prohibition.domains
 	_concerns(prohibition.applies_to)
@@ -42,7 +42,7 @@ is_well_formed(prohibition) if {
 	is_string(prohibition.message)
 	is_array(prohibition.actions)
 	is_array(prohibition.domains)
-	prohibition.applies_to in {"everyone", "agents"}
+	_is_scope(prohibition.applies_to)
 }
 
 _readable if {
@@ -51,6 +51,10 @@ _readable if {
 		is_well_formed(prohibition)
 	}
 }
+
+_is_scope("everyone")
+
+_is_scope("agents")
 
 _concerns("everyone")
 

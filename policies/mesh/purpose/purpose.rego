@@ -24,7 +24,8 @@ stated if {
 # METADATA
 # description: The directory's entry of the stated purpose.
 entry := document if {
-	stated
+	is_string(input.context.purpose)
+	input.context.purpose != ""
 	document := data.directory.purposes[input.context.purpose]
 	is_object(document)
 }
@@ -35,15 +36,17 @@ default permitted := false
 # description: True when the stated purpose permits the action on the resource.
 permitted if {
 	input.resource.type != "tool"
-	entry.detail in {"rows", "aggregate"}
-	entitlement.covers(entry.entitlements, resource.domains, input.action.name)
+	document := entry
+	_is_detail(document.detail)
+	entitlement.covers(document.entitlements, resource.domains, input.action.name)
 }
 
 permitted if {
 	entitlement.is_tool_call(input.resource, input.action.name)
-	entry.detail in {"rows", "aggregate"}
-	is_array(entry.tools)
-	input.resource.id in entry.tools
+	document := entry
+	_is_detail(document.detail)
+	is_array(document.tools)
+	input.resource.id in document.tools
 }
 
 # METADATA
@@ -67,3 +70,7 @@ deny contains reason if {
 		"message": "The stated purpose does not permit this action on this resource.",
 	}
 }
+
+_is_detail("rows")
+
+_is_detail("aggregate")

@@ -14,7 +14,7 @@ default well_formed := false
 well_formed if {
 	input.version == 1
 	is_party(input.subject)
-	_agent_well_formed
+	_agent_well_formed(input)
 	_is_name(input.action.name)
 	_is_name(input.resource.type)
 	_is_name(input.resource.id)
@@ -41,15 +41,18 @@ is_party(party) if {
 	_is_name(party.id)
 }
 
-_agent_well_formed if not "agent" in object.keys(input)
+_agent_well_formed(request) if not _has_agent(request)
 
-_agent_well_formed if {
-	is_party(input.agent)
-	is_array(input.agent.chain)
-	every hop in input.agent.chain {
+_agent_well_formed(request) if {
+	is_party(request.agent)
+	is_array(request.agent.chain)
+	every hop in request.agent.chain {
 		is_party(hop)
 	}
 }
+
+# Also where the agent is `false` or `null`.
+_has_agent(request) if _ := request.agent
 
 _is_name(value) if {
 	is_string(value)

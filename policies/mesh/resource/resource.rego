@@ -16,15 +16,16 @@ import data.mesh.legs
 levels := {"public": 0, "internal": 1, "confidential": 2, "restricted": 3}
 
 # METADATA
-# description: The catalogue's entry, undefined when it has none.
-entry := document if {
-	document := data.directory.resources[input.resource.type][input.resource.id]
-	is_object(document)
-}
+# description: The names of the levels, by level.
+level_names := ["public", "internal", "confidential", "restricted"]
 
 # METADATA
 # description: The documents that speak for the resource.
-sources := array.concat(_catalogue, _described)
+sources := array.concat(_entries(input), [input.resource.properties]) if {
+	input.caller.properties.believe_unverified == true
+	is_object(input.resource.properties)
+	count(input.resource.properties) > 0
+} else := _entries(input)
 
 # METADATA
 # description: Every domain that the resource belongs to; undefined when a source names something else than a domain.
@@ -110,12 +111,9 @@ deny contains reason if {
 	}
 }
 
-_catalogue := [entry]
+_entries(request) := [document] if {
+	document := data.directory.resources[request.resource.type][request.resource.id]
+	is_object(document)
+}
 
-_catalogue := [] if not entry
-
-_described := [input.resource.properties |
-	input.caller.properties.believe_unverified == true
-	is_object(input.resource.properties)
-	count(input.resource.properties) > 0
-]
+else := []

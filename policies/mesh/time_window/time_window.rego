@@ -13,12 +13,20 @@ import data.mesh.legs
 # METADATA
 # description: The legs that may act now.
 permitted contains name if {
+	known := data.directory.windows
+	ns := input.time.ns
 	some name, documents in legs.sources
+	is_in_time(documents, known, ns)
+}
+
+# METADATA
+# description: True when the documents name a window, and each that does names one of `known` that is open at `ns`.
+is_in_time(documents, known, ns) if {
 	windows := legs.values(documents, "window")
 	count(windows) > 0
 	every window in windows {
 		is_string(window)
-		is_open(data.directory.windows[window], input.time.ns)
+		is_open(known[window], ns)
 	}
 }
 
@@ -34,7 +42,9 @@ unbounded contains name if {
 # METADATA
 # description: One reason for each known leg outside its window.
 deny contains reason if {
-	some name in (legs.known - permitted)
+	able := permitted
+	some name in legs.known
+	not name in able
 	reason := {
 		"code": "outside_time_window",
 		"leg": name,

@@ -7,6 +7,7 @@ import { AppError, errorCode } from '../../shared/contracts/errors.ts';
 import { PolicyInput, type PolicyOutput } from '../../shared/contracts/policy-io.ts';
 import type { TestResult } from './policy-report.ts';
 
+const NS_PER_MS = 1_000_000;
 const strict = { additionalProperties: false } as const;
 
 /** A file of `policies/cases/`: inputs and what the built bundle must answer on the production engine. */
@@ -131,7 +132,7 @@ const judge = (each: Case, defaults: Readonly<Record<string, unknown>>, evaluate
       .slice(0, 5)
       .map((fault) => `input: ${fault.instancePath || '/'} ${fault.message}`);
   }
-  const result = evaluate(JSON.stringify(input));
+  const result = evaluate(JSON.stringify(input), Math.floor(input.time.ns / NS_PER_MS));
   return result.outcome === 'fault'
     ? [`the policy gave no answer (${result.code}): ${result.message}`]
     : differences(each.expect, result.value);

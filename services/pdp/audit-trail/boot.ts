@@ -47,6 +47,9 @@ export interface Boot {
   ) => void;
 }
 
+/** Holds one event while it is hashed and copied into the spool; no UTF-16 unit is more than three bytes. */
+const scratch = Buffer.allocUnsafeSlow(3 * LIMITS.eventBytes);
+
 const NO_DIGEST = '0'.repeat(64);
 const SIGNED: ReadonlySet<EventType> = new Set(['edict.start.v1', 'edict.heartbeat.v1']);
 /** Who may use `spool.reserve`. */
@@ -92,16 +95,18 @@ export const createBoot = (options: {
     const text = SIGNED.has(head.type)
       ? signedEventText(head, position, members, identity.key)
       : eventText(head, position, members);
-    const eventBytes = Buffer.byteLength(text, 'utf8');
+    // No UTF-16 unit is less than a byte.
+    const eventBytes = text.length > LIMITS.eventBytes ? Buffer.byteLength(text, 'utf8') : scratch.write(text, 'utf8');
     if (eventBytes > LIMITS.eventBytes)
       throw new AppError('event_too_large', `the event has ${eventBytes} bytes`, { details: { bytes: eventBytes } });
-    const digest = sha256Hex(text);
+    const event = scratch.subarray(0, eventBytes);
+    const digest = sha256Hex(event);
     const number = writer.append({
       tenant,
       boot: options.boot,
       sequence: next,
       reserve: RESERVE.has(head.type),
-      event: text,
+      event,
       eventBytes,
       digest,
     });

@@ -79,6 +79,15 @@ interface Outcome {
   readonly faultMessage?: string;
 }
 
+/** What an event says of the evaluation itself. */
+interface Spent {
+  readonly fuelUsed: number | null;
+  readonly fuelLimit: number | null;
+  readonly drawn: Readonly<Record<string, Readonly<Record<string, string>>>> | undefined;
+}
+
+const NOTHING_KNOWN: Spent = { fuelUsed: null, fuelLimit: null, drawn: undefined };
+
 const faulted = (code: string, message: string): Outcome => ({
   allow: false,
   reasons: [{ code, message: 'The policy gave no answer that can be used.' }],
@@ -141,10 +150,13 @@ const outcomeOf = (request: DecisionRequest, result: EvaluationResult): Outcome 
   };
 };
 
+/** The members of an evaluation that each decision adds. */
+type Varying = 'time_ns' | 'replayable' | 'fuel_limit' | 'fuel_used' | 'nondeterministic';
+
 interface PolicyTexts {
   readonly identity: string;
   readonly used: string;
-  /** The evaluation without time and `replayable`, open at its end. */
+  /** The evaluation without what each decision adds, open at its end. */
   readonly evaluation: string;
 }
 const policyTexts = new WeakMap<DecidingPolicy, PolicyTexts>();
@@ -155,14 +167,11 @@ const textsOf = (policy: DecidingPolicy): PolicyTexts => {
   if (known !== undefined) return known;
   const identity: PolicyIdentity = { bundles: policy.bundles };
   const used: PolicyUsed = { ...identity, set: policy.setDigest };
-  const evaluation: Omit<Evaluation, 'time_ns' | 'replayable'> = {
+  const evaluation: Omit<Evaluation, Varying> = {
     engine: policy.engine,
     entrypoint: policy.entrypoint,
     seed: null,
-    fuel_limit: null,
-    fuel_used: null,
     memo: false,
-    nondeterministic: {},
   };
   const texts: PolicyTexts = {
     identity: JSON.stringify(identity),
@@ -174,14 +183,26 @@ const textsOf = (policy: DecidingPolicy): PolicyTexts => {
 };
 
 interface AnswerParts {
-  readonly reasons: unknown;
-  readonly obligations: unknown;
-  readonly advice: unknown;
+  readonly reasons: readonly object[];
+  readonly obligations: readonly object[];
+  readonly advice: readonly object[];
 }
+
+const listTexts = new WeakMap<readonly object[], string>();
+
+/** JSON of a list that many answers share: the policy's output is one object as long as it says the same. */
+const listText = (list: readonly object[]): string => {
+  if (list.length === 0) return '[]';
+  const known = listTexts.get(list);
+  if (known !== undefined) return known;
+  const text = JSON.stringify(list);
+  listTexts.set(list, text);
+  return text;
+};
 
 const answerText = (id: string, outcome: Outcome, parts: AnswerParts, policy: PolicyTexts, nowMs: number): string => {
   const head = `"decision_id":"${id}","decision":"${outcome.allow ? 'allow' : 'deny'}","allow":${outcome.allow}`;
-  const body = `"reasons":${JSON.stringify(parts.reasons)},"obligations":${JSON.stringify(parts.obligations)},"advice":${JSON.stringify(parts.advice)}`;
+  const body = `"reasons":${listText(parts.reasons)},"obligations":${listText(parts.obligations)},"advice":${listText(parts.advice)}`;
   const expires =
     outcome.expiresInS === undefined
       ? ''
@@ -192,11 +213,13 @@ const answerText = (id: string, outcome: Outcome, parts: AnswerParts, policy: Po
 export const createDecide = (options: DecideOptions): Decide => {
   const { record, nowMs, monotonicMs, newId, mask, maskKey, durability } = options;
 
-  const evaluateRequest = (ask: DecideRequest, inputJson: string): Outcome => {
+  const evaluateRequest = (ask: DecideRequest, inputJson: string, timeMs: number): readonly [Outcome, Spent] => {
     try {
-      return outcomeOf(ask.request, ask.policy.evaluate(Buffer.from(inputJson, 'utf8')));
+      const result = ask.policy.evaluate(inputJson, timeMs);
+      const drawn = result.outcome === 'answer' ? result.drawn : undefined;
+      return [outcomeOf(ask.request, result), { fuelUsed: result.fuelUsed, fuelLimit: result.fuelLimit, drawn }];
     } catch (error) {
-      return faulted('internal', `evaluation threw ${errorCode(error) ?? 'an error'}`);
+      return [faulted('internal', `evaluation threw ${errorCode(error) ?? 'an error'}`), NOTHING_KNOWN];
     }
   };
 
@@ -205,12 +228,14 @@ export const createDecide = (options: DecideOptions): Decide => {
     const timeMs = nowMs();
     const id = newId(timeMs);
     const inputJson = JSON.stringify(policyInput(ask.request, caller, timeMs));
-    const outcome = evaluateRequest(ask, inputJson);
+    const [outcome, spent] = evaluateRequest(ask, inputJson, timeMs);
     const texts = textsOf(policy);
     const answer = answerText(id, outcome, outcome, texts, timeMs);
 
     const members = (input: string, eventAnswer: string, fault: string | undefined, replayable: boolean): string => {
-      const evaluation = `${texts.evaluation}"time_ns":"${timeMs}000000","replayable":${replayable}}`;
+      // The arguments of what was drawn may come from the input.
+      const drawn = replayable && spent.drawn !== undefined ? JSON.stringify(spent.drawn) : '{}';
+      const evaluation = `${texts.evaluation}"fuel_limit":${spent.fuelLimit},"fuel_used":${spent.fuelUsed},"nondeterministic":${drawn},"time_ns":"${timeMs}000000","replayable":${replayable}}`;
       const durationUs = Math.max(0, Math.round((monotonicMs() - ask.startedMs) * 1_000));
       return (
         `"caller":{"id":${JSON.stringify(caller.id)}}` +

@@ -9,20 +9,28 @@ export type PolicyFaultCode =
   /** The evaluation was aborted: a conflict, a broken built-in, a trap. */
   | 'policy_error'
   /** The evaluation needed more memory than it may have. */
-  | 'policy_memory';
+  | 'policy_memory'
+  /** The evaluation took more steps than it may. */
+  | 'policy_fuel';
 
 export type EvaluationResult =
   | {
       readonly outcome: 'answer';
       readonly value: PolicyOutput;
-      /** Time spent in the evaluation, nanoseconds. */
-      readonly timeNs: number;
+      /** What it cost, in the engine's units: the same for the same input, policy and data, wherever it runs. */
+      readonly fuelUsed: number;
+      /** What it might have cost: the configured budget, and something for each byte of the input. */
+      readonly fuelLimit: number;
+      /** What built-ins drew, by name and arguments; undefined when nothing. */
+      readonly drawn: Readonly<Record<string, Readonly<Record<string, string>>>> | undefined;
     }
   | {
       readonly outcome: 'fault';
       readonly code: PolicyFaultCode;
       /** For logs and events; holds no input. */
       readonly message: string;
+      readonly fuelUsed: number;
+      readonly fuelLimit: number;
     };
 
 /**
@@ -30,5 +38,6 @@ export type EvaluationResult =
  *
  * `inputJson` is the JSON text of the input (UTF-8 when bytes). **The caller guarantees strict JSON**, which its own
  * serialiser gives: the parser inside a policy module is lenient and takes text that is no JSON for no input.
+ * `nowMs` is the evaluation's clock, whole milliseconds since 1970.
  */
-export type Evaluate = (inputJson: Uint8Array | string) => EvaluationResult;
+export type Evaluate = (inputJson: Uint8Array | string, nowMs: number) => EvaluationResult;

@@ -4,11 +4,18 @@ import type { PolicyOutput } from '../../shared/contracts/policy-io.ts';
 
 type Duty = PolicyOutput['obligations'][number];
 
+const NONE: readonly Obligation[] = [];
+const known = new WeakMap<readonly Duty[], readonly Obligation[]>();
+
 /**
  * Drops repetitions (same type, same properties) and makes the ids unique: the second use of an id gets `#2`.
  * Order and the first id are kept.
  */
 export const mergeObligations = (duties: readonly Duty[]): readonly Obligation[] => {
+  if (duties.length === 0) return NONE;
+  // An output is one object as long as the policy says the same.
+  const found = known.get(duties);
+  if (found !== undefined) return found;
   const merged: Obligation[] = [];
   const seen = new Set<string>();
   const ids = new Set<string>();
@@ -23,5 +30,6 @@ export const mergeObligations = (duties: readonly Duty[]): readonly Obligation[]
     ids.add(unique);
     merged.push({ id: unique, type, properties });
   }
+  known.set(duties, merged);
   return merged;
 };

@@ -56,10 +56,16 @@ export const createBodyReader = (options: {
       const chunks: Buffer[] = [];
       let received = 0;
       const bytes = (): Buffer => (chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks));
+      let finished = false;
       const finish = (body: Body): void => {
+        if (finished) return;
+        finished = true;
         readings.delete(reading);
-        request.off('data', onData).off('end', onEnd).off('close', onClose).off('error', onClose);
-        if (body.kind !== 'whole') request.pause().on('error', ignore);
+        // After the end nothing comes but `close`, so the listeners of a whole body may go with the request.
+        if (body.kind !== 'whole') {
+          request.off('data', onData).off('end', onEnd).off('close', onClose).off('error', onClose);
+          request.pause().on('error', ignore);
+        }
         resolve(body);
       };
       const onData = (chunk: Buffer): void => {

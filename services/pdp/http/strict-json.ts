@@ -1,4 +1,4 @@
-import { isUtf8 } from 'node:buffer';
+import { isAscii, isUtf8 } from 'node:buffer';
 import { countColons } from '../../shared/contracts/json.ts';
 import { MAX_PROBLEMS, pointerSegment, type RequestProblem } from './request-problems.ts';
 
@@ -121,8 +121,9 @@ const one = (code: string, message: string): ParsedJson => ({ ok: false, problem
  * tree means that no member was dropped. Only when something is wrong does a slower pass name it.
  */
 export const parseStrictJson = (bytes: Buffer, limits: JsonLimits): ParsedJson => {
-  if (!isUtf8(bytes)) return one('not_utf8', 'the body is not UTF-8');
-  const text = bytes.toString('utf8');
+  const ascii = isAscii(bytes);
+  if (!ascii && !isUtf8(bytes)) return one('not_utf8', 'the body is not UTF-8');
+  const text = bytes.toString(ascii ? 'latin1' : 'utf8');
   let value: unknown;
   try {
     value = JSON.parse(text);

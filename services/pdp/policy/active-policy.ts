@@ -1,6 +1,7 @@
 import type { BundleIdentity } from '../../shared/contracts/decision.ts';
 import { AppError, errorMessage, isAppError } from '../../shared/contracts/errors.ts';
 import { createBundleSource, type LookAtBundles, type SourceState } from './bundle-source.ts';
+import type { EvaluatorLimits } from './wasm-evaluator.ts';
 import { loadPolicySet, type LoadedArchive, type LoadedSet, type PolicySnapshot } from './policy-set.ts';
 
 /** A set has taken over. Called in the tick of the swap, before any request can use the set. */
@@ -40,8 +41,8 @@ export interface ActivePolicyOptions {
   /** Tenants with a set of their own. */
   readonly tenants?: Readonly<Record<string, readonly string[]>>;
   readonly pollMs: number;
-  /** Linear memory of one evaluator. */
-  readonly memoryMaxBytes?: number;
+  /** Of one evaluator. */
+  readonly limits?: EvaluatorLimits;
   /** Wall clock, for status only. */
   readonly nowMs: () => number;
   readonly onActivated?: (activation: PolicyActivation) => void;
@@ -143,7 +144,7 @@ export const startActivePolicy = async (options: ActivePolicyOptions): Promise<A
 
   const load = async (set: SetState, state: SourceState): Promise<void> => {
     set.pending = { sinceMs: options.nowMs(), message: undefined };
-    const loaded = await loadPolicySet(state.files, options.memoryMaxBytes);
+    const loaded = await loadPolicySet(state.files, options.limits);
     refuseOlder(set, loaded.archives);
     if (closed) return;
     activate(set, loaded);

@@ -6,7 +6,7 @@ import { combineOutputs, type NamedOutput } from '../core/combine-outputs.ts';
 import type { Evaluate } from '../core/evaluate.ts';
 import { readBundle, type Bundle } from './bundle-reader.ts';
 import type { SourceFile } from './bundle-source.ts';
-import { createWasmEvaluator, WASM_ENGINE } from './wasm-evaluator.ts';
+import { createWasmEvaluator, WASM_ENGINE, type EvaluatorLimits, type WasmEvaluator } from './wasm-evaluator.ts';
 
 /** A set of bundles, ready to decide. A request (or a batch) takes one and uses nothing else. */
 export interface PolicySnapshot {
@@ -46,23 +46,25 @@ const isWithinOutputBounds = (output: PolicyOutput): boolean =>
 /** Asks every bundle; the first that faults makes the whole set fault. */
 const evaluateAll =
   (evaluators: readonly NamedEvaluate[]): Evaluate =>
-  (inputJson) => {
+  (inputJson, nowMs) => {
     const outputs: NamedOutput[] = [];
-    let timeNs = 0;
+    let fuelUsed = 0;
+    let fuelLimit = 0;
+    let drawn: Record<string, Readonly<Record<string, string>>> | undefined;
     for (const { bundle, evaluate } of evaluators) {
-      const result = evaluate(inputJson);
-      if (result.outcome === 'fault') return { ...result, message: `bundle ${bundle}: ${result.message}` };
+      const result = evaluate(inputJson, nowMs);
+      fuelUsed += result.fuelUsed;
+      fuelLimit += result.fuelLimit;
+      if (result.outcome === 'fault')
+        return { ...result, message: `bundle ${bundle}: ${result.message}`, fuelUsed, fuelLimit };
       outputs.push({ bundle, output: result.value });
-      timeNs += result.timeNs;
+      // Each bundle draws for itself, so what two drew stands apart.
+      for (const [name, values] of Object.entries(result.drawn ?? {})) (drawn ??= {})[`${bundle}/${name}`] = values;
     }
     const value = combineOutputs(outputs);
-    return isWithinOutputBounds(value)
-      ? { outcome: 'answer', value, timeNs }
-      : {
-          outcome: 'fault',
-          code: 'policy_output_invalid',
-          message: 'the bundles together give too many reasons or duties',
-        };
+    if (isWithinOutputBounds(value)) return { outcome: 'answer', value, fuelUsed, fuelLimit, drawn };
+    const message = 'the bundles together give too many reasons or duties';
+    return { outcome: 'fault', code: 'policy_output_invalid', message, fuelUsed, fuelLimit };
   };
 
 const inFile = (file: SourceFile, cause: unknown): unknown =>
@@ -72,27 +74,25 @@ const inFile = (file: SourceFile, cause: unknown): unknown =>
 
 const loadOne = async (
   file: SourceFile,
-  memoryMaxBytes: number | undefined,
-): Promise<{ readonly bundle: Bundle; readonly evaluate: Evaluate; readonly entrypoint: string }> => {
+  limits: EvaluatorLimits,
+): Promise<{ readonly bundle: Bundle; readonly evaluator: WasmEvaluator }> => {
   try {
     const bundle = await readBundle(file.bytes);
     const { wasm, dataJson } = bundle;
-    const limits = memoryMaxBytes === undefined ? {} : { memoryMaxBytes };
-    const { evaluate, entrypoint } = await createWasmEvaluator({ wasm, dataJson, ...limits });
-    return { bundle, evaluate, entrypoint };
+    return { bundle, evaluator: await createWasmEvaluator({ wasm, dataJson, ...limits }) };
   } catch (cause) {
     throw inFile(file, cause);
   }
 };
 
 /** Reads, compiles, instantiates and probes every archive of a set. Throws `bundle_invalid`, naming the file. */
-export const loadPolicySet = async (files: readonly SourceFile[], memoryMaxBytes?: number): Promise<LoadedSet> => {
+export const loadPolicySet = async (files: readonly SourceFile[], limits: EvaluatorLimits = {}): Promise<LoadedSet> => {
   const archives: LoadedArchive[] = [];
   const digests: Uint8Array[] = [];
   const evaluators: NamedEvaluate[] = [];
   let entrypoint = '';
   for (const file of files) {
-    const loaded = await loadOne(file, memoryMaxBytes);
+    const loaded = await loadOne(file, limits);
     const { name, digest, serial, digestBytes } = loaded.bundle;
     const twin = archives.find((archive) => archive.name === name);
     if (twin !== undefined) {
@@ -100,8 +100,8 @@ export const loadPolicySet = async (files: readonly SourceFile[], memoryMaxBytes
     }
     archives.push({ name, digest, serial, path: file.path, bytes: file.bytes });
     digests.push(digestBytes);
-    evaluators.push({ bundle: name, evaluate: loaded.evaluate });
-    entrypoint = loaded.entrypoint;
+    evaluators.push({ bundle: name, evaluate: loaded.evaluator.evaluate });
+    entrypoint = loaded.evaluator.entrypoint;
   }
   const [only] = evaluators;
   if (only === undefined) throw new AppError('bundle_invalid', 'the set has no bundle');

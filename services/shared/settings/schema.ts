@@ -85,6 +85,12 @@ export const SettingsSchema = Type.Object(
         max_connections: Type.Integer({ default: 4096, minimum: 1, maximum: 65_536 }),
         body_timeout: Duration('5s', 'How long a body may take; then 408.'),
         policy_memory: Size('64MiB', 'The most memory that one policy instance may take.'),
+        fuel: Type.Integer({
+          default: 500_000,
+          minimum: 1_000,
+          maximum: 2_000_000_000,
+          description: 'The most passes of loops in one evaluation, beyond 4 a byte of input; more is `policy_fuel`.',
+        }),
       },
       'The policy decision point.',
     ),

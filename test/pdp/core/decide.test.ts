@@ -48,7 +48,9 @@ const run = (
   const policy: DecidingPolicy = {
     evaluate: (input) => {
       inputs.push(Buffer.from(input).toString());
-      return 'outcome' in answer ? answer : { outcome: 'answer', value: answer, timeNs: 1 };
+      return 'outcome' in answer
+        ? answer
+        : { outcome: 'answer', value: answer, fuelUsed: 1, fuelLimit: 1_000, drawn: undefined };
     },
     engine: 'fake/1',
     entrypoint: 'edict/decide',
@@ -120,8 +122,8 @@ describe('decide', () => {
       entrypoint: 'edict/decide',
       time_ns: '1767225600123000000',
       seed: null,
-      fuel_limit: null,
-      fuel_used: null,
+      fuel_limit: 1_000,
+      fuel_used: 1,
       memo: false,
       nondeterministic: {},
       replayable: true,
@@ -228,7 +230,11 @@ describe('decide', () => {
   });
 
   it.each<[string, PolicyOutput | EvaluationResult, string]>([
-    ['an evaluation fault', { outcome: 'fault', code: 'policy_memory', message: 'm' }, 'policy_memory'],
+    [
+      'an evaluation fault',
+      { outcome: 'fault', code: 'policy_memory', message: 'm', fuelUsed: 1, fuelLimit: 1_000 },
+      'policy_memory',
+    ],
     ['an allow without a leg', { ...ALLOW, legs: {} }, 'legs_incomplete'],
     [
       'an allow with a leg that is not permitted',

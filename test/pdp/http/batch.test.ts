@@ -57,7 +57,9 @@ describe('POST /decide/batch', () => {
   });
 
   it('gives the decision of a faulted item in its place', async () => {
-    await start({ evaluate: () => ({ outcome: 'fault', code: 'policy_memory', message: 'm' }) });
+    await start({
+      evaluate: () => ({ outcome: 'fault', code: 'policy_memory', message: 'm', fuelUsed: 1, fuelLimit: 1_000 }),
+    });
     const answer = await batch({ requests: [REQUEST] });
     expect(answer.status).toBe(200);
     expect(responses(answer)[0]).toMatchObject({

@@ -259,7 +259,9 @@ describe('POST /decide', () => {
   });
 
   it('answers 500 with the decision that was recorded when the policy has a fault', async () => {
-    await start({ evaluate: () => ({ outcome: 'fault', code: 'policy_error', message: 'conflict' }) });
+    await start({
+      evaluate: () => ({ outcome: 'fault', code: 'policy_error', message: 'conflict', fuelUsed: 1, fuelLimit: 1_000 }),
+    });
     const { status, headers, body } = await ask(edge, REQUEST, { headers: { 'x-request-id': 'r' } });
     expect(status).toBe(500);
     expect(headers.get('content-type')).toBe('application/problem+json');

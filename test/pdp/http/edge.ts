@@ -76,7 +76,13 @@ export const startEdge = async (options: EdgeOptions = {}) => {
       options.evaluate ??
       ((input) => {
         const { subject } = JSON.parse(Buffer.from(input).toString()) as { subject: { id: string } };
-        return { outcome: 'answer', value: subject.id === 'alice' ? ALLOW : DENY, timeNs: 1 };
+        return {
+          outcome: 'answer',
+          value: subject.id === 'alice' ? ALLOW : DENY,
+          fuelUsed: 1,
+          fuelLimit: 1_000,
+          drawn: undefined,
+        };
       }),
     engine: 'fake/1',
     entrypoint: 'edict/decide',

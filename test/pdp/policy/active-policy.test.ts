@@ -12,12 +12,13 @@ import { readBundle } from '../../../services/pdp/policy/bundle-reader.ts';
 import type { PolicySnapshot } from '../../../services/pdp/policy/policy-set.ts';
 import { answering, inputFor, makeBundle } from './make-bundles.ts';
 
+const NOW_MS = 1_767_225_600_000;
 const INPUT = JSON.stringify(inputFor());
 /** Longer than any test: only `refresh` looks. */
 const NEVER_MS = 3_600_000;
 
 const codesOf = (snapshot: PolicySnapshot | undefined): readonly string[] => {
-  const result = snapshot?.evaluate(INPUT);
+  const result = snapshot?.evaluate(INPUT, NOW_MS);
   return result?.outcome === 'answer' ? result.value.reasons.map((reason) => reason.code) : [`${result?.code}`];
 };
 
@@ -195,10 +196,10 @@ describe('the active policy', () => {
     await replace(b, await bundleOf('b_allows', 1, 'b', true));
     const policy = await start({ bundles: [a, b] });
     const both = policy.current('acme');
-    expect(both?.evaluate(INPUT)).toMatchObject({ value: { allow: true, legs: { subject: true } } });
+    expect(both?.evaluate(INPUT, NOW_MS)).toMatchObject({ value: { allow: true, legs: { subject: true } } });
     await replace(b, await bundleOf('b_denies', 2, 'b'));
     await policy.refresh();
-    expect(policy.current('acme')?.evaluate(INPUT)).toMatchObject({
+    expect(policy.current('acme')?.evaluate(INPUT, NOW_MS)).toMatchObject({
       value: { allow: false, legs: { subject: false } },
     });
     expect(codesOf(policy.current('acme'))).toEqual(['b_denies']);

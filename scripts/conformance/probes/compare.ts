@@ -1,0 +1,49 @@
+import { compareValues, numberText, RegoNumber, type Value } from '../../../services/pdp/policy/engine/value.ts';
+
+/** What a call came to. `error`: it ends the evaluation, or breaks it. */
+export type Answer =
+  | { readonly kind: 'value'; readonly value: Value }
+  | { readonly kind: 'undefined' }
+  | { readonly kind: 'error'; readonly message: string };
+
+type IsLike = (wanted: Value, given: Value) => boolean;
+
+const UUID_4 = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
+
+const isUuid: IsLike = (wanted, given) =>
+  typeof wanted === 'string' && typeof given === 'string' && UUID_4.test(wanted) && UUID_4.test(given);
+
+const isWholeNumber: IsLike = (_wanted, given) =>
+  (typeof given === 'number' || given instanceof RegoNumber) && /^\d+$/.test(numberText(given));
+
+/** A signature of ECDSA or RSA-PSS is another one each time; what is signed, and its length, are not. */
+const isTokenLike: IsLike = (wanted, given) => {
+  if (typeof wanted !== 'string' || typeof given !== 'string') return false;
+  if (wanted === given) return true;
+  const [[header = '', payload, signature = ''], [ownHeader, ownPayload, ownSignature = '']] = [
+    wanted.split('.'),
+    given.split('.'),
+  ];
+  const isDrawn = /"alg" *: *"[EP]S/.test(Buffer.from(header, 'base64url').toString());
+  return isDrawn && header === ownHeader && payload === ownPayload && signature.length === ownSignature.length;
+};
+
+/** Built-ins whose values chance makes: only the kind of value is compared. */
+const LIKENESS: Readonly<Record<string, IsLike>> = {
+  'io.jwt.encode_sign': isTokenLike,
+  'io.jwt.encode_sign_raw': isTokenLike,
+  'rand.intn': isWholeNumber,
+  'uuid.rfc4122': isUuid,
+};
+
+const isEqual: IsLike = (wanted, given) => compareValues(wanted, given) === 0;
+
+/**
+ * Whether ours is the answer of OPA's interpreter. Where that fails, or panics, there is no value to meet: undefined
+ * and a failed decision are both right.
+ */
+export const isSameAnswer = (name: string, wanted: Answer, given: Answer): boolean => {
+  if (wanted.kind === 'error') return given.kind !== 'value';
+  if (wanted.kind !== 'value' || given.kind !== 'value') return wanted.kind === given.kind;
+  return (LIKENESS[name] ?? isEqual)(wanted.value, given.value);
+};

@@ -1,0 +1,157 @@
+import type { Builtins } from '../../services/pdp/policy/engine/builtin.ts';
+import { printValue } from '../../services/pdp/policy/engine/value-text.ts';
+import {
+  compareValues,
+  isArray,
+  numberText,
+  RegoNumber,
+  RegoObject,
+  RegoSet,
+  type Value,
+} from '../../services/pdp/policy/engine/value.ts';
+import type { Oracle } from '../conformance/oracle.ts';
+import type { Answer } from '../conformance/probes/compare.ts';
+import { answerText, engineOf, oracleAnswer, ownAnswer } from '../conformance/probes/run.ts';
+import { sourceOf, type FuzzCase } from './policy.ts';
+
+/**
+ * `documented`: only in what compiled policies are known to do otherwise: the order of arrays, the last digits, faults of
+ * the code inside them. `skipped`: the policy does not compile or load.
+ */
+export type Comparison =
+  | { readonly kind: 'same' | 'documented' | 'skipped' }
+  | { readonly kind: 'different'; readonly wanted: string; readonly given: string };
+
+/** OPA's module divides with 18 digits, its interpreter with 20. */
+const RELATIVE = 1e-15;
+
+const isNumber = (value: Value): value is number | RegoNumber =>
+  typeof value === 'number' || value instanceof RegoNumber;
+
+const isClose = (a: number | RegoNumber, b: number | RegoNumber): boolean => {
+  const [x, y] = [Number(numberText(a)), Number(numberText(b))];
+  return x === y || Math.abs(x - y) <= RELATIVE * Math.max(Math.abs(x), Math.abs(y));
+};
+
+const sorted = (items: readonly Value[]): readonly Value[] => [...items].sort(compareValues);
+
+/** Equal but for the order in arrays and for the last digits of numbers. */
+const isLoosely = (a: Value, b: Value): boolean => {
+  if (isNumber(a) && isNumber(b)) return isClose(a, b);
+  if (a instanceof RegoSet && b instanceof RegoSet) return areLoosely(a.items, b.items);
+  if (a instanceof RegoObject && b instanceof RegoObject)
+    return areLoosely(
+      a.entries.map(([key, value]) => [key, value]),
+      b.entries.map(([key, value]) => [key, value]),
+    );
+  if (a !== null && b !== null && typeof a === 'object' && typeof b === 'object' && isArray(a) && isArray(b))
+    return areLoosely(a, b);
+  return compareValues(a, b) === 0;
+};
+
+const areLoosely = (a: readonly Value[], b: readonly Value[]): boolean => {
+  if (a.length !== b.length) return false;
+  if (a.every((item, index) => isLoosely(item, b[index] ?? null))) return true;
+  const [x, y] = [sorted(a), sorted(b)];
+  return x.every((item, index) => isLoosely(item, y[index] ?? null));
+};
+
+/**
+ * What code inside OPA's modules does, which no host can mend: integers beyond 64 bits end the evaluation, so does the
+ * search for an empty text to replace, which does not end; and a body is evaluated in another order, so that a conflict
+ * is met which the interpreter does not come to.
+ */
+const FAULTS_OF_MODULES = [/^strings: get uint failed/, /conflict$/];
+const ENDLESS_CALL = 'replace(';
+const OUT_OF_FUEL = /more steps than it may/;
+
+const isFaultOfModules = (message: string, source: string): boolean =>
+  FAULTS_OF_MODULES.some((fault) => fault.test(message)) ||
+  (OUT_OF_FUEL.test(message) && source.includes(ENDLESS_CALL));
+
+const compareAnswers = (wanted: Answer, given: Answer, source: string): Comparison => {
+  if (given.kind === 'error' && isFaultOfModules(given.message, source)) return { kind: 'documented' };
+  if (wanted.kind === 'value' && given.kind === 'value') {
+    if (compareValues(wanted.value, given.value) === 0) return { kind: 'same' };
+    if (isLoosely(wanted.value, given.value)) return { kind: 'documented' };
+  } else if (wanted.kind === given.kind) return { kind: 'same' };
+  return { kind: 'different', wanted: answerText(wanted), given: answerText(given) };
+};
+
+/** Evaluates one policy in the interpreter, and compiled on our host. */
+export const compareOn = async (
+  oracle: Oracle,
+  builtins: Builtins,
+  { rules, data, input }: FuzzCase,
+): Promise<Comparison> => {
+  const source = sourceOf(rules);
+  const dataText = printValue(data);
+  const inputText = printValue(input);
+  const answer = await oracle.ask({
+    query: 'x = data.t',
+    modules: [source],
+    input: inputText,
+    data: dataText,
+    nowNs: '1700000000000000000',
+    wasm: true,
+  });
+  if (answer.stage === 'compile' || answer.stage === 'parse' || answer.stage === 'crash') return { kind: 'skipped' };
+  const engine = await engineOf(answer.wasm, builtins, dataText);
+  if ('refused' in engine) return { kind: 'skipped' };
+  return compareAnswers(oracleAnswer(answer), ownAnswer(engine, inputText), source);
+};
+
+/** The values that are one step smaller. */
+const smallerValues = function* (value: Value): Generator<Value> {
+  if (value === null) return;
+  if (value instanceof RegoObject) {
+    for (const [at, [key, member]] of value.entries.entries()) {
+      yield RegoObject.of(value.entries.filter((_, index) => index !== at));
+      for (const smaller of smallerValues(member))
+        yield RegoObject.of(value.entries.map((entry, index) => (index === at ? ([key, smaller] as const) : entry)));
+    }
+  } else if (value instanceof RegoSet) {
+    for (const at of value.items.keys()) yield RegoSet.of(value.items.filter((_, index) => index !== at));
+  } else if (typeof value === 'object' && !(value instanceof RegoNumber)) {
+    for (const [at, item] of value.entries()) {
+      yield value.filter((_, index) => index !== at);
+      for (const smaller of smallerValues(item)) yield value.map((other, index) => (index === at ? smaller : other));
+    }
+  }
+};
+
+const smallerCases = function* (test: FuzzCase): Generator<FuzzCase> {
+  const { rules, data, input } = test;
+  for (const at of rules.keys()) yield { ...test, rules: rules.filter((_, index) => index !== at) };
+  for (const [at, rule] of rules.entries()) {
+    for (const line of rule.body.keys()) {
+      const body = rule.body.filter((_, index) => index !== line);
+      if (body.length === 0 && !rule.head.includes(':=')) continue;
+      yield { ...test, rules: rules.map((other, index) => (index === at ? { ...rule, body } : other)) };
+    }
+  }
+  for (const smaller of smallerValues(input)) yield { ...test, input: smaller };
+  for (const smaller of smallerValues(data)) yield { ...test, data: smaller };
+};
+
+/** More would cost minutes for a few characters less. */
+const MOST_TRIES = 400;
+
+/** Takes away what the difference does not need. */
+export const shrink = async (test: FuzzCase, isDifferent: (test: FuzzCase) => Promise<boolean>): Promise<FuzzCase> => {
+  let smallest = test;
+  let tries = 0;
+  for (let found = true; found;) {
+    found = false;
+    for (const candidate of smallerCases(smallest)) {
+      tries += 1;
+      if (tries > MOST_TRIES) return smallest;
+      if (await isDifferent(candidate)) {
+        smallest = candidate;
+        found = true;
+        break;
+      }
+    }
+  }
+  return smallest;
+};

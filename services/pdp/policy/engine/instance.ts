@@ -1,0 +1,173 @@
+import type { BuiltinCalls, ValueMemory } from './builtin-calls.ts';
+import { FUEL_EXPORT } from './meter.ts';
+import { parseValue, printValue } from './value-text.ts';
+import type { Value } from './value.ts';
+import { wasmApi, type WasmMemory, type WasmModule } from './wasm.ts';
+
+/** Thrown through the module by its `opa_abort`: a conflict, no memory left, ill-formed text. */
+export class PolicyAbort extends Error {}
+
+/** OPA's ABI 1.2 and later, as far as it is used (https://www.openpolicyagent.org/docs/wasm), and the counter. */
+interface PolicyExports {
+  opa_eval(
+    reserved: 0,
+    entrypoint: number,
+    data: number,
+    input: number,
+    inputBytes: number,
+    heap: number,
+    format: 0 | 1,
+  ): number;
+  opa_malloc(bytes: number): number;
+  opa_value_parse(address: number, bytes: number): number;
+  opa_value_dump(value: number): number;
+  opa_json_dump(value: number): number;
+  opa_heap_ptr_get(): number;
+  opa_heap_ptr_set(address: number): void;
+  builtins(): number;
+  entrypoints(): number;
+  readonly opa_wasm_abi_version: { readonly value: number };
+  readonly opa_wasm_abi_minor_version: { readonly value: number };
+  readonly [FUEL_EXPORT]: { value: number };
+}
+
+export const NEEDED_EXPORTS = [
+  ...['opa_eval', 'opa_malloc', 'opa_value_parse', 'opa_value_dump', 'opa_json_dump', 'opa_heap_ptr_get'],
+  ...['opa_heap_ptr_set', 'builtins', 'entrypoints', 'opa_wasm_abi_version', 'opa_wasm_abi_minor_version'],
+] as const;
+
+/** Tags and offsets of values in memory (OPA, wasm/src/value.h). */
+const STRING = 4;
+const INTERNED_STRING = 8;
+const STRING_LENGTH_AT = 4;
+const STRING_TEXT_AT = 8;
+/** Most bytes of UTF-8 that one UTF-16 unit becomes. */
+const BYTES_PER_UNIT = 3;
+const MAX_FUEL = 0x7fffffff;
+/** What reading a byte of an input may cost beside the budget: a large request is no runaway. */
+const FUEL_PER_BYTE = 4;
+
+/** What an instance is made of again: its memory after the data were read, up to the heap. */
+export interface Image {
+  readonly bytes: Uint8Array;
+  /** The memory's size then; the module's allocator counts on it. */
+  readonly memoryBytes: number;
+  readonly data: number;
+  readonly heap: number;
+}
+
+/** One instance of a policy module. After anything was thrown out of it, it must not be used again. */
+export class PolicyInstance implements ValueMemory {
+  readonly memory: WasmMemory;
+  /** What the last evaluation might cost. */
+  fuelLimit = 0;
+  readonly #exports: PolicyExports;
+  #bytes: Buffer;
+  #data = 0;
+  #heap = 0;
+
+  constructor(module: WasmModule, memory: WasmMemory, calls: () => BuiltinCalls) {
+    this.memory = memory;
+    const call = (id: number, ...addresses: readonly number[]): number => calls().call(this, id, addresses);
+    const env = {
+      memory,
+      opa_abort: (address: number): never => {
+        throw new PolicyAbort(this.#textAt(address));
+      },
+      opa_println: (): void => undefined,
+      opa_builtin0: (id: number, _context: number) => call(id),
+      opa_builtin1: (id: number, _context: number, a: number) => call(id, a),
+      opa_builtin2: (id: number, _context: number, a: number, b: number) => call(id, a, b),
+      opa_builtin3: (id: number, _context: number, a: number, b: number, c: number) => call(id, a, b, c),
+      opa_builtin4: (id: number, _context: number, a: number, b: number, c: number, d: number) => call(id, a, b, c, d),
+    };
+    this.#bytes = Buffer.from(memory.buffer);
+    // That the exports are there was tested on the module.
+    this.#exports = new wasmApi.Instance(module, { env }).exports as unknown as PolicyExports;
+  }
+
+  get abi(): readonly [major: number, minor: number] {
+    return [this.#exports.opa_wasm_abi_version.value, this.#exports.opa_wasm_abi_minor_version.value];
+  }
+
+  get fuel(): number {
+    return this.#exports[FUEL_EXPORT].value;
+  }
+
+  /** JSON text of the module's table of built-ins, or of entrypoints: names to numbers. */
+  tableJson(which: 'builtins' | 'entrypoints'): string {
+    return this.#textAt(this.#exports.opa_json_dump(this.#exports[which]()));
+  }
+
+  /** Reads the `data` document, JSON in UTF-8, and gives what further instances begin with. */
+  readData(json: Uint8Array): Image {
+    this.#exports[FUEL_EXPORT].value = MAX_FUEL;
+    const address = this.#exports.opa_malloc(json.length);
+    this.#memoryBytes().set(json, address);
+    this.#data = this.#exports.opa_value_parse(address, json.length);
+    this.#heap = this.#exports.opa_heap_ptr_get();
+    const bytes = this.#memoryBytes();
+    return {
+      bytes: Uint8Array.prototype.slice.call(bytes, 0, this.#heap),
+      memoryBytes: bytes.length,
+      data: this.#data,
+      heap: this.#heap,
+    };
+  }
+
+  /** Takes over what another instance of the module read. Its memory must be as large as that one's was. */
+  restore({ bytes, data, heap }: Image): void {
+    this.#memoryBytes().set(bytes, 0);
+    this.#data = data;
+    this.#heap = heap;
+  }
+
+  /** The text of the result set: JSON, or Rego, which tells sets from arrays. Throws what ended the evaluation. */
+  evaluate(entrypoint: number, input: string | Uint8Array, fuel: number, format: 0 | 1): string {
+    const units = input.length;
+    let at = this.#heap;
+    const most = typeof input === 'string' ? units * BYTES_PER_UNIT : units;
+    if (at + most > this.#memoryBytes().length) {
+      // Through the allocator, which would not learn of pages that are added from outside.
+      this.#exports.opa_heap_ptr_set(at);
+      at = this.#exports.opa_malloc(most);
+    }
+    const bytes = this.#memoryBytes();
+    let length = units;
+    if (typeof input === 'string') length = bytes.write(input, at, 'utf8');
+    else bytes.set(input, at);
+    this.fuelLimit = Math.min(MAX_FUEL, fuel + length * FUEL_PER_BYTE);
+    this.#exports[FUEL_EXPORT].value = this.fuelLimit;
+    return this.#textAt(this.#exports.opa_eval(0, entrypoint, this.#data, at, length, at + length, format));
+  }
+
+  read(address: number): Value {
+    const bytes = this.#memoryBytes();
+    const tag = bytes[address];
+    if (tag !== STRING && tag !== INTERNED_STRING)
+      return parseValue(this.#textAt(this.#exports.opa_value_dump(address)));
+    const length = bytes.readUInt32LE(address + STRING_LENGTH_AT);
+    const start = bytes.readUInt32LE(address + STRING_TEXT_AT);
+    return bytes.toString('utf8', start, start + length);
+  }
+
+  write(value: Value): number {
+    const text = printValue(value);
+    const length = Buffer.byteLength(text, 'utf8');
+    const address = this.#exports.opa_malloc(length);
+    this.#memoryBytes().write(text, address, 'utf8');
+    return this.#exports.opa_value_parse(address, length);
+  }
+
+  /** The memory as it is now: growing makes another buffer. */
+  #memoryBytes(): Buffer {
+    const { buffer } = this.memory;
+    if (this.#bytes.buffer !== buffer) this.#bytes = Buffer.from(buffer);
+    return this.#bytes;
+  }
+
+  #textAt(address: number): string {
+    const bytes = this.#memoryBytes();
+    return bytes.toString('utf8', address, bytes.indexOf(0, address));
+  }
+}

@@ -1,0 +1,142 @@
+import { RE2JS, RE2JSException } from 're2js';
+import { BuiltinError, BuiltinHalt, type Builtins, integer, MAX_ITEMS, MAX_TEXT, text } from './builtin.ts';
+import { globsIntersect } from './glob-intersection.ts';
+
+const MAX_PATTERN = 100_000;
+const MAX_CACHED_PATTERNS = 200;
+
+/** Patterns that were used, the longest unused first; bounded, as policies may make patterns from their input. */
+const compiledPatterns = new Map<string, RE2JS>();
+
+const compiled = (pattern: string): RE2JS => {
+  const known = compiledPatterns.get(pattern);
+  if (known !== undefined) {
+    compiledPatterns.delete(pattern);
+    compiledPatterns.set(pattern, known);
+    return known;
+  }
+  if (pattern.length > MAX_PATTERN) throw new BuiltinHalt(`a pattern of ${pattern.length} characters`);
+  try {
+    const regex = RE2JS.compile(pattern);
+    compiledPatterns.set(pattern, regex);
+    for (const oldest of compiledPatterns.keys()) {
+      if (compiledPatterns.size <= MAX_CACHED_PATTERNS) break;
+      compiledPatterns.delete(oldest);
+    }
+    return regex;
+  } catch (cause) {
+    if (cause instanceof RE2JSException) throw new BuiltinError('a malformed pattern', { cause });
+    throw cause;
+  }
+};
+
+/** Start and end of a match, then those of its groups (-1 when a group took no part), in UTF-16 units. */
+type Match = readonly number[];
+
+/** At most `limit` matches by Go's rules: no empty match right behind another. All of them when it is negative. */
+const matchesOf = (regex: RE2JS, value: string, limit: bigint): readonly Match[] => {
+  if (limit === 0n) return [];
+  const most = limit < 0n || limit > MAX_ITEMS ? MAX_ITEMS + 1 : Number(limit);
+  const matches: readonly Match[] | null = regex.re2().findAllSubmatchIndex(value, most);
+  if (matches !== null && matches.length > MAX_ITEMS) throw new BuiltinHalt('too many matches');
+  return matches ?? [];
+};
+
+const find = (pattern: string, value: string, limit: bigint): readonly string[] =>
+  matchesOf(compiled(pattern), value, limit).map(([start, end]) => value.slice(start, end));
+
+const split = (pattern: string, value: string): readonly string[] => {
+  const regex = compiled(pattern);
+  if (pattern !== '' && value === '') return [''];
+  const parts: string[] = [];
+  let begin = 0;
+  let end = 0;
+  for (const [start = 0, stop = 0] of matchesOf(regex, value, -1n)) {
+    end = start;
+    // An empty match at the start splits nothing off.
+    if (stop !== 0) parts.push(value.slice(begin, end));
+    begin = stop;
+  }
+  if (end !== value.length) parts.push(value.slice(begin));
+  return parts;
+};
+
+const REFERENCE = /\$(?:(\$)|\{([\p{L}\p{Nd}_]+)\}|([\p{L}\p{Nd}_]+))/gu;
+
+/** Puts the groups into a template: `$1`, `${1}`, `$name`, and `$$` for a dollar sign; unknown groups are empty. */
+const expander = (regex: RE2JS, template: string): ((value: string, match: Match) => string) => {
+  if (!template.includes('$')) return () => template;
+  const names = regex.namedGroups();
+  return (value, match) =>
+    template.replace(REFERENCE, (_, dollar?: string, braced?: string, bare?: string) => {
+      if (dollar !== undefined) return '$';
+      const name = braced ?? bare ?? '';
+      const index = /^(?:0|[1-9]\d{0,7})$/.test(name)
+        ? Number(name)
+        : Object.hasOwn(names, name)
+          ? names[name]
+          : undefined;
+      const start = index === undefined ? undefined : match[2 * index];
+      return index === undefined || start === undefined || start < 0 ? '' : value.slice(start, match[2 * index + 1]);
+    });
+};
+
+const replace = (value: string, pattern: string, template: string): string => {
+  const regex = compiled(pattern);
+  const expand = expander(regex, template);
+  let out = '';
+  let done = 0;
+  for (const match of matchesOf(regex, value, -1n)) {
+    const [start = 0, end = 0] = match;
+    out += value.slice(done, start) + expand(value, match);
+    if (out.length > MAX_TEXT) throw new BuiltinHalt('a replaced text that is too long');
+    done = end;
+  }
+  return out + value.slice(done);
+};
+
+const quoted = (literal: string): string => literal.replace(/[\\.+*?()|[\]{}^$]/g, String.raw`\$&`);
+
+/** A pattern from literal text with patterns between the delimiters, as `urn:<[a-z]+>:x`. */
+const templatePattern = (template: string, open: string, close: string): string => {
+  let pattern = '^';
+  let depth = 0;
+  let literalStart = 0;
+  let innerStart = 0;
+  for (let i = 0; i < template.length; i += 1) {
+    const character = template.charAt(i);
+    if (character === open) {
+      depth += 1;
+      if (depth > 1) continue;
+      pattern += quoted(template.slice(literalStart, i));
+      innerStart = i + 1;
+    } else if (character === close) {
+      depth -= 1;
+      if (depth < 0) throw new BuiltinError('unbalanced delimiters');
+      if (depth > 0) continue;
+      const inner = template.slice(innerStart, i);
+      compiled(`^${inner}$`);
+      pattern += `(${inner})`;
+      literalStart = i + 1;
+    }
+  }
+  if (depth !== 0) throw new BuiltinError('unbalanced delimiters');
+  return `${pattern}${quoted(template.slice(literalStart))}$`;
+};
+
+const templateMatch = (template: string, value: string, open: string, close: string): boolean => {
+  // One byte, not one character.
+  if (Buffer.byteLength(open) !== 1 || Buffer.byteLength(close) !== 1) throw new BuiltinError('one byte expected');
+  return compiled(templatePattern(template, open, close))
+    .matcher(value)
+    .find();
+};
+
+export const regexBuiltins: Builtins = {
+  'regex.find_n': (_context, pattern, value, limit) => find(text(pattern), text(value), integer(limit)),
+  'regex.globs_match': (_context, a, b) => globsIntersect(text(a), text(b)),
+  'regex.replace': (_context, value, pattern, template) => replace(text(value), text(pattern), text(template)),
+  'regex.split': (_context, pattern, value) => split(text(pattern), text(value)),
+  'regex.template_match': (_context, template, value, open, close) =>
+    templateMatch(text(template), text(value), text(open), text(close)),
+};

@@ -1,0 +1,94 @@
+import { describe, expect, it } from '@jest/globals';
+import fc from 'fast-check';
+import { BuiltinHalt } from '../../../../services/pdp/policy/engine/builtin.ts';
+import { regexBuiltins } from '../../../../services/pdp/policy/engine/regex.ts';
+import { answerOf } from './call-builtin.ts';
+
+const answer = (name: string, ...args: string[]) => answerOf(regexBuiltins, name, args);
+const quoted = (value: unknown) => JSON.stringify(value);
+
+describe('regular expressions', () => {
+  // What OPA 1.22.2 answers.
+  it.each([
+    ['regex.split', ['a*', 'baaab'], '["b", "b"]'],
+    ['regex.split', ['', 'a😀'], '["a", "😀"]'],
+    ['regex.split', ['a', ''], '[""]'],
+    ['regex.split', ['', ''], '[]'],
+    ['regex.split', [',', 'a,b,,c'], '["a", "b", "", "c"]'],
+    ['regex.split', ['a', 'ba'], '["b", ""]'],
+    ['regex.split', ['(?=a)', 'a'], 'undefined'],
+    ['regex.replace', ['baaab', 'a*', 'x'], '"xbxbx"'],
+    ['regex.replace', ['ab', '(a)(b)?', '$2$1'], '"ba"'],
+    ['regex.replace', ['a', '(a)', '$1x'], '""'],
+    ['regex.replace', ['a', '(a)', '${1}x'], '"ax"'],
+    ['regex.replace', ['a', '(?P<n>a)', '$n-$$-$'], '"a-$-$"'],
+    ['regex.replace', ['a', '(a)', '${1'], '"${1"'],
+    ['regex.replace', ['a', '(a)', '$01'], '""'],
+    ['regex.replace', ['a😀a', '', '-'], '"-a-😀-a-"'],
+    ['regex.replace', ['foo', '^[a-z]', 'F'], '"Foo"'],
+    ['regex.replace', ['abc', 'a(?:(.)\\z|)', '<$1>'], '"<>bc"'],
+    ['regex.template_match', ['urn:{[a-z]+}:x', 'urn:abc:x', '{', '}'], 'true'],
+    ['regex.template_match', ['a.{b}', 'axb', '{', '}'], 'false'],
+    ['regex.template_match', ['{a{2}}', 'aa', '{', '}'], 'true'],
+    ['regex.template_match', ['{', 'x', '{', '}'], 'undefined'],
+    ['regex.template_match', ['x', 'x', 'é', '}'], 'undefined'],
+    ['regex.template_match', ['{(}', '(', '{', '}'], 'undefined'],
+    ['regex.globs_match', ['a.*', '.*b'], 'true'],
+    ['regex.globs_match', ['[a-c]+', '[d-f]+'], 'false'],
+    ['regex.globs_match', ['', 'a*'], 'false'],
+    ['regex.globs_match', ['', ''], 'true'],
+    ['regex.globs_match', ['aa*', 'a'], 'false'],
+    ['regex.globs_match', ['b[ab]+[ab]+', 'ba'], 'true'],
+    ['regex.globs_match', ['a\\*', 'a.'], 'true'],
+    ['regex.globs_match', ['é+', '[à-ü]'], 'true'],
+    ['regex.globs_match', ['[c-a]', 'a'], 'undefined'],
+    ['regex.globs_match', ['a**', 'a'], 'undefined'],
+    ['regex.globs_match', ['a\\', 'a'], 'undefined'],
+  ])('%s of %j is %s', (name, args, expected) => {
+    expect(answer(name, ...args.map(quoted))).toBe(expected);
+  });
+
+  it.each([
+    ['-1', '["a", "a", "a"]'],
+    ['2', '["a", "a"]'],
+    ['0', '[]'],
+    ['1.0', '["a"]'],
+    ['1.5', 'undefined'],
+    ['"1"', 'undefined'],
+  ])('finds as many matches as %s says', (limit, expected) => {
+    expect(answer('regex.find_n', '"a"', '"banana"', limit)).toBe(expected);
+  });
+
+  it('takes linear time where a backtracking engine takes forever', () => {
+    const value = quoted(`${'a'.repeat(20_000)}!`);
+    expect(answer('regex.find_n', '"^(a+)+$"', value, '-1')).toBe('[]');
+    const stars = '.*'.repeat(200);
+    expect(answer('regex.globs_match', quoted(`${stars}c`), quoted(`${stars}d`))).toBe('false');
+  });
+
+  it('matches a glob without flags with a text exactly where a regular expression does', () => {
+    const glob = fc.string({ unit: fc.constantFrom('a', 'b', '.', '[ab]'), maxLength: 4 });
+    const word = fc.string({ unit: fc.constantFrom('a', 'b'), maxLength: 4 });
+    fc.assert(
+      fc.property(glob, word, (pattern, value) => {
+        const expected = String(new RegExp(`^${pattern}$`).test(value));
+        expect(answer('regex.globs_match', quoted(pattern), quoted(value))).toBe(expected);
+        expect(answer('regex.globs_match', quoted(value), quoted(pattern))).toBe(expected);
+      }),
+    );
+  });
+
+  it('forgets no pattern that it still needs, however many there were', () => {
+    for (let i = 0; i < 500; i += 1)
+      expect(answer('regex.find_n', quoted(`^${i}$`), quoted(`${i}`), '1')).toBe(`["${i}"]`);
+  });
+
+  it('fails the evaluation at patterns and answers without end', () => {
+    expect(() => answer('regex.find_n', quoted('a'.repeat(100_001)), '"a"', '1')).toThrow(BuiltinHalt);
+    expect(() => answer('regex.replace', quoted('a'.repeat(10_000)), '"a"', quoted('b'.repeat(10_000)))).toThrow(
+      BuiltinHalt,
+    );
+    const long = quoted('a'.repeat(3_000));
+    expect(() => answer('regex.globs_match', long, quoted(`.*${'b'.repeat(3_000)}`))).toThrow(BuiltinHalt);
+  });
+});
