@@ -71,7 +71,7 @@ describe('json.patch', () => {
       '{"a": {2, 3}}',
     ],
     ['{"a": {1}}', '[{"op": "add", "path": ["a", 2], "value": 3}]', 'undefined'],
-    ['{{"a": 1}}', '[{"op": "replace", "path": [{"a": 1}, "a"], "value": 2}]', '{{"a": 2}}'],
+    ['{{"a": 1}}', '[{"op": "add", "path": [{"a": 1}, "a"], "value": 2}]', '{{"a": 2}}'],
     ['[1]', '[{"op": "add", "path": {0}, "value": 1}]', 'undefined'],
     ['[1]', '[{"op": "x", "path": "/0"}]', 'undefined'],
     ['[1]', '[1]', 'undefined'],
