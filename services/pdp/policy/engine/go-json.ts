@@ -17,15 +17,16 @@ const withoutLoneSurrogates = (json: string): string =>
  * JSON (RFC 8259) and `BuiltinHalt` on deeper nesting than values have here.
  */
 export const readJson = (json: string): Value => {
+  // The causes are left out of the errors: they quote the text, which may be a key.
   try {
     JSON.parse(json);
-  } catch (cause) {
-    throw new BuiltinError('no JSON', { cause });
+  } catch {
+    throw new BuiltinError('no JSON');
   }
   try {
     return parseValue(withoutLoneSurrogates(json));
-  } catch (cause) {
-    throw new BuiltinHalt('JSON nested too deep', { cause });
+  } catch {
+    throw new BuiltinHalt('JSON nested too deep');
   }
 };
 
@@ -51,24 +52,36 @@ export const writeGoJson = (value: Value): string => {
   return `{${members.map(([key, member]) => `${goString(key)}:${writeGoJson(member)}`).join(',')}}`;
 };
 
-/** Bytes in the sequence that starts with `lead`; 1 for what starts none. */
-const sequenceLength = (lead: number): number => {
-  if (lead >= 0xf0) return 4;
-  if (lead >= 0xe0) return 3;
-  return lead >= 0xc0 ? 2 : 1;
+const isContinuation = (byte: number | undefined): boolean => byte !== undefined && (byte & 0xc0) === 0x80;
+
+/** Bytes of the UTF-8 sequence (RFC 3629) that starts at `at`; 0 when none does. */
+const sequenceLength = (bytes: Buffer, at: number): number => {
+  const lead = bytes[at] ?? 0;
+  const second = bytes[at + 1] ?? 0;
+  if (lead < 0x80) return 1;
+  if (lead < 0xc2 || lead > 0xf4 || !isContinuation(second)) return 0;
+  if (lead < 0xe0) return 2;
+  // No overlong forms, no surrogates, nothing beyond U+10FFFF.
+  if ((lead === 0xe0 && second < 0xa0) || (lead === 0xed && second >= 0xa0)) return 0;
+  if ((lead === 0xf0 && second < 0x90) || (lead === 0xf4 && second >= 0x90)) return 0;
+  if (!isContinuation(bytes[at + 2])) return 0;
+  if (lead < 0xf0) return 3;
+  return isContinuation(bytes[at + 3]) ? 4 : 0;
 };
+
+const REPLACEMENT = Buffer.from('\ufffd');
 
 /** UTF-8 text in which each byte that belongs to none becomes one U+FFFD, as in Go; JavaScript joins some of them. */
 export const goText = (bytes: Buffer): string => {
   if (isUtf8(bytes)) return bytes.toString('utf8');
-  const parts: string[] = [];
+  const text = Buffer.alloc(bytes.length * REPLACEMENT.length);
+  let length = 0;
   for (let at = 0; at < bytes.length;) {
-    const sequence = bytes.subarray(at, at + sequenceLength(bytes[at] ?? 0));
-    const isText = isUtf8(sequence);
-    parts.push(isText ? sequence.toString('utf8') : '\ufffd');
-    at += isText ? sequence.length : 1;
+    const valid = sequenceLength(bytes, at);
+    length += valid === 0 ? REPLACEMENT.copy(text, length) : bytes.copy(text, length, at, at + valid);
+    at += Math.max(valid, 1);
   }
-  return parts.join('');
+  return text.toString('utf8', 0, length);
 };
 
 /** The text without any of the characters at its ends. */

@@ -55,19 +55,25 @@ export const nextPemBlock = (text: string): { block: PemBlock; rest: string } | 
     const end = text.indexOf(END, from);
     if (end === -1) return undefined;
     const found = readBlock(text, from, end);
+    if (found === 'no more') return undefined;
     if (found !== undefined) return found;
     from = end + END.length;
   }
 };
 
-const readBlock = (text: string, from: number, end: number): { block: PemBlock; rest: string } | undefined => {
+const readBlock = (
+  text: string,
+  from: number,
+  end: number,
+): { block: PemBlock; rest: string } | 'no more' | undefined => {
   const begin = text.slice(from, end).lastIndexOf(BEGIN);
   if (begin === -1 || (begin > 0 && text[from + begin - 1] !== '\n')) return undefined;
   const { line, next } = lineAt(text, from + begin + BEGIN.length);
   if (!line.endsWith(DASHES)) return undefined;
   const type = line.slice(0, -DASHES.length);
-  const body = afterHeaders(text, next, end);
-  if (body > next && body > end) return undefined;
+  const body = afterHeaders(text, next, end + 1);
+  // Headers are followed by a line of their own. Where the end of the block was taken for one of them, Go gives up.
+  if (body > next && body > end) return body > end + END.length ? 'no more' : undefined;
   const trailer = text.slice(end + END.length, end + END.length + type.length + DASHES.length);
   if (trailer !== type + DASHES) return undefined;
   if (lineAt(text, end + END.length + trailer.length).line !== '') return undefined;

@@ -1,5 +1,5 @@
 import { createECDH, createPrivateKey, createPublicKey } from 'node:crypto';
-import { BuiltinError } from './builtin.ts';
+import { BuiltinError, BuiltinHalt } from './builtin.ts';
 import { Der, type DerElement, malformed, Tag } from './der.ts';
 import { nextPemBlock } from './pem.ts';
 import {
@@ -50,7 +50,8 @@ const OPENSSL_CURVES: Readonly<Record<Curve['name'], string>> = {
 };
 
 const checkPublicHalf = ({ tag, content }: DerElement): void => {
-  if (tag === Tag.constructed(1)) new Der(content).bitString();
+  const half = new Der(content);
+  if (tag === Tag.constructed(1) && (half.empty || half.peek(Tag.bitString))) half.bitString();
 };
 
 /** ECPrivateKey (RFC 5915); the public key that it may hold is not looked at, as in Go. */
@@ -118,21 +119,22 @@ const READERS: Readonly<Record<string, (bytes: Buffer) => PrivateKey>> = {
   'EC PRIVATE KEY': (bytes) => readSec1(bytes, undefined),
 };
 
-/** Most keys of one text. */
-const MAX_KEYS = 1000;
+/** Most keys of one text: to check a large RSA key takes milliseconds. */
+const MAX_KEYS = 100;
 
 /** The private keys among the PEM blocks of a text; other blocks are skipped. Throws `BuiltinError` for a bad key. */
 export const parsePrivateKeys = (pem: string): readonly PrivateKey[] => {
   const keys: PrivateKey[] = [];
-  for (let rest = pem; keys.length < MAX_KEYS;) {
+  for (let rest = pem; ;) {
     const found = nextPemBlock(rest);
-    if (found === undefined) break;
+    if (found === undefined) return keys;
     rest = found.rest;
     const { type, bytes } = found.block;
     const read = Object.hasOwn(READERS, type) ? READERS[type] : undefined;
-    if (read !== undefined) keys.push(read(bytes));
+    if (read === undefined) continue;
+    if (keys.length === MAX_KEYS) throw new BuiltinHalt('more private keys than are read here');
+    keys.push(read(bytes));
   }
-  return keys;
 };
 
 /** A private key whose form is not known: the three forms are tried in turn. */

@@ -1,4 +1,4 @@
-import { createHash, createHmac, X509Certificate } from 'node:crypto';
+import { createHash, createHmac, generateKeyPairSync, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { BuiltinError, BuiltinHalt } from '../../../../services/pdp/policy/engine/builtin.ts';
@@ -73,6 +73,15 @@ describe('a certificate', () => {
   test('beside a thousand others fails the decision', () => {
     const many = Buffer.concat(Array<Buffer>(1001).fill(new X509Certificate(somePem()).raw)).toString('base64');
     expect(() => cryptoBuiltins['crypto.x509.parse_certificates']!(context, many)).toThrow(BuiltinHalt);
+  });
+});
+
+describe('private keys', () => {
+  test('beside a hundred others fail the decision', () => {
+    const { privateKey } = generateKeyPairSync('ed25519');
+    const pem = privateKey.export({ type: 'pkcs8', format: 'pem' }) as string;
+    expect(crypto('parse_private_keys', pem.repeat(100))).toHaveLength(100);
+    expect(() => cryptoBuiltins['crypto.parse_private_keys']!(context, pem.repeat(101))).toThrow(BuiltinHalt);
   });
 });
 
