@@ -12,7 +12,7 @@ export const WASM_ENGINE = 'edict-wasm/1';
 
 const DEFAULT_MEMORY_MAX_BYTES = 256 * 1024 * 1024;
 /** A decision of the mesh policies takes some thousands; this ends a runaway in milliseconds. */
-export const DEFAULT_FUEL = 500_000;
+export const DEFAULT_FUEL = 100_000;
 const EXTRAS_BYTES = 64 * 1024;
 /** UTF-16 units, and how many such texts: a bound on what is kept. */
 const MAX_KNOWN_TEXT = 4_096;
