@@ -15,8 +15,8 @@ import { answerText, engineOf, oracleAnswer, ownAnswer } from '../conformance/pr
 import { sourceOf, type FuzzCase } from './policy.ts';
 
 /**
- * `documented`: only in what compiled policies are known to do otherwise: the order of arrays, the last digits, faults of
- * the code inside them. `skipped`: the policy does not compile or load.
+ * `documented`: only in what compiled policies are known to do otherwise: the order of arrays, the last digits, faults
+ * of the code inside them. `skipped`: the policy does not compile or load.
  */
 export type Comparison =
   | { readonly kind: 'same' | 'documented' | 'skipped' }

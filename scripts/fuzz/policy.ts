@@ -232,6 +232,9 @@ const iterate = (scope: Scope): string => {
   return `some ${key}, ${value} in ${text}`;
 };
 
+const COMPARISONS = ['==', '!=', '<', '<=', '>', '>='];
+const TESTS = ['e != null', 'is_number(e)', 'e < 5', 'e'];
+
 const statement = (scope: Scope): string => {
   const { random } = scope;
   switch (random.int(0, 6)) {
@@ -241,11 +244,11 @@ const statement = (scope: Scope): string => {
     case 2:
       return iterate(scope);
     case 3:
-      return `${expression(scope, 'any', 2)} ${random.pick(['==', '!=', '<', '<=', '>', '>='])} ${expression(scope, 'any', 2)}`;
+      return [expression(scope, 'any', 2), random.pick(COMPARISONS), expression(scope, 'any', 2)].join(' ');
     case 4:
       return `not ${expression(scope, 'flag', 1)}`;
     case 5:
-      return `every e in ${expression(scope, 'list', 1)} { ${random.pick(['e != null', 'is_number(e)', 'e < 5', 'e'])} }`;
+      return `every e in ${expression(scope, 'list', 1)} { ${random.pick(TESTS)} }`;
     default:
       return expression(scope, 'flag', 2);
   }
