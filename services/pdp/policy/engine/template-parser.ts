@@ -45,6 +45,20 @@ const tokensOf = (action: string): readonly string[] => {
   return tokens;
 };
 
+const BLANKS = ' \t\r\n';
+
+const trimStart = (value: string): string => {
+  let start = 0;
+  while (start < value.length && BLANKS.includes(value.charAt(start))) start += 1;
+  return value.slice(start);
+};
+
+const trimEnd = (value: string): string => {
+  let end = value.length;
+  while (end > 0 && BLANKS.includes(value.charAt(end - 1))) end -= 1;
+  return value.slice(0, end);
+};
+
 /** Text and actions by turns, text first; blanks are cut beside `{{-` and `-}}`. */
 const partsOf = (template: string): readonly string[] => {
   const parts: string[] = [];
@@ -53,11 +67,11 @@ const partsOf = (template: string): readonly string[] => {
   for (;;) {
     const open = template.indexOf('{{', at);
     let text = template.slice(at, open < 0 ? undefined : open);
-    if (trimsStart) text = text.trimStart();
+    if (trimsStart) text = trimStart(text);
     if (open < 0) return [...parts, text];
     at = open + 2;
     if (/^-\s/.test(template.slice(at, at + 2))) {
-      text = text.trimEnd();
+      text = trimEnd(text);
       at += 1;
     }
     const comment = /^\s*\/\*/.exec(template.slice(at, at + 16));
