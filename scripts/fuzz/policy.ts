@@ -110,7 +110,6 @@ const CALLS: Readonly<Record<Exclude<Kind, 'index'>, readonly (readonly [form: s
       ['strings.reverse(#)', 'text'],
       ['sprintf("%v|%v", [#, #])', 'text', 'text'],
       ['sprintf("%d %s", [#, #])', 'number', 'text'],
-      ['json.marshal(#)', 'text'],
       ['hex.encode(#)', 'text'],
       ['yaml.marshal(#)', 'list'],
     ],
