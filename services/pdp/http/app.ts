@@ -24,7 +24,7 @@ export interface PdpHttpOptions {
   /** `GET /v1/bundles`: what is active, pending and failed, as far as this caller may see it. */
   readonly bundleStatus: (caller: Caller) => unknown;
   readonly countRefusal: CountRefusal;
-  readonly identify: (authorization: string | undefined) => Caller | undefined;
+  readonly identify: (authorization: string | undefined, connection: object) => Caller | undefined;
   readonly isOpen: () => boolean;
   readonly takeQuota: (caller: Caller) => number;
   readonly charge: (caller: Caller, count: number) => void;
