@@ -131,7 +131,7 @@ const MODULES_THEMSELVES = `## In the modules themselves
 
 Most of Rego, and 98 built-ins, is code that OPA compiles into a module. Where it does otherwise than the interpreter:
 
-- The order in arrays and texts that are made of sets or objects (comprehensions, \`concat\`, \`json.marshal\`) is that of
+- Arrays and texts that are made of sets or objects (comprehensions, \`concat\`, \`json.marshal\`) are in the order of
   a hash table.
 - Division has 18 digits, the interpreter's has 20.
 - An integer beyond 64 bits ends the evaluation in \`format_int\` (\`strings: get uint failed\`).
@@ -139,8 +139,8 @@ Most of Rego, and 98 built-ins, is code that OPA compiles into a module. Where i
 - \`floor(-0.5)\` is -1 and \`ceil(-0.5)\` is 0; the interpreter gives 0 and 1.
 - \`replace\` of an empty text does not end; the fuel of the evaluation ends it.
 - \`json.marshal\` leaves \`<\`, \`>\` and \`&\` as they are.
-- \`json.unmarshal\` and \`json.is_valid\` take \`[1,]\` and text behind the value, \`base64.decode\` a text without its padding;
-  \`indexof("abc", "")\` is 0. The interpreter is undefined there.
+- \`json.unmarshal\` and \`json.is_valid\` take \`[1,]\` and text behind the value, \`base64.decode\` a text without
+  its padding; \`indexof("abc", "")\` is 0. The interpreter is undefined there.
 - A conflict may be met in a body that the interpreter evaluates in another order, and so leaves before it.
 `;
 
