@@ -37,21 +37,3 @@ export const BUILTINS: Builtins = {
   ...x509Builtins,
   ...yamlBuiltins,
 };
-
-/**
- * The built-ins that may give another value for the same arguments at another time; OPA 1.22.2 marks the same ones as
- * `nondeterministic`. A decision that called one is not repeated by its input alone.
- */
-export const NONDETERMINISTIC_BUILTINS: ReadonlySet<string> = new Set([
-  'http.send',
-  'io.jwt.decode_verify',
-  'io.jwt.encode_sign',
-  'io.jwt.encode_sign_raw',
-  'json.match_schema',
-  'json.verify_schema',
-  'net.lookup_ip_addr',
-  'opa.runtime',
-  'rand.intn',
-  'time.now_ns',
-  'uuid.rfc4122',
-]);
