@@ -14,7 +14,7 @@ import { watchSettings, type PrepareReload } from '../shared/runtime/reload.ts';
 import { homePaths, readKeyFile, readOrCreateKey } from '../shared/settings/home.ts';
 import { loadSettings, type LoadedSettings, type Settings } from '../shared/settings/settings.ts';
 import { durationMs } from '../shared/settings/units.ts';
-import { openAckKey } from './acks/ack-key.ts';
+import { openAckKey, readAckKey } from './acks/ack-key.ts';
 import { createAckPublisher, type AckPublisher, type AckSink } from './acks/ack-publisher.ts';
 import { createFileSink } from './acks/file-sink.ts';
 import { createKafkaSink } from './acks/kafka-sink.ts';
@@ -218,10 +218,7 @@ const openAudit = async (
   parts.push(store);
 
   const keyFile = settings.audit.ack_key_file;
-  const { key, verifier, vkey } = openAckKey(
-    keyFile ?? paths.ackKey,
-    keyFile === undefined ? paths.ackVkey : keyFile.replace(/(\.pem)?$/, '.vkey'),
-  );
+  const { key, verifier, vkey } = keyFile === undefined ? openAckKey(paths.ackKey, paths.ackVkey) : readAckKey(keyFile);
   const client = kafka.brokers.length === 0 ? undefined : createKafkaClient(kafka, 'edict-audit', logger);
   const sink =
     client === undefined

@@ -1,8 +1,9 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parse } from 'yaml';
+import { readAckKey } from '../../services/audit/acks/ack-key.ts';
 import { createAuthenticate } from '../../services/shared/callers/api-keys.ts';
 import { parseVkey } from '../../services/shared/contracts/signatures.ts';
 import { isEmbedded, loadSettings } from '../../services/shared/settings/settings.ts';
@@ -81,7 +82,6 @@ describe('npm run compose:secrets', () => {
   it('makes valid settings in which each API key names its caller, and no caller decides and audits', () => {
     const { settings } = loadSettings({ file: path.join(folder, 'edict.yaml'), environment: {} });
     expect(isEmbedded(settings)).toBe(false);
-    expect(parseVkey(readFileSync(path.join(folder, 'audit-ack.vkey'), 'utf8')).name).toBe('edict.example/ack');
     const authenticate = createAuthenticate(settings.callers);
     for (const [id, role] of [
       ['gateway', 'decide'],
@@ -91,6 +91,19 @@ describe('npm run compose:secrets', () => {
       const key = readFileSync(path.join(folder, `${id}.api-key`), 'utf8').trim();
       expect(authenticate(`Bearer ${key}`)).toMatchObject({ id, tenant: 'default', roles: [role] });
     }
+  });
+
+  it('makes a key for acknowledgements that the audit service takes and the decision points trust', () => {
+    const stateOf = (name: string) => {
+      const { ino, mtimeNs, mode } = statSync(path.join(folder, name), { bigint: true });
+      return { name, ino, mtimeNs, mode };
+    };
+    const before = readdirSync(folder).map(stateOf);
+    const { key, verifier } = readAckKey(path.join(folder, 'audit-ack.pem'));
+    const line = readFileSync(path.join(folder, 'audit-ack.vkey'), 'utf8');
+    expect(parseVkey(line)).toMatchObject({ name: verifier.name, publicKey: key.publicKey });
+    // The container mounts it read-only.
+    expect(readdirSync(folder).map(stateOf)).toEqual(before);
   });
 
   it('keeps what is there when it runs again', () => {
