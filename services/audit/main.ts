@@ -5,6 +5,7 @@ import { DECISIONS_TOPIC } from '../shared/contracts/events.ts';
 import { isAppError } from '../shared/contracts/errors.ts';
 import { SYSTEM_TENANT } from '../shared/contracts/tenant.ts';
 import { createKafkaClient } from '../shared/kafka/client.ts';
+import { unlessAborted } from '../shared/runtime/abort.ts';
 import type { Checks } from '../shared/runtime/health.ts';
 import { listen, parseListen } from '../shared/runtime/http-server.ts';
 import { createLifecycle, type Handle } from '../shared/runtime/lifecycle.ts';
@@ -136,11 +137,13 @@ const startSource = (
   const begin = async (): Promise<void> => {
     for (let isReclaimed = false; !isReclaimed && !closing.signal.aborted;) {
       try {
-        const streams = await ingest.reclaim(await sink.published());
+        const streams = await ingest.reclaim(await unlessAborted(sink.published(), closing.signal));
         if (streams > 0) logger.warn({ streams }, 'acknowledged once and not in the database: asked for again');
-        await acks.refresh();
+        // Without a broker this waits for one; the publisher, closed after this part, gives it up.
+        await unlessAborted(acks.refresh(), closing.signal);
         isReclaimed = true;
       } catch (error) {
+        if (closing.signal.aborted) return;
         logger.warn({ err: error }, 'cannot compare acknowledgements with the database yet');
         await sleep(RECLAIM_RETRY_MS, undefined, { signal: closing.signal }).catch(() => undefined);
       }

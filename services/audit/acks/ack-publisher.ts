@@ -12,6 +12,9 @@ export interface AckSink {
   readonly publish: (emitter: string, acks: readonly Ack[], changed: readonly Ack[]) => Promise<void>;
   /** What this service published, signatures checked, also before a restart or a restored database. */
   readonly published: () => Promise<readonly Ack[]>;
+  /** Why a publication that is on its way does not arrive; undefined when nothing is in its way. */
+  readonly failure: () => string | undefined;
+  /** What is still on its way is given up: its `publish` rejects. */
   readonly close: () => Promise<void>;
 }
 
@@ -30,6 +33,8 @@ export interface AckPublisherOptions {
   readonly intervalMs?: number;
   /** How often everything is published again; default 30 s. */
   readonly refreshMs?: number;
+  /** How long `close` waits for the last publication; default 2 s. */
+  readonly closeMs?: number;
 }
 
 export interface AckPublisher {
@@ -39,7 +44,7 @@ export interface AckPublisher {
   readonly refresh: () => Promise<void>;
   /** Why acknowledgements do not get out; undefined when they do. */
   readonly failure: () => string | undefined;
-  /** Publishes what is left, then stops. */
+  /** Publishes what is left, then stops; a publication that does not arrive in time is given up. */
   readonly close: () => Promise<void>;
 }
 
@@ -58,7 +63,7 @@ const boundsOf = (stream: Stream, log: Log): string =>
  * database does.
  */
 export const createAckPublisher = (options: AckPublisherOptions): AckPublisher => {
-  const { key, sink, logger, intervalMs = 200, refreshMs = 30_000 } = options;
+  const { key, sink, logger, intervalMs = 200, refreshMs = 30_000, closeMs = 2_000 } = options;
   const closing = new AbortController();
   const dirty = new Set<string>();
   const last = new Map<string, { readonly bounds: string; readonly ack: Ack }>();
@@ -158,19 +163,29 @@ export const createAckPublisher = (options: AckPublisherOptions): AckPublisher =
     if (dirty.size > 0) await attempt([...dirty], false);
   };
   const working = work();
+  let refreshing: Promise<void> = Promise.resolve();
 
   return {
     changed(streams) {
       for (const { emitter } of streams) dirty.add(emitter);
       wake();
     },
-    refresh,
-    failure: () => failure,
+    refresh() {
+      refreshing = refresh();
+      return refreshing;
+    },
+    // A sink that tries for ever rejects nothing, but knows why.
+    failure: () => failure ?? sink.failure(),
     async close() {
       closing.abort();
       wake();
-      await working;
+      const ended = Promise.allSettled([working, refreshing]);
+      // What is not published now is published after the next start, from the database.
+      const late = new AbortController();
+      await Promise.race([ended, sleep(closeMs, undefined, { signal: late.signal }).catch(() => undefined)]);
+      late.abort();
       await sink.close();
+      await ended;
     },
   };
 };

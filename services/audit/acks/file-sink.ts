@@ -24,5 +24,6 @@ export const createFileSink = (home: string, verifier: VerifierKey): AckSink => 
     const emitters = names.filter((name) => EMITTER.test(name));
     return Promise.resolve(emitters.flatMap((emitter) => readAckFile(home, emitter, [verifier])?.acks ?? []));
   },
+  failure: () => undefined,
   close: () => Promise.resolve(),
 });
