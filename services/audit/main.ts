@@ -227,10 +227,17 @@ const openAudit = async (
     client === undefined
       ? createFileSink(home, verifier)
       : createKafkaSink({ kafka: client, verifier, groupId: `${KAFKA_GROUP}-acks`, logger });
+  const keepMs = durationMs(settings.spool.keep);
   const acks: AckPublisher = createAckPublisher({
     key,
     logs: () => ingest.logs(),
-    streams: async (emitter) => readStreamsOf(store.database, await ingest.logs(), emitter),
+    streams: async (emitter, recent) =>
+      readStreamsOf(
+        store.database,
+        await ingest.logs(),
+        emitter,
+        recent === undefined ? undefined : { ...recent, sinceUs: BigInt(Date.now() - keepMs) * 1_000n },
+      ),
     flush: store.flush,
     // Where a commit is durable by itself, it has said so in its own transaction.
     ...(store.isEmbedded

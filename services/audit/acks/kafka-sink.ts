@@ -100,6 +100,8 @@ export const createKafkaSink = (options: KafkaSinkOptions): AckSink => {
       await Promise.all([...batches].map(([partition, batch]) => sender.send(partition, batch)));
     },
     published: async () => [...(await unlessAborted(readTopic(options), closing.signal)).values()],
+    // Compaction keeps the last of each stream.
+    held: () => Promise.resolve(new Map()),
     failure: () => sender.status().failure,
     close: () => {
       closing.abort(new AppError('kafka_unavailable', 'the sink is closed'));

@@ -12,7 +12,7 @@ import { listSpools } from '../../shared/spool/slots.ts';
 import type { AckBook } from './ack-book.ts';
 
 export interface AckSource {
-  /** Looks for new acks; does nothing where they come by themselves. */
+  /** Looks for new acks, and for new spools whose acks count. */
   readonly poll: () => void;
   readonly status: () => { readonly refused: number; readonly failure?: string };
   readonly close: () => Promise<void>;
@@ -77,17 +77,26 @@ const PAUSE_MIN_MS = 500;
 const PAUSE_MAX_MS = 10_000;
 const MAX_ACK_BYTES = 64 * 1024;
 
-/** Acks from the compacted topic, from its beginning, through a consumer group of this process alone. */
+/**
+ * Acks from the compacted topic, from its beginning, through a consumer group of this process alone. Those of emitters
+ * without a spool under `home` are passed over: they are of no use here, and there may be any number of them.
+ */
 export const createKafkaAckSource = (options: {
+  readonly home: string;
   readonly kafka: Kafka;
   readonly acks: AckBook;
   readonly keys: () => readonly VerifierKey[];
   readonly nowMs: () => number;
   readonly logger: Logger;
 }): AckSource => {
-  const { kafka, acks, logger } = options;
+  const { home, kafka, acks, logger } = options;
   let keys: readonly VerifierKey[] = [];
   const closing = new AbortController();
+  const emitters = new Set<string>();
+  /** Why the spools cannot be listed. */
+  let listing: string | undefined;
+  /** Reads the topic from its beginning again. */
+  let rewind: () => void = () => undefined;
   let refused = 0;
   let failure: string | undefined;
 
@@ -96,9 +105,23 @@ export const createKafkaAckSource = (options: {
     try {
       const ack = value.length > MAX_ACK_BYTES ? undefined : parseAck(JSON.parse(value.toString('utf8')), keys);
       if (ack === undefined) refused += 1;
-      else acks.put(ack, options.nowMs());
+      else if (emitters.has(ack.emitter)) acks.put(ack, options.nowMs());
     } catch {
       refused += 1;
+    }
+  };
+
+  const poll = (): void => {
+    try {
+      const before = emitters.size;
+      for (const { emitter } of listSpools(home).spools) emitters.add(emitter);
+      // A spool that somebody put here may have been acknowledged long ago.
+      if (emitters.size > before) rewind();
+      listing = undefined;
+    } catch (error) {
+      const text = errorMessage(error);
+      if (text !== listing) logger.warn({ err: error }, 'spools cannot be listed');
+      listing = text;
     }
   };
 
@@ -109,6 +132,13 @@ export const createKafkaAckSource = (options: {
     if (keys.length === 0) throw new AppError('kafka_unavailable', 'no key is trusted for acks yet');
     await consumer.connect();
     await consumer.subscribe({ topic: ACKS_TOPIC, fromBeginning: true });
+    consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
+      rewind = () => {
+        // Where the topic does not begin at 0, the client finds its beginning.
+        for (const partition of payload.memberAssignment[ACKS_TOPIC] ?? [])
+          consumer.seek({ topic: ACKS_TOPIC, partition, offset: '0' });
+      };
+    });
     const over = new Promise<string | undefined>((resolve) => {
       consumer.on(consumer.events.CRASH, ({ payload }) => {
         if (!payload.restart) resolve(errorMessage(payload.error));
@@ -153,17 +183,22 @@ export const createKafkaAckSource = (options: {
         if (text !== failure) logger.warn({ err: error }, 'acks cannot be read from Kafka');
         failure = text;
       }
+      rewind = () => undefined;
       await consumer.disconnect().catch(() => undefined);
       if (performance.now() - startedMs > PAUSE_MAX_MS) pauseMs = PAUSE_MIN_MS;
       await sleep(pauseMs, undefined, { signal: closing.signal }).catch(() => undefined);
       pauseMs = Math.min(pauseMs * 2, PAUSE_MAX_MS);
     }
   };
+  poll();
   const running = run();
 
   return {
-    poll: () => undefined,
-    status: () => ({ refused, ...(failure === undefined ? {} : { failure }) }),
+    poll,
+    status: () => {
+      const reason = failure ?? listing;
+      return { refused, ...(reason === undefined ? {} : { failure: reason }) };
+    },
     async close() {
       closing.abort();
       await running;

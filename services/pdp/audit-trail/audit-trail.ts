@@ -105,7 +105,7 @@ export const startAuditTrail = async (options: AuditTrailOptions): Promise<Audit
   const ackSource =
     kafka === undefined
       ? createFileAckSource({ home, acks, keys: ackKeys, nowMs, logger })
-      : createKafkaAckSource({ kafka, acks, keys: ackKeys, nowMs, logger });
+      : createKafkaAckSource({ home, kafka, acks, keys: ackKeys, nowMs, logger });
   ackSource.poll();
 
   const emitter = await startEmitter({
