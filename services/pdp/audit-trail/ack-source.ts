@@ -7,6 +7,9 @@ import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors
 import { ACKS_TOPIC } from '../../shared/contracts/events.ts';
 import { parseVkey, type VerifierKey } from '../../shared/contracts/signatures.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
+import type { PrepareReload } from '../../shared/runtime/reload.ts';
+import { homePaths } from '../../shared/settings/home.ts';
+import type { Settings } from '../../shared/settings/schema.ts';
 import { readAckFile } from '../../shared/spool/ack-file.ts';
 import { listSpools } from '../../shared/spool/slots.ts';
 import type { AckBook } from './ack-book.ts';
@@ -18,11 +21,15 @@ export interface AckSource {
   readonly close: () => Promise<void>;
 }
 
-/**
- * The keys of the audit services whose acks count. A file that is missing is left out when `optional` (the audit
- * service on the same machine makes it at its first start). Throws `settings_invalid`.
- */
-export const readAckKeys = (files: readonly string[], optional: boolean): readonly VerifierKey[] =>
+export interface AckKeys {
+  /** The keys of the audit services whose acks count; another array when they changed. */
+  readonly current: () => readonly VerifierKey[];
+  /** Reads the files that were named at the start again. */
+  readonly reload: PrepareReload;
+  readonly files: readonly string[];
+}
+
+const readAckKeys = (files: readonly string[], isOptional: boolean): readonly VerifierKey[] =>
   files.flatMap((file) => {
     try {
       return readFileSync(file, 'utf8')
@@ -30,16 +37,41 @@ export const readAckKeys = (files: readonly string[], optional: boolean): readon
         .filter((line) => line.trim() !== '')
         .map(parseVkey);
     } catch (cause) {
-      if (optional && errorCode(cause) === 'ENOENT') return [];
+      if (isOptional && errorCode(cause) === 'ENOENT') return [];
       throw new AppError('settings_invalid', `${file}: ${errorMessage(cause)}`, { cause });
     }
   });
 
-/** Acks from the files of an audit service on this machine. `keys` is asked until it gives some. */
+/**
+ * The verifier keys in `audit.ack_vkey_files`, one a line, else the one that the audit service on the same machine makes
+ * at its first start: it is looked for until it is there. Throws `settings_invalid`.
+ */
+export const createAckKeys = ({ home, audit }: Pick<Settings, 'home' | 'audit'>): AckKeys => {
+  const isOptional = audit.ack_vkey_files.length === 0;
+  const files = isOptional ? [homePaths(home).ackVkey] : audit.ack_vkey_files;
+  // Named files must be there now, not when the first ack comes.
+  let keys = readAckKeys(files, isOptional);
+  return {
+    files,
+    current() {
+      if (keys.length === 0) keys = readAckKeys(files, isOptional);
+      return keys;
+    },
+    reload: () => {
+      const next = readAckKeys(files, isOptional);
+      const isSame = next.length === keys.length && next.every(({ key }, n) => keys[n]?.key.equals(key));
+      return () => {
+        if (!isSame) keys = next;
+      };
+    },
+  };
+};
+
+/** Acks from the files of an audit service on this machine. */
 export const createFileAckSource = (options: {
   readonly home: string;
   readonly acks: AckBook;
-  readonly keys: () => readonly VerifierKey[];
+  readonly keys: AckKeys['current'];
   readonly nowMs: () => number;
   readonly logger: Logger;
 }): AckSource => {
@@ -51,7 +83,10 @@ export const createFileAckSource = (options: {
   return {
     poll() {
       try {
-        if (keys.length === 0) keys = options.keys();
+        const trusted = options.keys();
+        // What was refused may count now, and the other way round.
+        if (trusted !== keys) versions.clear();
+        keys = trusted;
         if (keys.length === 0) return;
         for (const { emitter } of listSpools(home).spools) {
           const content = readAckFile(home, emitter, keys, versions.get(emitter));
@@ -85,7 +120,7 @@ export const createKafkaAckSource = (options: {
   readonly home: string;
   readonly kafka: Kafka;
   readonly acks: AckBook;
-  readonly keys: () => readonly VerifierKey[];
+  readonly keys: AckKeys['current'];
   readonly nowMs: () => number;
   readonly logger: Logger;
 }): AckSource => {
@@ -93,8 +128,8 @@ export const createKafkaAckSource = (options: {
   let keys: readonly VerifierKey[] = [];
   const closing = new AbortController();
   const emitters = new Set<string>();
-  /** Why the spools cannot be listed. */
-  let listing: string | undefined;
+  /** Why spools or keys cannot be read. */
+  let unread: string | undefined;
   /** Reads the topic from its beginning again. */
   let rewind: () => void = () => undefined;
   let refused = 0;
@@ -116,19 +151,25 @@ export const createKafkaAckSource = (options: {
       const before = emitters.size;
       for (const { emitter } of listSpools(home).spools) emitters.add(emitter);
       // A spool that somebody put here may have been acknowledged long ago.
-      if (emitters.size > before) rewind();
-      listing = undefined;
+      const trusted = options.keys();
+      const isOther = keys.length > 0 && trusted !== keys;
+      if (isOther) {
+        keys = trusted;
+        for (const emitter of emitters) acks.replace(emitter, [], options.nowMs());
+      }
+      if (isOther || emitters.size > before) rewind();
+      unread = undefined;
     } catch (error) {
       const text = errorMessage(error);
-      if (text !== listing) logger.warn({ err: error }, 'spools cannot be listed');
-      listing = text;
+      if (text !== unread) logger.warn({ err: error }, 'spools or keys cannot be read');
+      unread = text;
     }
   };
 
   /** Runs a consumer until it crashes for good or the source is closed. */
   const consume = async (consumer: Consumer): Promise<void> => {
     // An ack that is read before its key is there would be refused and not come again.
-    if (keys.length === 0) keys = options.keys();
+    keys = options.keys();
     if (keys.length === 0) throw new AppError('kafka_unavailable', 'no key is trusted for acks yet');
     await consumer.connect();
     await consumer.subscribe({ topic: ACKS_TOPIC, fromBeginning: true });
@@ -196,7 +237,7 @@ export const createKafkaAckSource = (options: {
   return {
     poll,
     status: () => {
-      const reason = failure ?? listing;
+      const reason = failure ?? unread;
       return { refused, ...(reason === undefined ? {} : { failure: reason }) };
     },
     async close() {

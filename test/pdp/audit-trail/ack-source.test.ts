@@ -4,7 +4,12 @@ import { createAckBook } from '../../../services/pdp/audit-trail/ack-book.ts';
 import { createKafkaAckSource } from '../../../services/pdp/audit-trail/ack-source.ts';
 import { ackKey, signAck, type Ack } from '../../../services/shared/contracts/ack.ts';
 import { ACKS_TOPIC } from '../../../services/shared/contracts/events.ts';
-import { formatVkey, generateSigningKey, parseVkey } from '../../../services/shared/contracts/signatures.ts';
+import {
+  formatVkey,
+  generateSigningKey,
+  parseVkey,
+  type VerifierKey,
+} from '../../../services/shared/contracts/signatures.ts';
 import { createSender } from '../../../services/shared/kafka/sender.ts';
 import { homePaths } from '../../../services/shared/settings/home.ts';
 import { listSpools } from '../../../services/shared/spool/slots.ts';
@@ -47,7 +52,7 @@ const madeHome = async (): Promise<{ readonly home: string; readonly emitter: st
 };
 
 describe('acks from Kafka', () => {
-  it('count for the spools under home only, also for one that is put there later', async () => {
+  it('count for the spools under home only, also for one that is put there later, and by the keys that are trusted now', async () => {
     const own = await madeHome();
     const moved = await madeHome();
     const foreign = Array.from({ length: 50 }, (_, n) => n.toString(16).padStart(32, '0'));
@@ -58,12 +63,14 @@ describe('acks from Kafka', () => {
       0,
       published.map((ack) => ({ key: ackKey(ack), value: JSON.stringify(ack) })),
     );
+    const other = parseVkey(formatVkey('other', generateSigningKey().key.publicKey));
+    let trusted: readonly VerifierKey[] = [verifier];
     const acks = createAckBook();
     const source = createKafkaAckSource({
       home: own.home,
       kafka,
       acks,
-      keys: () => [verifier],
+      keys: () => trusted,
       nowMs: Date.now,
       logger,
     });
@@ -76,6 +83,12 @@ describe('acks from Kafka', () => {
       source.poll();
       await until('the ack of the spool that came', () => acks.of(moved.emitter, 1n, 'acme')?.coveredTo === 7n);
       expect(foreign.flatMap((emitter) => [...acks.streams(emitter)])).toEqual([]);
+      trusted = [other];
+      source.poll();
+      expect([...acks.streams(own.emitter)]).toEqual([]);
+      trusted = [other, verifier];
+      source.poll();
+      await until('the own ack again', () => acks.of(own.emitter, 1n, 'acme')?.coveredTo === 7n);
     } finally {
       await source.close();
       await sender.close();

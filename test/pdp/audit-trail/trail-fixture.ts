@@ -12,7 +12,7 @@ import { startAuditTrail, type AuditTrailOptions } from '../../../services/pdp/a
 import { logger } from './emitter-fixture.ts';
 
 /** Settings with everything at its default but these variables, and the masking key that a broker demands. */
-const settingsOf = (home: string, environment: Readonly<Record<string, string>> = {}) => {
+export const settingsOf = (home: string, environment: Readonly<Record<string, string>> = {}) => {
   const file = path.join(home, 'edict.yaml');
   writeFileSync(file, 'tenants: { default: { mask_key_file: mask.key } }\n');
   return loadSettings({ file, environment: { EDICT_HOME: home, ...environment } }).settings;
