@@ -157,8 +157,14 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
 
   type Slot = Decided | string;
 
-  /** Throws `NotRecorded`. Bad items become the text of their denial. */
-  const decideAll = async (exchange: Exchange, batch: Batch, policy: DecidingPolicy, slots: Slot[]): Promise<void> => {
+  /** Throws `NotRecorded`. Bad items become the text of their denial, and a refusal of the body they came in. */
+  const decideAll = async (
+    exchange: Exchange,
+    body: Buffer,
+    batch: Batch,
+    policy: DecidingPolicy,
+    slots: Slot[],
+  ): Promise<void> => {
     const { caller } = exchange;
     let sliceStartMs = monotonicMs();
     for (let index = 0; index < batch.length; index += 1) {
@@ -175,7 +181,8 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
           caller: caller.id,
           code: 'request_invalid',
           status: 400,
-          bytes: 0,
+          bytes: body.length,
+          body,
         });
         slots.push(deniedItem(item.problems));
       }
@@ -199,7 +206,7 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
       return turnAway(exchange, { status: 503, code: 'policy_unavailable', headers: RETRY, body });
     options.charge(exchange.caller, checked.batch.length - 1);
     const slots: Slot[] = [];
-    await decideAll(exchange, checked.batch, policy, slots);
+    await decideAll(exchange, body, checked.batch, policy, slots);
     const texts: string[] = [];
     for (const slot of slots)
       texts.push(
