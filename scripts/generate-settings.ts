@@ -48,8 +48,9 @@ One file, \`edict.yaml\`, named by \`--config\` or \`EDICT_CONFIG\`; without one
 reported together, each with its JSON pointer, and unknown keys are refused. Secrets stand only in files of their own,
 whose paths end in \`_file\`; a path in the settings file is relative to that file.
 
-\`callers\`, \`tenants\` and the key files are read again when the file changes and on \`SIGHUP\`, all or nothing. The rest is
-read at the start.
+\`callers\`, \`tenants\`, masking keys and the verifier keys for acknowledgements are read again when one of their files
+changes and on \`SIGHUP\`, all or nothing. The rest is read at the start: also the database URLs, passwords, certificates
+and the other keys.
 
 A **size** is a number with \`B\`, \`KiB\`, \`MiB\` or \`GiB\`; a **duration** one with \`ms\`, \`s\`, \`m\`, \`h\` or \`d\`.
 

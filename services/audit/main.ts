@@ -5,6 +5,7 @@ import { DECISIONS_TOPIC } from '../shared/contracts/events.ts';
 import { isAppError } from '../shared/contracts/errors.ts';
 import { SYSTEM_TENANT } from '../shared/contracts/tenant.ts';
 import { createKafkaClient } from '../shared/kafka/client.ts';
+import { unlessAborted } from '../shared/runtime/abort.ts';
 import type { Checks } from '../shared/runtime/health.ts';
 import { listen, parseListen } from '../shared/runtime/http-server.ts';
 import { createLifecycle, type Handle } from '../shared/runtime/lifecycle.ts';
@@ -14,7 +15,7 @@ import { watchSettings, type PrepareReload } from '../shared/runtime/reload.ts';
 import { homePaths, readKeyFile, readOrCreateKey } from '../shared/settings/home.ts';
 import { loadSettings, type LoadedSettings, type Settings } from '../shared/settings/settings.ts';
 import { durationMs } from '../shared/settings/units.ts';
-import { openAckKey } from './acks/ack-key.ts';
+import { openAckKey, readAckKey } from './acks/ack-key.ts';
 import { createAckPublisher, type AckPublisher, type AckSink } from './acks/ack-publisher.ts';
 import { createFileSink } from './acks/file-sink.ts';
 import { createKafkaSink } from './acks/kafka-sink.ts';
@@ -136,11 +137,13 @@ const startSource = (
   const begin = async (): Promise<void> => {
     for (let isReclaimed = false; !isReclaimed && !closing.signal.aborted;) {
       try {
-        const streams = await ingest.reclaim(await sink.published());
+        const streams = await ingest.reclaim(await unlessAborted(sink.published(), closing.signal));
         if (streams > 0) logger.warn({ streams }, 'acknowledged once and not in the database: asked for again');
-        await acks.refresh();
+        // Without a broker this waits for one; the publisher, closed after this part, gives it up.
+        await unlessAborted(acks.refresh(), closing.signal);
         isReclaimed = true;
       } catch (error) {
+        if (closing.signal.aborted) return;
         logger.warn({ err: error }, 'cannot compare acknowledgements with the database yet');
         await sleep(RECLAIM_RETRY_MS, undefined, { signal: closing.signal }).catch(() => undefined);
       }
@@ -218,19 +221,23 @@ const openAudit = async (
   parts.push(store);
 
   const keyFile = settings.audit.ack_key_file;
-  const { key, verifier, vkey } = openAckKey(
-    keyFile ?? paths.ackKey,
-    keyFile === undefined ? paths.ackVkey : keyFile.replace(/(\.pem)?$/, '.vkey'),
-  );
+  const { key, verifier, vkey } = keyFile === undefined ? openAckKey(paths.ackKey, paths.ackVkey) : readAckKey(keyFile);
   const client = kafka.brokers.length === 0 ? undefined : createKafkaClient(kafka, 'edict-audit', logger);
   const sink =
     client === undefined
       ? createFileSink(home, verifier)
       : createKafkaSink({ kafka: client, verifier, groupId: `${KAFKA_GROUP}-acks`, logger });
+  const keepMs = durationMs(settings.spool.keep);
   const acks: AckPublisher = createAckPublisher({
     key,
     logs: () => ingest.logs(),
-    streams: async (emitter) => readStreamsOf(store.database, await ingest.logs(), emitter),
+    streams: async (emitter, recent) =>
+      readStreamsOf(
+        store.database,
+        await ingest.logs(),
+        emitter,
+        recent === undefined ? undefined : { ...recent, sinceUs: BigInt(Date.now() - keepMs) * 1_000n },
+      ),
     flush: store.flush,
     // Where a commit is durable by itself, it has said so in its own transaction.
     ...(store.isEmbedded

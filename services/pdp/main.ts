@@ -219,9 +219,10 @@ const openPdp = async (
       : watchSettings({
           initial: settings,
           load,
-          parts: [callers.reload, maskKeys.reload, reloadTenants],
+          parts: [callers.reload, maskKeys.reload, trail.reload, reloadTenants],
           files: ({ tenants }) => [
             ...(settingsFile === undefined ? [] : [settingsFile]),
+            ...trail.keyFiles,
             ...Object.values(tenants).flatMap(({ mask_key_file: file }) => (file === undefined ? [] : [file])),
           ],
           logger,

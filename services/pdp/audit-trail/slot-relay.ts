@@ -101,7 +101,8 @@ export const startSlotRelay = (options: SlotRelayOptions): SlotRelay => {
 
   const segments = (): readonly SegmentSummary[] => {
     const live = options.segmentsOf(emitter);
-    if (live !== undefined) return live;
+    // Segments come and go while this is walked.
+    if (live !== undefined) return [...live];
     const bases = listSegments(directory);
     for (const base of sealed.keys()) if (!bases.includes(base)) sealed.delete(base);
     return bases.flatMap((base, index) => {

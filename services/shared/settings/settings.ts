@@ -140,6 +140,11 @@ const crossProblems = (settings: Settings): readonly string[] => {
   if (kafka.brokers.length === 0) {
     if (kafka.tls !== undefined || kafka.sasl !== undefined) problems.push('/kafka/brokers: required with tls or sasl');
     if (settings.pdp.durability === 'broker') problems.push('/pdp/durability: broker needs kafka.brokers');
+  } else {
+    // Each machine would make a key of its own, and nobody could find a person in what all of them recorded.
+    for (const name of known)
+      if (tenants[name]?.mask_key_file === undefined)
+        problems.push(`/tenants/${name}/mask_key_file: required with kafka.brokers, the same key on every machine`);
   }
   return problems;
 };

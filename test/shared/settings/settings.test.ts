@@ -30,6 +30,7 @@ describe('settings', () => {
 
   it('take a scalar from the environment variable of its path', () => {
     const { settings } = loadSettings({
+      file: write('tenants: { default: { mask_key_file: mask.key } }'),
       environment: { EDICT_PDP_LISTEN: '127.0.0.1:9', EDICT_AUDIT_BATCH: '7', EDICT_KAFKA_BROKERS: 'a:1, b:2' },
     });
     expect(settings.pdp.listen).toBe('127.0.0.1:9');
@@ -51,6 +52,12 @@ describe('settings', () => {
     ['a tenant name that is none', 'tenants: { Acme: {} }', /tenants/],
     ['broker durability without a broker', 'pdp: {durability: broker}', /needs kafka/],
     ['a writer without its companions', 'database: {writer_url_file: w}', /reader_url_file: required/],
+    ['a broker without a shared masking key', 'kafka: {brokers: [a:1]}', /\/tenants\/default\/mask_key_file: required/],
+    [
+      'a broker and a tenant without one',
+      'kafka: {brokers: [a:1]}\ntenants: {a: {mask_key_file: m}, b: {}}',
+      /^\/tenants\/b\/mask_key_file: required.*$/,
+    ],
     ['a number that is text', 'audit: {batch: many}', /\/audit\/batch/],
   ])('refuse %s', (_name, text, expected) => {
     const key = `abcdefghijkl$sha256$${'s'.repeat(22)}$${'h'.repeat(43)}`;
