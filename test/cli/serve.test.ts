@@ -6,6 +6,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { healthOf } from '../support/edict-process.ts';
+import { freePorts } from '../support/free-ports.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -44,6 +46,45 @@ const until = async (isSo: () => boolean, what: () => string): Promise<void> => 
   for (const deadline = Date.now() + 60_000; !isSo(); await sleep(20))
     if (Date.now() > deadline) throw new Error(`did not happen: ${what()}`);
 };
+
+describe('edict serve all, when nobody reads what it prints any more', () => {
+  it('goes on serving, and stops cleanly', async () => {
+    const folder = mkdtempSync(path.join(tmpdir(), 'edict-serve-all-'));
+    const [pdpPort, auditPort] = await freePorts(2);
+    const file = path.join(folder, 'edict.yaml');
+    writeFileSync(
+      file,
+      JSON.stringify({
+        home: 'home',
+        pdp: { listen: `127.0.0.1:${pdpPort}` },
+        audit: { listen: `127.0.0.1:${auditPort}` },
+      }),
+    );
+    const { child, said, exited, signal } = serve('all', file);
+    try {
+      await until(() => said() !== '', said);
+      // What `| head -1` does.
+      child.stdout?.destroy();
+      const isReady = async (port: number | undefined): Promise<boolean> =>
+        (await healthOf(`http://127.0.0.1:${port}`, 'ready'))?.status === 200;
+      for (const deadline = Date.now() + 90_000; !((await isReady(pdpPort)) && (await isReady(auditPort)));) {
+        if (child.exitCode !== null || Date.now() > deadline) throw new Error(`not ready: ${said()}`);
+        await sleep(100);
+      }
+      // The banner is written when both are up, and a supervisor that falls takes the services along.
+      await sleep(1_500);
+      expect(await isReady(pdpPort)).toBe(true);
+      expect(await isReady(auditPort)).toBe(true);
+      signal('SIGTERM');
+      expect((await exited).code).toBe(0);
+      expect(said()).not.toContain('EPIPE');
+    } finally {
+      child.kill('SIGTERM');
+      await exited;
+      rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+    }
+  }, 150_000);
+});
 
 describe('edict serve audit, stopped before it listens', () => {
   let folder: string;
