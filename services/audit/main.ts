@@ -347,6 +347,6 @@ export const serveAudit = async (loaded: LoadedSettings): Promise<{ readonly url
   const logger = createLogger({ service: 'audit', level: settings.log.level });
   logger.info({ file, settings }, 'settings');
   const lifecycle = createLifecycle({ logger });
-  const load = (): Settings => loadSettings({ file }).settings;
+  const load = (): Settings => loadSettings({ file, services: ['audit'] }).settings;
   return lifecycle.start('audit', (stopping) => startAudit(settings, { logger, load, settingsFile: file, stopping }));
 };
