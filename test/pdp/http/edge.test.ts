@@ -172,6 +172,12 @@ describe('the HTTP edge', () => {
       'POST /decide HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n',
       400,
     ],
+    ['two hosts', 'GET /health/live HTTP/1.1\r\nHost: localhost\r\nhOST: localhost\r\nConnection: close\r\n\r\n', 400],
+    [
+      'two hosts and an expectation',
+      'POST /decide HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n',
+      400,
+    ],
     ['a tunnel', 'CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example\r\n\r\n', 405],
     [
       'another expectation',
