@@ -44,6 +44,8 @@ export interface AuditOptions {
   /** Reads the settings again; without it they are never reloaded. */
   readonly load?: () => Settings;
   readonly settingsFile?: string | undefined;
+  /** Ends the start; then `startAudit` rejects with its reason. Means nothing once it has resolved. */
+  readonly stopping?: AbortSignal;
 }
 
 const KAFKA_GROUP = 'edict-audit';
@@ -162,17 +164,17 @@ const startSource = (
 };
 
 /** Waits a while for a database that is just starting; embedded: makes the ledgers that are missing. */
-const openStore = async (settings: Settings, logger: Logger): Promise<LedgerStore> => {
+const openStore = async (settings: Settings, logger: Logger, stopping?: AbortSignal): Promise<LedgerStore> => {
   const deadline = Date.now() + DATABASE_WAIT_MS;
   for (;;) {
     try {
-      const store = await openLedgerStore(settings);
+      const store = await openLedgerStore(settings, { signal: stopping });
       const { recovered, damaged } = store;
       if (damaged !== undefined) logger.warn({ damaged }, 'the database was damaged and is rebuilt from the journal');
       if (recovered !== undefined) logger.info({ recovered }, 'the database is at its journal’s end');
       try {
         if (store.isEmbedded)
-          for (const { isNew, log } of await ensureLedgers(settings, store))
+          for (const { isNew, log } of await ensureLedgers(settings, store, stopping))
             if (isNew) logger.info({ tenant: log.tenant, origin: log.origin }, 'ledger created');
       } catch (error) {
         await store.close();
@@ -180,16 +182,19 @@ const openStore = async (settings: Settings, logger: Logger): Promise<LedgerStor
       }
       return store;
     } catch (error) {
+      stopping?.throwIfAborted();
       if (!isAppError(error) || error.code !== 'database_unavailable' || Date.now() > deadline) throw error;
       logger.warn({ err: error }, 'the database does not answer yet');
-      await sleep(DATABASE_RETRY_MS);
+      await sleep(DATABASE_RETRY_MS, undefined, { signal: stopping }).catch(() => undefined);
+      stopping?.throwIfAborted();
     }
   }
 };
 
 /**
  * Starts the audit service: ledgers, acknowledgements, ingest, source, listener, in this order, and closes them in
- * reverse. Throws `settings_invalid` and whatever a part cannot start with; nothing is left running then.
+ * reverse. Throws `settings_invalid`, whatever a part cannot start with, and the reason of `stopping`; nothing is left
+ * running then.
  */
 export const startAudit = async (settings: Settings, options: AuditOptions): Promise<Audit> => {
   const parts: Handle[] = [];
@@ -210,14 +215,14 @@ const openAudit = async (
   parts: Handle[],
   close: () => Promise<void>,
 ): Promise<Audit> => {
-  const { logger, registry = createRegistry({ service: 'audit' }) } = options;
+  const { logger, registry = createRegistry({ service: 'audit' }), stopping } = options;
   const { home, kafka } = settings;
   const paths = homePaths(home);
   const address = parseListen(settings.audit.listen);
   let current = settings;
   let access = auditAccess(settings);
 
-  const store = await openStore(settings, logger);
+  const store = await openStore(settings, logger, stopping);
   parts.push(store);
 
   const keyFile = settings.audit.ack_key_file;
@@ -333,6 +338,7 @@ const openAudit = async (
     audit.app,
   );
   http.maxConnections = 1_024;
+  stopping?.throwIfAborted();
   const server = await listen(http, address);
   parts.push(server);
   logger.info(
@@ -348,6 +354,6 @@ export const serveAudit = async (loaded: LoadedSettings): Promise<{ readonly url
   const logger = createLogger({ service: 'audit', level: settings.log.level });
   logger.info({ file, settings }, 'settings');
   const lifecycle = createLifecycle({ logger });
-  const load = (): Settings => loadSettings({ file }).settings;
-  return lifecycle.start('audit', () => startAudit(settings, { logger, load, settingsFile: file }));
+  const load = (): Settings => loadSettings({ file, services: ['audit'] }).settings;
+  return lifecycle.start('audit', (stopping) => startAudit(settings, { logger, load, settingsFile: file, stopping }));
 };

@@ -273,6 +273,6 @@ export const servePdp = async (loaded: LoadedSettings): Promise<{ readonly url: 
   const logger = createLogger({ service: 'pdp', level: settings.log.level });
   logger.info({ file, settings }, 'settings');
   const lifecycle = createLifecycle({ logger });
-  const load = (): Settings => loadSettings({ file }).settings;
+  const load = (): Settings => loadSettings({ file, services: ['pdp'] }).settings;
   return lifecycle.start('pdp', () => startPdp(settings, { logger, load, settingsFile: file }));
 };
