@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module';
 import { isObject } from '../../shared/contracts/json.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
-import type { SourceMessage } from '../core/ingest-source.ts';
+import { MAX_HEADERS, type SourceMessage } from '../core/ingest-source.ts';
 
 type Headers = SourceMessage['headers'];
 
@@ -19,13 +19,16 @@ type DecodeRecord = (decoder: WireDecoder, context: object) => unknown;
 
 const NO_BYTES = Buffer.alloc(0);
 
-/** Where a record's headers stand: in the order received, a header without name or value with an empty one. */
+/**
+ * A record's headers in the order received, a header without name or value with an empty one. Nothing behind the first
+ * that is too many is looked at: they are the last of a record, and a megabyte has room for half a million.
+ */
 class DecodedHeaders {
   readonly list: Headers;
 
   constructor(decoder: WireDecoder) {
     const list: [string, Uint8Array][] = [];
-    for (let left = decoder.readVarInt(); left > 0; left -= 1)
+    for (let left = Math.min(decoder.readVarInt(), MAX_HEADERS + 1); left > 0; left -= 1)
       list.push([decoder.readVarIntString() ?? '', decoder.readVarIntBytes() ?? NO_BYTES]);
     this.list = list;
   }

@@ -110,6 +110,16 @@ describe('the Kafka source', () => {
     expect((await harness.kinds('edict')).filter((kind) => kind === 'quarantine')).toHaveLength(1);
   }, 60_000);
 
+  it('sets a message with twenty thousand headers aside at once', async () => {
+    const many = Object.fromEntries(Array.from({ length: 20_000 }, (_, index) => [`h${index}`, 'v']));
+    await send(0, [{ bytes: Buffer.from('junk'), headers: many }, ...someEvents(3)]);
+    const startedMs = Date.now();
+    await start();
+    await until(async () => (await decisions()) === 3);
+    expect(Date.now() - startedMs).toBeLessThan(30_000);
+    expect((await harness.kinds('edict')).filter((kind) => kind === 'quarantine')).toHaveLength(1);
+  }, 60_000);
+
   it('shares the partitions with a second service and loses and doubles nothing when one goes', async () => {
     const emitters = [createEmitter(), createEmitter()] as const;
     await send(0, someEvents(200, emitters[0]));
