@@ -41,6 +41,8 @@ export const createSpoolSource = (options: SpoolSourceOptions): EventSource => {
   let scanning: Promise<void> = Promise.resolve();
   let unreadable: readonly string[] = [];
   let scanFailure: string | undefined;
+  /** By folder: damaged places that were met in this run. Forgotten when the folder is taken away. */
+  const damage = new Map<string, { readonly slot: string; readonly places: number }>();
 
   /** Reads until stopped or until the folder belongs to another emitter. */
   const follow = async (task: Task, reader: SpoolReader, handler: SourceHandler, isStopped: () => boolean) => {
@@ -63,8 +65,11 @@ export const createSpoolSource = (options: SpoolSourceOptions): EventSource => {
           break;
         case 'gone':
         case 'corrupt': {
-          if (got.kind === 'corrupt')
-            logger.error({ slot: task.spool.slot, file: got.file, reason: got.reason }, 'the spool is damaged');
+          if (got.kind === 'corrupt') {
+            damage.set(directory, { slot: task.spool.slot, places: (damage.get(directory)?.places ?? 0) + 1 });
+            const { at, file, reason } = got;
+            logger.error({ slot: task.spool.slot, file, record: String(at), reason }, 'the spool is damaged');
+          }
           const first = got.kind === 'gone' ? got.first : got.resumeAt;
           const place = { topic, partition: 0, first, end: NO_END, read: reader.next() };
           reader.seek(await handler.reconcile(place, keepAlive));
@@ -94,7 +99,8 @@ export const createSpoolSource = (options: SpoolSourceOptions): EventSource => {
       while (!isStopped()) {
         try {
           const from = (await handler.positions(spoolTopic(spool.emitter))).get(0) ?? 0n;
-          reader = openSpoolReader({ directory: spool.directory, emitter: spool.emitter, from });
+          const { directory, emitter, movedAside } = spool;
+          reader = openSpoolReader({ directory, emitter, from, isFinal: movedAside });
           return await follow(task, reader, handler, isStopped);
         } catch (error) {
           if (isStopped()) return;
@@ -123,6 +129,8 @@ export const createSpoolSource = (options: SpoolSourceOptions): EventSource => {
   const scan = (handler: SourceHandler): void => {
     const found = listSpools(home);
     unreadable = found.unreadable;
+    for (const directory of damage.keys())
+      if (!found.spools.some((spool) => spool.directory === directory)) damage.delete(directory);
     for (const spool of found.spools) {
       const known = tasks.get(spool.emitter);
       if (known?.spool.directory === spool.directory) continue;
@@ -160,6 +168,9 @@ export const createSpoolSource = (options: SpoolSourceOptions): EventSource => {
         ...unreadable.map((slot) => `slot ${slot} cannot be read`),
         ...[...tasks.values()].flatMap(({ failure, spool }) =>
           failure === undefined ? [] : [`slot ${spool.slot}: ${failure}`],
+        ),
+        ...[...damage.values()].map(
+          ({ slot, places }) => `slot ${slot}: ${places} damaged places; see the gap entries`,
         ),
       ];
       const lag = [...tasks.values()].reduce((sum, { inHand }) => sum + inHand, 0);

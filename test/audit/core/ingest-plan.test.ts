@@ -133,6 +133,13 @@ describe('a message that is no event', () => {
     ['headers_disagree', createEmitter().event('acme', { envelope: { source: '0'.repeat(32) } })],
     ['headers_missing', { ...good, headers: { tenant: 'acme' } }],
     [
+      'too_many_headers',
+      {
+        ...good,
+        headers: { ...good.headers, ...Object.fromEntries(Array.from({ length: 61 }, (_, i) => [`h${i}`, ''])) },
+      },
+    ],
+    [
       'signature_invalid',
       createEmitter().event('edict', { type: 'edict.start.v1', signedBy: generateSigningKey().key }),
     ],

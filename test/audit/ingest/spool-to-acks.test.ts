@@ -1,9 +1,10 @@
-import { mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openAckKey } from '../../../services/audit/acks/ack-key.ts';
 import { createAckPublisher, type AckPublisher } from '../../../services/audit/acks/ack-publisher.ts';
 import { createFileSink } from '../../../services/audit/acks/file-sink.ts';
+import type { EventSource } from '../../../services/audit/core/ingest-source.ts';
 import { createIngest, type Ingest } from '../../../services/audit/ingest/ingest.ts';
 import { createIngestMetrics } from '../../../services/audit/ingest/metrics.ts';
 import { readStreamsOf } from '../../../services/audit/ingest/statements.ts';
@@ -31,6 +32,7 @@ const until = async <T>(what: () => Promise<T> | T, isDone: (value: T) => boolea
 interface Service {
   readonly ingest: Ingest;
   readonly acks: AckPublisher;
+  readonly source: EventSource;
   readonly close: () => Promise<void>;
 }
 
@@ -79,6 +81,7 @@ describe('from spools to acknowledgements', () => {
     const service = {
       ingest,
       acks,
+      source,
       close: async () => {
         ingest.close();
         await source.close();
@@ -171,6 +174,40 @@ describe('from spools to acknowledgements', () => {
     await until(
       () => acksOf(emitter.id),
       ([ack]) => ack?.complete_to === '3' && ack.holes.length === 0,
+    );
+  });
+
+  it('reads what lies behind damage in a spool that was moved aside, and says what it could not read', async () => {
+    const emitter = createEmitter();
+    const writer = openWriter(emitter.id, '0');
+    for (let n = 0; n < 40; n += 1) {
+      append(writer, emitter.event('acme'));
+      await writer.whenSynced(BigInt(n));
+    }
+    await writers.splice(0)[0]?.close();
+    const { emitters } = homePaths(harness.home);
+    const file = path.join(emitters, '0', 'spool', readdirSync(path.join(emitters, '0', 'spool'))[0] ?? '');
+    const bytes = readFileSync(file);
+    const place = Math.floor(bytes.length / 2);
+    bytes[place] = (bytes[place] ?? 0) ^ 1;
+    writeFileSync(file, bytes);
+    renameSync(path.join(emitters, '0'), path.join(emitters, '0.damaged-now'));
+    const { source } = await startService();
+    await until(
+      () => acksOf(emitter.id),
+      ([ack]) => ack?.holes.length === 1 && ack.holes[0]?.[0] === ack.holes[0]?.[1],
+    );
+    await until(
+      () => harness.streams(),
+      ([stream]) => stream?.['highest'] === '40',
+    );
+    expect((await harness.kinds('acme')).filter((kind) => kind === 'decision')).toHaveLength(39);
+    expect((await harness.kinds('edict')).filter((kind) => kind === 'gap')).toHaveLength(1);
+    expect(source.health()).toMatchObject({ ok: false, note: expect.stringContaining('0.damaged-now: 1 damaged') });
+    rmSync(path.join(emitters, '0.damaged-now'), { recursive: true });
+    await until(
+      () => source.health().ok,
+      (ok) => ok,
     );
   });
 
