@@ -49,6 +49,11 @@ const listenProblems = (settings: Settings, services: readonly Service[], isSoun
   return problems;
 };
 
+const namesOf = ({ tenants }: Pick<Settings, 'tenants'>): readonly string[] => {
+  const names = Object.keys(tenants);
+  return names.length === 0 ? ['default'] : names;
+};
+
 const callerProblems = (settings: Settings, isSound: IsSound): readonly string[] => {
   if (!isSound('/callers')) return [];
   const problems: string[] = [];
@@ -62,8 +67,7 @@ const callerProblems = (settings: Settings, isSound: IsSound): readonly string[]
   for (const id of repeated(ids)) problems.push(`/callers: id ${id} appears twice`);
   for (const id of repeated(keyIds)) problems.push(`/callers: API key id ${id} appears twice`);
   if (!isSound('/tenants')) return problems;
-  const names = Object.keys(settings.tenants);
-  const known = names.length === 0 ? ['default'] : names;
+  const known = namesOf(settings);
   for (const { caller, at } of callers)
     if (isSound(`${at}/tenant`) && !known.includes(caller.tenant) && caller.tenant !== SYSTEM_TENANT)
       problems.push(`${at}/tenant: ${caller.tenant} is not in /tenants`);
@@ -99,8 +103,7 @@ const partProblems = (settings: Settings, isSound: IsSound): readonly string[] =
   }
   if (isSound('/kafka/brokers', '/tenants') && kafka.brokers.length > 0) {
     // Each machine would make a key of its own, and nobody could find a person in what all of them recorded.
-    const names = Object.keys(settings.tenants);
-    for (const name of names.length === 0 ? ['default'] : names)
+    for (const name of namesOf(settings))
       if (settings.tenants[name]?.mask_key_file === undefined)
         problems.push(`/tenants/${name}/mask_key_file: required with kafka.brokers, the same key on every machine`);
   }
