@@ -37,7 +37,7 @@ describe('the relay of one slot', () => {
     };
     const acks = createAckBook();
     const relay = startSlotRelay({
-      spool: { slot: '0', emitter: EMITTER, directory },
+      spool: { slot: '0', emitter: EMITTER, directory, movedAside: false },
       cursorFile: path.join(folders.create(), 'cursor'),
       sender,
       acks,

@@ -197,7 +197,7 @@ describe('the HTTP edge', () => {
 
   it('asks a client of HTTP/1.1 for its body, and never one of HTTP/1.0, which knows no such answer', async () => {
     await start();
-    const request = post(JSON.stringify(REQUEST), ['Expect: 100-continue', 'Connection: close']).toString();
+    const request = post(JSON.stringify(REQUEST), ['Expect: 100-continue', 'Connection: close']);
     for (const version of ['HTTP/1.1', 'HTTP/1.0']) {
       const client = await rawConnection(edge);
       client.write(request.replace('HTTP/1.1', version));
