@@ -9,6 +9,7 @@ import { verifyLog, type KnownSize, type LogFacts, type Orphan, type StoredEntry
 import type { VerificationReport } from '../core/verify-report.ts';
 import { searchColumns, type SearchColumns } from '../core/verify-search.ts';
 import type { StreamClaim } from '../core/verify-streams.ts';
+import type { VerifyTenant } from '../core/verify-tenant.ts';
 import { insertReport, readReports } from './read-reports.ts';
 import { SEARCH_COLUMNS } from './read-ledger.ts';
 
@@ -214,13 +215,6 @@ const sizesOfAcks = (acks: readonly Ack[], origin: string): readonly KnownSize[]
   return [{ source: 'a signed acknowledgement', size, isOutside: true }];
 };
 
-/** What an auditor wrote down at an earlier time. */
-export interface Remembered {
-  readonly origin: string;
-  readonly size: bigint;
-  readonly leaf: Uint8Array;
-}
-
 export interface VerifierOptions {
   /** Reads everything of the tenant's logs. */
   readonly database: Pick<Sql, 'query'>;
@@ -233,14 +227,6 @@ export interface VerifierOptions {
   /** Acknowledgements whose signatures were checked, from where they are kept: home or Kafka. */
   readonly acks?: (tenant: string) => Promise<readonly Ack[]>;
 }
-
-export type VerifyTenant = (
-  tenant: string,
-  options: {
-    readonly remembered?: readonly Remembered[];
-    readonly onProgress?: (done: bigint, total: bigint) => void;
-  },
-) => Promise<readonly VerificationReport[]>;
 
 /**
  * Verifies every log of a tenant, newest incarnation first, and keeps the reports. Reads in pages while the ledger

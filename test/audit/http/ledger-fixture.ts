@@ -1,6 +1,6 @@
 /** A ledger in a real Postgres: two tenants, one emitter, decisions of several people. Cloned for each test. */
 import { createHmac } from 'node:crypto';
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fromHex, hex, sha256, ZERO_DIGEST } from '../../../services/shared/contracts/bytes.ts';
@@ -164,11 +164,11 @@ export const decisionMembers = (
 /** acme: incarnation, 8 decisions, a heartbeat; globex: incarnation, two decisions, one of a masked person; edict: incarnation, start. */
 const fill = async (adminUrl: string): Promise<void> => {
   const database = connectPostgres(adminUrl, { poolSize: 2 });
+  const folder = mkdtempSync(path.join(os.tmpdir(), 'edict-ledger-keys-'));
   try {
     await migrate(database, ledgerMigrations());
     await migrate(database, keyStoreMigrations());
     const { write } = openLedger(database);
-    const folder = mkdtempSync(path.join(os.tmpdir(), 'edict-ledger-keys-'));
     const logs = new Map<string, Log>();
     for (const tenant of ['edict', 'acme', 'globex']) {
       const { log } = await createLedger({
@@ -212,6 +212,7 @@ const fill = async (adminUrl: string): Promise<void> => {
     );
   } finally {
     await database.close();
+    rmSync(folder, { recursive: true, force: true });
   }
 };
 

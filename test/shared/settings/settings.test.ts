@@ -130,10 +130,11 @@ describe('settings', () => {
     ['another port', '127.0.0.1:7181', false],
   ])('refuse one port for both services: %s', (_name, listen, isRefused) => {
     const port = listen.endsWith(':0') ? '127.0.0.1:0' : '127.0.0.1:7180';
-    const text = (kafka: unknown): string => JSON.stringify({ pdp: { listen: port }, audit: { listen }, kafka });
+    const text = (members: object): string => JSON.stringify({ pdp: { listen: port }, audit: { listen }, ...members });
     expect(problemsOf(text({})).length > 0).toBe(isRefused);
     // With a broker the two may be on two machines.
-    expect(problemsOf(text({ brokers: ['a:1'] }))).toEqual([]);
+    const tenants = { default: { mask_key_file: 'mask.key' } };
+    expect(problemsOf(text({ kafka: { brokers: ['a:1'] }, tenants }))).toEqual([]);
   });
 
   it('name the file in which aliases multiply', () => {
