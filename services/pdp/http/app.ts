@@ -237,7 +237,11 @@ export const createPdpHttp = (options: PdpHttpOptions): PdpHttp => {
     keepAliveTimeout: KEEP_ALIVE_MS,
   });
   server.maxConnections = options.maxConnections;
-  server.on('request', onRequest);
+  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+    // Here it is of HTTP/1.0, whose client does not know `100 Continue`: to be ignored (RFC 9110, 10.1.1).
+    if (request.headers.expect !== undefined) delete request.headers.expect;
+    onRequest(request, response);
+  });
   // The body is asked for only after everything before it was found good.
   server.on('checkContinue', onRequest);
   server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) =>

@@ -189,6 +189,18 @@ describe('the HTTP edge', () => {
     expect((await ask(edge, REQUEST)).status).toBe(200);
   });
 
+  it('asks a client of HTTP/1.1 for its body, and never one of HTTP/1.0, which knows no such answer', async () => {
+    await start();
+    const request = post(JSON.stringify(REQUEST), ['Expect: 100-continue', 'Connection: close']).toString();
+    for (const version of ['HTTP/1.1', 'HTTP/1.0']) {
+      const client = await rawConnection(edge);
+      client.write(request.replace('HTTP/1.1', version));
+      const answer = await client.end();
+      expect(answer.startsWith('HTTP/1.1 100 Continue')).toBe(version === 'HTTP/1.1');
+      expect(lastAnswer(answer).status).toBe(200);
+    }
+  });
+
   it('answers pipelined requests in order, and garbage after them last', async () => {
     let release: () => void = () => undefined;
     const held = new Promise<void>((resolve) => (release = resolve));
