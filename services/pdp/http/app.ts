@@ -4,7 +4,7 @@ import express, { type Express } from 'express';
 import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import { errorCode } from '../../shared/contracts/errors.ts';
 import { healthHandlers, type Checks } from '../../shared/runtime/health.ts';
-import { createHostCheck } from '../../shared/runtime/host-names.ts';
+import { createHostCheck, hasSeveralHosts, SEVERAL_HOSTS } from '../../shared/runtime/host-names.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
 import type { Registry } from '../../shared/runtime/metrics.ts';
 import { PROBLEM_TYPE, problemHandler } from '../../shared/runtime/problem.ts';
@@ -181,6 +181,11 @@ export const createPdpHttp = (options: PdpHttpOptions): PdpHttp => {
     const startedMs = monotonicMs();
     response.on('error', ignore);
     exchanges.set(request.socket, { response, previous: exchanges.get(request.socket)?.response });
+    if (hasSeveralHosts(request)) {
+      const headers = { connection: 'close' };
+      refuse(request, response, { status: 400, ...SEVERAL_HOSTS, headers, requestId: requestIdOf(request) });
+      return;
+    }
     const route = ROUTES.get(pathOf(request.url ?? ''));
     if (route === undefined) {
       refuse(request, response, { status: 404, code: 'not_found', requestId: requestIdOf(request) });

@@ -1,4 +1,5 @@
 import { createServer, request as httpRequest, type Server } from 'node:http';
+import { connect } from 'node:net';
 import { createAuditApp, type AuditApp } from '../../../services/audit/http/app.ts';
 import { auditAccess, type AuditAccess } from '../../../services/audit/http/access.ts';
 import type { Database } from '../../../services/audit/core/database.ts';
@@ -235,6 +236,16 @@ describe('the audit service over HTTP', () => {
         .end();
     });
     expect(status).toBe(403);
+  });
+
+  it('refuses two Host headers, whatever they say (RFC 9112, 3.2)', async () => {
+    const { hostname, port } = new URL(server.url);
+    const socket = connect(Number(port), hostname);
+    socket.write(`GET /health/live HTTP/1.1\r\nHost: ${hostname}\r\nhost: ${hostname}\r\nConnection: close\r\n\r\n`);
+    let answer = '';
+    for await (const chunk of socket) answer += String(chunk);
+    expect(answer).toMatch(/^HTTP\/1\.1 400 /);
+    expect(answer).toContain('"code":"malformed_http"');
   });
 
   it('gives an auditor the own tenant, and no other', async () => {
