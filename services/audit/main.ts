@@ -1,4 +1,3 @@
-import { createServer } from 'node:http';
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DECISIONS_TOPIC } from '../shared/contracts/events.ts';
@@ -22,6 +21,7 @@ import { createKafkaSink } from './acks/kafka-sink.ts';
 import type { EventSource } from './core/ingest-source.ts';
 import { auditAccess } from './http/access.ts';
 import { createAuditApp } from './http/app.ts';
+import { createAuditServer } from './http/server.ts';
 import { createIngest, type Ingest } from './ingest/ingest.ts';
 import { createIngestMetrics } from './ingest/metrics.ts';
 import { raiseCovered, readStreamsOf } from './ingest/statements.ts';
@@ -333,10 +333,11 @@ const openAudit = async (
     allowedHosts: settings.audit.allowed_hosts,
   });
   parts.push(audit);
-  const http = createServer(
-    { headersTimeout: HEADERS_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS, connectionsCheckingInterval: 2_000 },
-    audit.app,
-  );
+  const http = createAuditServer(audit.app, {
+    headersTimeout: HEADERS_TIMEOUT_MS,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    connectionsCheckingInterval: 2_000,
+  });
   http.maxConnections = 1_024;
   stopping?.throwIfAborted();
   const server = await listen(http, address);

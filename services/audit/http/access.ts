@@ -46,8 +46,11 @@ export const sendProblem = (response: Response, status: number, code: string, de
     .send(JSON.stringify(problem(status, code, detail)));
 };
 
-/** The parameters of a request, in order. */
-export const parametersOf = (url: string): URLSearchParams => new URL(url, 'http://localhost').searchParams;
+/** The parameters of a request's target, in order; whatever stands before them is not looked at. */
+export const parametersOf = (url: string): URLSearchParams => {
+  const query = url.indexOf('?');
+  return new URLSearchParams(query === -1 ? '' : url.slice(query + 1));
+};
 
 /**
  * Refuses other names than this listener's while it is open: a page of another name is DNS rebinding; and several names

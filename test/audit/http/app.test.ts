@@ -285,7 +285,10 @@ describe('the audit service over HTTP', () => {
   });
 
   it('shows emitters and counts every query', async () => {
-    expect((await get('/v1/emitters?tenant=acme')).body).toEqual({ tenant: 'acme', emitters: [] });
+    expect((await get('/v1/emitters?tenant=acme')).body).toMatchObject({
+      tenant: 'acme',
+      emitters: [{ attested: true, retired: false, boots: [{ boot: '1', complete_to: '9', holes: [] }] }],
+    });
     const metrics = await registry.metrics();
     expect(metrics).toMatch(/edict_audit_queries_total\{route="decisions",status="200"[^}]*\} \d+/);
     expect(metrics).toMatch(/edict_audit_queries_total\{route="decisions",status="400"[^}]*\} \d+/);
