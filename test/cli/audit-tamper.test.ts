@@ -9,7 +9,7 @@ describe('the tampering of the demo', () => {
     ['payload', ['integrity']],
     ['header', ['integrity', 'projection', 'clock']],
     ['search', ['projection']],
-    ['delete', ['integrity', 'completeness']],
+    ['delete', ['integrity', 'projection', 'completeness']],
   ])('%s turns %s red, and leaves the triggers on', async (what, red) => {
     const test = await createTestDatabase(LEDGER_TEMPLATE);
     const database = connectPostgres(test.adminUrl, { poolSize: 2 });

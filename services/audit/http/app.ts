@@ -275,7 +275,8 @@ export const createAuditApp = (deps: AuditAppDeps): AuditApp => {
   app.use(checkHost({ access, listenHost: deps.listenHost, allowedHosts: deps.allowedHosts }));
   app.get('/health/live', health.live);
   app.get('/health/ready', health.ready);
-  app.get('/metrics', authorize(access, ['operate', 'audit']), async (_request, response) => {
+  // They count the whole installation, so that being an auditor of one tenant is not enough.
+  app.get('/metrics', authorize(access, ['operate']), async (_request, response) => {
     response.type(registry.contentType).send(await registry.metrics());
   });
   app.get('/v1/decisions', count('decisions'), auditors, decisionsHandler(deps));

@@ -249,7 +249,7 @@ describe('the audit service over HTTP', () => {
   });
 
   it('gives an auditor the own tenant, and no other', async () => {
-    const [auditor, gateway] = [newApiKey(), newApiKey()];
+    const [auditor, gateway, operator] = [newApiKey(), newApiKey(), newApiKey()];
     const { settings } = loadSettings({ environment: {} });
     access = auditAccess({
       ...settings,
@@ -257,6 +257,7 @@ describe('the audit service over HTTP', () => {
         [
           ['auditor', auditor.stored, ['audit']],
           ['gateway', gateway.stored, ['decide']],
+          ['operator', operator.stored, ['operate']],
         ] as const
       ).map(([id, stored, roles]) => ({
         id,
@@ -277,6 +278,10 @@ describe('the audit service over HTTP', () => {
     expect(own).toMatchObject({ status: 200, body: { tenant: 'acme' } });
     expect((await get('/v1/decisions?tenant=acme', as(auditor.key))).status).toBe(200);
     expect((await get('/health/live')).status).toBe(200);
+    const metricsAs = async (key: string): Promise<number> =>
+      (await fetch(`${server.url}/metrics`, { headers: as(key) })).status;
+    // They count the whole installation.
+    expect(await Promise.all([auditor, gateway, operator].map(({ key }) => metricsAs(key)))).toEqual([403, 403, 200]);
   });
 
   it('does not start without callers where other machines can reach it', () => {
