@@ -23,7 +23,9 @@ import { createDecide } from './core/decide.ts';
 import { compileMask } from './core/mask.ts';
 import { createPdpHttp } from './http/app.ts';
 import { startActivePolicy, type ActivePolicy } from './policy/active-policy.ts';
+import type { BundleSource } from './policy/bundle-source.ts';
 import type { PolicySnapshot } from './policy/policy-set.ts';
+import { bundleSources, checkBundleKeys } from './policy/source-settings.ts';
 
 export interface Pdp extends Handle {
   /** Where it listens, with the port that was really taken. */
@@ -55,10 +57,16 @@ const demoBundle = (): string => {
 const monotonicMs = (): number => performance.now();
 const usedPolicy = ({ bundles, setDigest }: PolicySnapshot): PolicyUsed => ({ bundles, set: setDigest });
 
-const tenantBundles = ({ tenants }: Settings): Readonly<Record<string, readonly string[]>> =>
+const tenantBundles = ({ tenants, pdp }: Settings): Readonly<Record<string, readonly BundleSource[]>> =>
   Object.fromEntries(
-    Object.entries(tenants).flatMap(([tenant, { bundles }]) => (bundles === undefined ? [] : [[tenant, bundles]])),
+    Object.entries(tenants).flatMap(([tenant, { bundles }]) =>
+      bundles === undefined ? [] : [[tenant, bundleSources(bundles, pdp.bundle_keys)]],
+    ),
   );
+
+/** The demo bundle is part of this program: nobody signed it, and keys of the settings do not concern it. */
+const defaultBundles = ({ pdp }: Settings): readonly BundleSource[] =>
+  pdp.bundles.length > 0 ? bundleSources(pdp.bundles, pdp.bundle_keys) : [{ path: demoBundle() }];
 
 /** The tenants whose decisions a set makes; `undefined` is the set of all that have none of their own. */
 const tenantsOf = (settings: Settings, set: string | undefined): readonly string[] =>
@@ -178,9 +186,9 @@ const openPdp = async (
     labelNames: ['result'],
     registers: [registry],
   });
-  const bundles = settings.pdp.bundles.length > 0 ? settings.pdp.bundles : [demoBundle()];
+  await checkBundleKeys(settings.pdp.bundle_keys);
   const policy = await startActivePolicy({
-    bundles,
+    bundles: defaultBundles(settings),
     tenants: tenantBundles(settings),
     pollMs: durationMs(settings.pdp.bundle_poll),
     limits: { memoryMaxBytes: sizeBytes(settings.pdp.policy_memory), fuel: settings.pdp.fuel },

@@ -1,6 +1,7 @@
 import type { BundleIdentity } from '../../shared/contracts/decision.ts';
 import { AppError, errorMessage, isAppError } from '../../shared/contracts/errors.ts';
-import { createBundleSource, type LookAtBundles, type SourceState } from './bundle-source.ts';
+import { createBundleSource, type BundleSource, type LookAtBundles, type SourceState } from './bundle-source.ts';
+import type { VerifiedSignature } from './bundle-signature.ts';
 import type { EvaluatorLimits } from './wasm-evaluator.ts';
 import { loadPolicySet, type LoadedArchive, type LoadedSet, type PolicySnapshot } from './policy-set.ts';
 
@@ -26,7 +27,14 @@ export interface PolicySetStatus {
   readonly tenant: string | undefined;
   readonly sources: readonly string[];
   readonly active:
-    { readonly bundles: readonly BundleIdentity[]; readonly setDigest: string; readonly sinceMs: number } | undefined;
+    | {
+        readonly bundles: readonly BundleIdentity[];
+        readonly setDigest: string;
+        readonly sinceMs: number;
+        /** By bundle name: who signed it. Bundles of which no signature was asked are left out. */
+        readonly signatures: Readonly<Record<string, VerifiedSignature>>;
+      }
+    | undefined;
   /** Seen and being loaded, or seen broken once and looked at again (a file may be half-written). */
   readonly pending: { readonly sinceMs: number; readonly message: string | undefined } | undefined;
   /** Why what lies there now is not active. */
@@ -36,10 +44,10 @@ export interface PolicySetStatus {
 }
 
 export interface ActivePolicyOptions {
-  /** Files or folders of the default set. */
-  readonly bundles: readonly string[];
+  /** The default set. */
+  readonly bundles: readonly BundleSource[];
   /** Tenants with a set of their own. */
-  readonly tenants?: Readonly<Record<string, readonly string[]>>;
+  readonly tenants?: Readonly<Record<string, readonly BundleSource[]>>;
   readonly pollMs: number;
   /** Of one evaluator. */
   readonly limits?: EvaluatorLimits;
@@ -75,9 +83,9 @@ interface SetState {
   failures: number;
 }
 
-const createSet = (tenant: string | undefined, sources: readonly string[]): SetState => ({
+const createSet = (tenant: string | undefined, sources: readonly BundleSource[]): SetState => ({
   tenant,
-  sources,
+  sources: sources.map(({ path }) => path),
   look: createBundleSource(sources),
   serials: new Map(),
   snapshot: undefined,
@@ -88,6 +96,11 @@ const createSet = (tenant: string | undefined, sources: readonly string[]): SetS
   activations: 0,
   failures: 0,
 });
+
+const signaturesOf = (archives: readonly LoadedArchive[]): Readonly<Record<string, VerifiedSignature>> =>
+  Object.fromEntries(
+    archives.flatMap(({ name, signature }) => (signature === undefined ? [] : [[name, signature] as const])),
+  );
 
 const refuseOlder = (set: SetState, archives: readonly LoadedArchive[]): void => {
   for (const { name, serial, path } of archives) {
@@ -114,9 +127,15 @@ export const startActivePolicy = async (options: ActivePolicyOptions): Promise<A
 
   const activate = (set: SetState, { snapshot, archives }: LoadedSet): void => {
     const previous = set.snapshot;
-    if (previous?.setDigest === snapshot.setDigest) return;
+    const signatures = signaturesOf(archives);
+    if (previous?.setDigest === snapshot.setDigest) {
+      // The signature is no part of the digest: it may be another one.
+      if (set.active !== undefined) set.active = { ...set.active, signatures };
+      return;
+    }
     set.snapshot = snapshot;
-    set.active = { bundles: snapshot.bundles, setDigest: snapshot.setDigest, sinceMs: options.nowMs() };
+    const { bundles, setDigest } = snapshot;
+    set.active = { bundles, setDigest, sinceMs: options.nowMs(), signatures };
     set.activations += 1;
     for (const { name, serial } of archives) set.serials.set(name, serial);
     options.onActivated?.({ tenant: set.tenant, snapshot, previous, archives });

@@ -4,6 +4,7 @@ import { bundleDigest, digestText, type BundleFile } from '../../shared/contract
 import { AppError, errorMessage } from '../../shared/contracts/errors.ts';
 import { isObject, type Json } from '../../shared/contracts/json.ts';
 import { BUNDLE_LIMITS, unpackArchive, type BundleLimits } from './bundle-archive.ts';
+import { verifySignature, type SigningRequirement, type VerifiedSignature } from './bundle-signature.ts';
 
 /** The one entrypoint that a bundle must have: package `edict`, rule `decide`. */
 export const ENTRYPOINT = 'edict/decide';
@@ -40,6 +41,8 @@ export interface Bundle {
   readonly wasm: Uint8Array;
   /** UTF-8 JSON text of one object, checked: what the module gets as `data`. */
   readonly dataJson: Uint8Array;
+  /** By whom it is signed; undefined when nothing asked for a signature. */
+  readonly signature: VerifiedSignature | undefined;
 }
 
 const manifestCheck = Compile(BundleManifest);
@@ -102,7 +105,9 @@ const readData = (files: readonly BundleFile[]): Uint8Array => {
   return Buffer.from(JSON.stringify(merged), 'utf8');
 };
 
-const readFiles = (files: readonly BundleFile[]): Bundle => {
+const readFiles = (files: readonly BundleFile[], signing: SigningRequirement | undefined): Bundle => {
+  // Nothing of an unsigned bundle is looked at.
+  const signature = signing === undefined ? undefined : verifySignature(files, signing);
   const byPath = new Map(files.map((file) => [file.path, file]));
   const manifestFile = byPath.get('.manifest');
   if (manifestFile === undefined) throw refuse('bundle has no .manifest');
@@ -124,17 +129,23 @@ const readFiles = (files: readonly BundleFile[]): Bundle => {
     files,
     wasm: wasmFile.bytes,
     dataJson: readData(files),
+    signature,
   };
 };
 
 /**
  * Reads an OPA bundle (gzipped tar) within limits. Throws `bundle_invalid` that names what is wrong: cut off, too
- * large, links or climbing or doubled paths, no `.manifest`, no `policy.wasm`, no `edict/decide`, data that is no JSON.
+ * large, links or climbing or doubled paths, not signed as demanded, no `.manifest`, no `policy.wasm`, no
+ * `edict/decide`, data that is no JSON.
  */
-export const readBundle = async (archive: Uint8Array, limits: BundleLimits = BUNDLE_LIMITS): Promise<Bundle> => {
+export const readBundle = async (
+  archive: Uint8Array,
+  limits: BundleLimits = BUNDLE_LIMITS,
+  signing?: SigningRequirement,
+): Promise<Bundle> => {
   const files = await unpackArchive(archive, limits);
   try {
-    return readFiles(files);
+    return readFiles(files, signing);
   } catch (cause) {
     if (cause instanceof AppError) throw cause;
     throw refuse(`bundle cannot be read: ${errorMessage(cause)}`, cause);

@@ -3,9 +3,25 @@ import path from 'node:path';
 import { sha256 } from '../../shared/contracts/bytes.ts';
 import { AppError, errorCode } from '../../shared/contracts/errors.ts';
 import { BUNDLE_LIMITS } from './bundle-archive.ts';
+import type { SigningRequirement } from './bundle-signature.ts';
 
 /** Bundles that one set may have. */
 const SET_MAX = 64;
+
+/** Where bundles of a set come from. */
+export interface BundleSource {
+  /** An archive, or a folder of archives. */
+  readonly path: string;
+  /** Undefined where bundles need no signature. */
+  readonly signing?: BundleSigning;
+}
+
+export interface BundleSigning {
+  /** Reads the keys again, so that a key file can be replaced while the program runs. */
+  readonly requirement: () => Promise<SigningRequirement>;
+  /** When one of them changes, what was refused is judged again. */
+  readonly keyFiles: readonly string[];
+}
 
 /** One archive as it lay on disk. */
 export interface SourceFile {
@@ -13,6 +29,7 @@ export interface SourceFile {
   readonly bytes: Uint8Array;
   /** SHA-256 of the bytes, hex; not the digest of the bundle. */
   readonly contentHash: string;
+  readonly signing: BundleSigning | undefined;
 }
 
 export interface SourceState {
@@ -31,6 +48,7 @@ export type LookAtBundles = () => Promise<SourceState | undefined>;
 interface Seen {
   readonly path: string;
   readonly key: string;
+  readonly signing: BundleSigning | undefined;
 }
 
 const unreadable = (file: string, cause: unknown): AppError =>
@@ -49,12 +67,12 @@ const stampOf = async (
 };
 
 /** A path is an archive, or a folder with archives (`*.tar.gz`) beside each other. */
-const listArchives = async (paths: readonly string[]): Promise<readonly Seen[]> => {
+const listArchives = async (sources: readonly BundleSource[]): Promise<readonly Seen[]> => {
   const found: Seen[] = [];
-  for (const each of paths) {
+  for (const { path: each, signing } of sources) {
     const stamp = await stampOf(each);
     if (!stamp.isFolder) {
-      found.push({ path: each, key: stamp.key });
+      found.push({ path: each, key: stamp.key, signing });
       continue;
     }
     const names = (await readdir(each)).filter((name) => name.endsWith('.tar.gz') && !name.startsWith('.')).sort();
@@ -62,7 +80,7 @@ const listArchives = async (paths: readonly string[]): Promise<readonly Seen[]> 
     if (names.length > SET_MAX) throw new AppError('bundle_invalid', `${each} holds more than ${SET_MAX} bundles`);
     for (const name of names) {
       const file = path.join(each, name);
-      found.push({ path: file, key: (await stampOf(file)).key });
+      found.push({ path: file, key: (await stampOf(file)).key, signing });
     }
   }
   if (found.length > SET_MAX) throw new AppError('bundle_invalid', `more than ${SET_MAX} bundles in one set`);
@@ -70,7 +88,7 @@ const listArchives = async (paths: readonly string[]): Promise<readonly Seen[]> 
 };
 
 /** The whole file, or undefined when its size or times changed while it was read. */
-const readWhole = async ({ path: file, key }: Seen): Promise<SourceFile | undefined> => {
+const readWhole = async ({ path: file, key, signing }: Seen): Promise<SourceFile | undefined> => {
   const { size } = await stampOf(file);
   if (size > BUNDLE_LIMITS.compressedBytes) {
     throw new AppError(
@@ -95,23 +113,34 @@ const readWhole = async ({ path: file, key }: Seen): Promise<SourceFile | undefi
     throw unreadable(file, cause);
   }
   const after = await stampOf(file);
-  return after.key === key ? { path: file, bytes, contentHash: sha256(bytes).toString('hex') } : undefined;
+  return after.key === key ? { path: file, bytes, contentHash: sha256(bytes).toString('hex'), signing } : undefined;
 };
 
-const stampsOf = (seen: readonly Seen[]): string => JSON.stringify(seen.map(({ path: file, key }) => [file, key]));
+/** A key file that is missing is a state like any other: it makes the bundle refused, not the look. */
+const keyStamp = async (file: string): Promise<string> =>
+  await stampOf(file).then(
+    ({ key }) => key,
+    () => 'missing',
+  );
+
+const stampsOf = async (seen: readonly Seen[]): Promise<string> => {
+  const keyFiles = [...new Set(seen.flatMap(({ signing }) => signing?.keyFiles ?? []))];
+  const keys = await Promise.all(keyFiles.map(keyStamp));
+  return JSON.stringify([seen.map(({ path: file, key }) => [file, key]), keys]);
+};
 
 /**
- * Watches files and folders by their size and times; contents are read only when those change. `fingerprint` lets the
+ * Watches files, folders and key files by their size and times; contents are read only when those change. `fingerprint` lets the
  * caller see whether the contents are those that it judged before.
  */
-export const createBundleSource = (paths: readonly string[]): LookAtBundles => {
+export const createBundleSource = (sources: readonly BundleSource[]): LookAtBundles => {
   let lastStamps: string | undefined;
   return async () => {
-    const seen = await listArchives(paths).catch((error: unknown) => {
+    const seen = await listArchives(sources).catch((error: unknown) => {
       lastStamps = undefined;
       throw error;
     });
-    const stamps = stampsOf(seen);
+    const stamps = await stampsOf(seen);
     if (stamps === lastStamps) return undefined;
     const files: SourceFile[] = [];
     for (const each of seen) {

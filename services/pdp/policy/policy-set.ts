@@ -4,7 +4,9 @@ import { AppError } from '../../shared/contracts/errors.ts';
 import type { PolicyOutput } from '../../shared/contracts/policy-io.ts';
 import { combineOutputs, type NamedOutput } from '../core/combine-outputs.ts';
 import type { Evaluate } from '../core/evaluate.ts';
+import { BUNDLE_LIMITS } from './bundle-archive.ts';
 import { readBundle, type Bundle } from './bundle-reader.ts';
+import type { VerifiedSignature } from './bundle-signature.ts';
 import type { SourceFile } from './bundle-source.ts';
 import { createWasmEvaluator, WASM_ENGINE, type EvaluatorLimits, type WasmEvaluator } from './wasm-evaluator.ts';
 
@@ -28,6 +30,8 @@ export interface LoadedArchive {
   readonly path: string;
   /** The archive as it lay there. */
   readonly bytes: Uint8Array;
+  /** By whom it is signed; undefined where the source asks for no signature. */
+  readonly signature: VerifiedSignature | undefined;
 }
 
 export interface LoadedSet {
@@ -77,7 +81,7 @@ const loadOne = async (
   limits: EvaluatorLimits,
 ): Promise<{ readonly bundle: Bundle; readonly evaluator: WasmEvaluator }> => {
   try {
-    const bundle = await readBundle(file.bytes);
+    const bundle = await readBundle(file.bytes, BUNDLE_LIMITS, await file.signing?.requirement());
     const { wasm, dataJson } = bundle;
     return { bundle, evaluator: await createWasmEvaluator({ wasm, dataJson, ...limits }) };
   } catch (cause) {
@@ -93,12 +97,12 @@ export const loadPolicySet = async (files: readonly SourceFile[], limits: Evalua
   let entrypoint = '';
   for (const file of files) {
     const loaded = await loadOne(file, limits);
-    const { name, digest, serial, digestBytes } = loaded.bundle;
+    const { name, digest, serial, digestBytes, signature } = loaded.bundle;
     const twin = archives.find((archive) => archive.name === name);
     if (twin !== undefined) {
       throw new AppError('bundle_invalid', `${file.path} and ${twin.path} are both named ${name}`);
     }
-    archives.push({ name, digest, serial, path: file.path, bytes: file.bytes });
+    archives.push({ name, digest, serial, path: file.path, bytes: file.bytes, signature });
     digests.push(digestBytes);
     evaluators.push({ bundle: name, evaluate: loaded.evaluator.evaluate });
     entrypoint = loaded.evaluator.entrypoint;

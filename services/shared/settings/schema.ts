@@ -1,4 +1,5 @@
 import { Type, type Static, type TProperties } from 'typebox';
+import { SIGNATURE_ALGORITHMS } from '../contracts/signature-algorithms.ts';
 import { DURATION_PATTERN, SIZE_PATTERN } from './units.ts';
 
 const strict = { additionalProperties: false } as const;
@@ -43,9 +44,54 @@ export const Caller = Type.Object(
 );
 export type Caller = Static<typeof Caller>;
 
+export const KEY_ID = '^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$';
+const Scope = (description: string) => Type.Optional(Type.String({ maxLength: 256, description }));
+
+const BundleKeySettings = Type.Object(
+  {
+    algorithm: Type.Enum([...SIGNATURE_ALGORITHMS], {
+      description: 'The only algorithm that counts, whatever a signature says of itself.',
+    }),
+    key_file: Type.String({
+      minLength: 1,
+      description: 'Public key or certificate (PEM); for HS256 to HS512 the secret. Read again at each load.',
+    }),
+    scope: Scope('The scope that its signatures must have, where the source names none.'),
+  },
+  strict,
+);
+
+const BundleSourceSettings = Type.Object(
+  {
+    path: Type.String({ minLength: 1, description: 'An archive, or a folder of archives (`*.tar.gz`).' }),
+    signing: Type.Optional(
+      Type.Object(
+        {
+          keys: Type.Optional(
+            Type.Array(Type.String({ pattern: KEY_ID }), {
+              minItems: 1,
+              description: 'Which of `pdp.bundle_keys` may sign; one: it decides whatever `kid` says. Default: all.',
+            }),
+          ),
+          scope: Scope('Exactly this scope. Default: that of the key, else none.'),
+        },
+        { ...strict, description: 'Present, also when empty: only signed bundles. The default once there are keys.' },
+      ),
+    ),
+    unsigned: Type.Optional(
+      Type.Boolean({ description: 'True: no signature is looked at, although `pdp.bundle_keys` are set.' }),
+    ),
+  },
+  strict,
+);
+export type BundleSourceSettings = Static<typeof BundleSourceSettings>;
+const Bundles = Type.Union([Type.String({ minLength: 1 }), BundleSourceSettings]);
+
 const TenantSettings = Type.Object(
   {
-    bundles: Type.Optional(Type.Array(Type.String({ minLength: 1 }), { minItems: 1 })),
+    bundles: Type.Optional(
+      Type.Array(Bundles, { minItems: 1, description: 'A set of its own; as `pdp.bundles`, and as strict.' }),
+    ),
     mask_key_file: File('32 random bytes, the same for all PDPs and the audit service. Embedded: made in home/keys.'),
     spool_quota: Type.Optional(Type.String({ pattern: SIZE_PATTERN, description: 'Default: spool.tenant_quota.' })),
   },
@@ -69,9 +115,14 @@ export const SettingsSchema = Type.Object(
           default: [],
           description: '`Host` names accepted besides localhost and the listening address, when no callers are set.',
         }),
-        bundles: Type.Array(Type.String({ minLength: 1 }), {
+        bundles: Type.Array(Bundles, {
           default: [],
-          description: 'Bundle files or folders, one set for all tenants without their own. Empty: the demo bundle.',
+          description:
+            'One set for all tenants without their own: files, folders, or mappings. Empty: the demo bundle.',
+        }),
+        bundle_keys: Type.Record(Type.String(), BundleKeySettings, {
+          default: {},
+          description: 'Who may sign bundles, by key id. Once one is set, unsigned bundles are refused.',
         }),
         bundle_poll: Duration('1s', 'How often bundle files are looked at.'),
         durability: Type.Enum(['memory', 'spool', 'disk', 'broker'], {

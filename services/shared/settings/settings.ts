@@ -8,7 +8,7 @@ import { Value } from 'typebox/value';
 import { AppError, errorCode, errorMessage } from '../contracts/errors.ts';
 import { isObject } from '../contracts/json.ts';
 import { isTenant, SYSTEM_TENANT } from '../contracts/tenant.ts';
-import { SettingsSchema, type Settings } from './schema.ts';
+import { KEY_ID, SettingsSchema, type Settings } from './schema.ts';
 
 export type { Settings, Caller } from './schema.ts';
 
@@ -82,6 +82,13 @@ const overlay = (
 
 const PATH_MEMBER = /^(home|bundles)$|_files?$/;
 
+/** A path, or a mapping with one in `path`. */
+const absoluteItem = (item: unknown, base: string): unknown => {
+  if (typeof item === 'string') return resolve(base, item);
+  if (!isObject(item) || typeof item['path'] !== 'string') return item;
+  return { ...item, path: resolve(base, item['path']) };
+};
+
 /** Paths in a settings file are relative to that file, those in the environment to the working directory. */
 const absolutePaths = (value: unknown, base: string, isWhole = true): unknown => {
   if (!isObject(value)) return value;
@@ -91,7 +98,7 @@ const absolutePaths = (value: unknown, base: string, isWhole = true): unknown =>
       if (isWhole && name === 'callers') return [name, member];
       if (PATH_MEMBER.test(name) && typeof member === 'string') return [name, resolve(base, member)];
       if (PATH_MEMBER.test(name) && Array.isArray(member))
-        return [name, member.map((item: unknown) => (typeof item === 'string' ? resolve(base, item) : item))];
+        return [name, member.map((item: unknown) => absoluteItem(item, base))];
       return [name, absolutePaths(member, base, false)];
     }),
   );
@@ -141,7 +148,33 @@ const crossProblems = (settings: Settings): readonly string[] => {
     if (kafka.tls !== undefined || kafka.sasl !== undefined) problems.push('/kafka/brokers: required with tls or sasl');
     if (settings.pdp.durability === 'broker') problems.push('/pdp/durability: broker needs kafka.brokers');
   }
-  return problems;
+  return [...problems, ...bundleProblems(settings)];
+};
+
+/** Sources of bundles name keys that are there, and do not contradict themselves. */
+const bundleProblems = ({ pdp, tenants }: Settings): readonly string[] => {
+  const sets = [
+    ['/pdp/bundles', pdp.bundles] as const,
+    ...Object.entries(tenants).map(([name, { bundles = [] }]) => [`/tenants/${name}/bundles`, bundles] as const),
+  ];
+  const bad = Object.keys(pdp.bundle_keys).filter((id) => !new RegExp(KEY_ID).test(id));
+  const misnamed = bad.map((id) => `/pdp/bundle_keys: ${JSON.stringify(id)} is not a key id`);
+  const ofSources = sets.flatMap(([at, bundles]) =>
+    bundles.flatMap((source, index) => {
+      if (typeof source === 'string') return [];
+      const here = `${at}/${index}`;
+      const { signing, unsigned } = source;
+      const unknown = (signing?.keys ?? []).filter((id) => !Object.hasOwn(pdp.bundle_keys, id));
+      return [
+        ...unknown.map((id) => `${here}/signing/keys: ${id} is not in /pdp/bundle_keys`),
+        ...(signing !== undefined && Object.keys(pdp.bundle_keys).length === 0
+          ? [`${here}/signing: needs /pdp/bundle_keys`]
+          : []),
+        ...(signing !== undefined && unsigned === true ? [`${here}/unsigned: contradicts signing`] : []),
+      ];
+    }),
+  );
+  return [...misnamed, ...ofSources];
 };
 
 const deepFreeze = <T>(value: T): T => {

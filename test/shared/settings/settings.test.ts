@@ -51,6 +51,16 @@ describe('settings', () => {
     ['a tenant name that is none', 'tenants: { Acme: {} }', /tenants/],
     ['broker durability without a broker', 'pdp: {durability: broker}', /needs kafka/],
     ['a writer without its companions', 'database: {writer_url_file: w}', /reader_url_file: required/],
+    ['signatures without keys', 'pdp: {bundles: [{path: a, signing: {}}]}', /bundles\/0\/signing: needs/],
+    [
+      'a bundle key that is not there',
+      'pdp: {bundle_keys: {a: {algorithm: ES256, key_file: a}}}\ntenants: {acme: {bundles: [{path: a, signing: {keys: [b]}}]}}',
+      /\/tenants\/acme\/bundles\/0\/signing\/keys: b is not in/,
+    ],
+    ['a bundle key without an algorithm', 'pdp: {bundle_keys: {a: {key_file: a}}}', /bundle_keys\/a/],
+    ['a bundle key for none', 'pdp: {bundle_keys: {a: {algorithm: none, key_file: a}}}', /bundle_keys\/a\/algorithm/],
+    ['a bundle key of no name', 'pdp: {bundle_keys: {"": {algorithm: ES256, key_file: a}}}', /bundle_keys/],
+    ['a source with a misspelt member', 'pdp: {bundles: [{path: a, sigining: {}}]}', /bundles\/0/],
     ['a number that is text', 'audit: {batch: many}', /\/audit\/batch/],
   ])('refuse %s', (_name, text, expected) => {
     const key = `abcdefghijkl$sha256$${'s'.repeat(22)}$${'h'.repeat(43)}`;
@@ -62,6 +72,10 @@ describe('settings', () => {
     const { settings } = loadSettings({ file, environment: {} });
     expect(settings.home).toBe(join(file, '..', 'state'));
     expect(settings.pdp.bundles).toEqual([join(file, '..', 'a.tar.gz')]);
+    const signed = write('pdp: {bundle_keys: {a: {algorithm: ES256, key_file: a.pem}}, bundles: [{path: a.tar.gz}]}\n');
+    const { pdp } = loadSettings({ file: signed, environment: {} }).settings;
+    expect(pdp.bundle_keys).toEqual({ a: { algorithm: 'ES256', key_file: join(signed, '..', 'a.pem') } });
+    expect(pdp.bundles).toEqual([{ path: join(signed, '..', 'a.tar.gz') }]);
   });
 
   it('leave the properties of a caller as they are, whatever their names', () => {
