@@ -72,6 +72,8 @@ export interface VerifyInput {
   readonly rows: AsyncIterable<StoredEntry> | Iterable<StoredEntry>;
   /** Rows that belong to no entry; asked once all rows were read. */
   readonly orphans: () => Promise<readonly Orphan[]> | readonly Orphan[];
+  /** The end that the next incarnation's genesis names, where there is one. */
+  readonly continued?: { readonly by: string; readonly size: bigint; readonly root: Uint8Array };
   readonly claims: readonly StreamClaim[];
   /** Acknowledgements, earlier reports, what the auditor wrote down. */
   readonly known: readonly KnownSize[];
@@ -151,6 +153,15 @@ const checkHeader = (
   walk.leaf = leaf;
   walk.lastLeaf = leaf;
   walk.tree.add(leaf);
+  const { continued } = walk.input;
+  if (continued !== undefined && walk.tree.size() === continued.size && !bytesEqual(walk.tree.root(), continued.root))
+    fail(
+      'append_only',
+      `root at size ${continued.size}, as the genesis of ${continued.by} names it`,
+      hex(continued.root),
+      hex(walk.tree.root()),
+      'history_rewritten',
+    );
   let entry: Entry;
   try {
     entry = decodeEntry(row.header);
@@ -307,7 +318,22 @@ const arrive = (walk: Walk, entry: Entry, link?: { digest: Uint8Array; previous:
   });
 };
 
+/** Whatever a hostile row makes the checks throw is a finding: it must not keep the rest from being read. */
 const checkRow = (walk: Walk, row: StoredEntry): void => {
+  try {
+    checkParts(walk, row);
+  } catch (error) {
+    failer(walk, row.seq)(
+      'integrity',
+      'entry',
+      'can be checked',
+      `checking it fails: ${String(error)}`,
+      'header_edited',
+    );
+  }
+};
+
+const checkParts = (walk: Walk, row: StoredEntry): void => {
   const header = checkHeader(walk, row);
   if (header === undefined) return;
   const { entry, isIntact } = header;
@@ -361,6 +387,15 @@ const finishEnd = (walk: Walk): void => {
       expected: hex(end),
       actual: hex(head.leaf),
       attack: 'history_rewritten',
+    });
+  const { continued } = input;
+  if (continued !== undefined && walk.next !== continued.size)
+    findings.fail('append_only', {
+      seq: String(walk.next < continued.size ? walk.next : continued.size),
+      what: `size of the log, as the genesis of ${continued.by} names it`,
+      expected: String(continued.size),
+      actual: String(walk.next),
+      attack: walk.next < continued.size ? 'tail_truncated' : 'entry_inserted',
     });
   for (const { source, size } of input.known) {
     findings.count('append_only', 'known_sizes');

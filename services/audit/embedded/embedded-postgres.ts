@@ -276,6 +276,8 @@ export const startEmbeddedPostgres = async (folder: string, options: EmbeddedOpt
         await sql.query('begin');
         try {
           const result = await work(sql);
+          // A transaction that a failed statement ended takes a commit without an error, and rolls back.
+          await sql.query('select 1');
           await sql.query('commit');
           return result;
         } catch (error) {

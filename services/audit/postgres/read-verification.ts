@@ -286,8 +286,12 @@ export const createVerifier = (options: VerifierOptions): VerifyTenant => {
         ),
       ];
       const orphans: Orphan[] = [];
+      const next = logs.find((other) => other.previous_origin === origin);
       const report = await verifyLog({
         log,
+        ...(next === undefined || next.previous_size === null || next.previous_root === null
+          ? {}
+          : { continued: { by: next.origin, size: next.previous_size, root: next.previous_root } }),
         head: { size: row.size ?? 0n, leaf: row.leaf ?? new Uint8Array(32) },
         rows: readRows(database, keys, { id, tenant, origin }, end, orphans),
         orphans: () => orphans,

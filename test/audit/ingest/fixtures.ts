@@ -43,7 +43,7 @@ export interface LedgerHarness {
 /** A ledger on `url`, as `edict migrate` and `edict ledger create` make it. */
 export const openHarness = async (url: string): Promise<LedgerHarness> => {
   const home = mkdtempSync(path.join(os.tmpdir(), 'edict-ingest-'));
-  const database = connectPostgres(url, { poolSize: 4, connectTimeoutMs: 1_000 });
+  const database = connectPostgres(url, { poolSize: 4, connectTimeoutMs: 1_000, prepares: true });
   await migrate(database, ledgerMigrations());
   await migrate(database, keyStoreMigrations());
   const masterKey = randomBytes(32);

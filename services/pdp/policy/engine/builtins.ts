@@ -11,6 +11,7 @@ import { numberBuiltins } from './numbers.ts';
 import { regexBuiltins } from './regex.ts';
 import { sprintfBuiltins } from './sprintf.ts';
 import { stringBuiltins } from './strings.ts';
+import { templateBuiltins } from './template.ts';
 import { timeBuiltins } from './time.ts';
 import { uriBuiltins } from './uri.ts';
 import { x509Builtins } from './x509.ts';
@@ -30,6 +31,7 @@ export const BUILTINS: Builtins = {
   ...regexBuiltins,
   ...sprintfBuiltins,
   ...stringBuiltins,
+  ...templateBuiltins,
   ...timeBuiltins,
   ...uriBuiltins,
   ...x509Builtins,

@@ -1,5 +1,5 @@
 import type { Builtins } from './builtin.ts';
-import { createBuiltinCalls, type BuiltinCalls, type Drawn } from './builtin-calls.ts';
+import { createBuiltinCalls, type Drawn } from './builtin-calls.ts';
 import { faultOf, type EngineFault } from './fault.ts';
 import { NEEDED_EXPORTS, PolicyInstance, type Image } from './instance.ts';
 import { FUEL_EXPORT, meterModule, MeterError } from './meter.ts';
@@ -90,13 +90,15 @@ const tableOf = (instance: PolicyInstance, which: 'builtins' | 'entrypoints'): R
   return new Map(Object.entries(table).map(([name, number]) => [name, Number(number)]));
 };
 
-const noCalls = (): BuiltinCalls => refuse('policy.wasm calls a built-in before it evaluates');
-
 /** The built-ins that a module asks its host for, sorted. Throws `EngineRefusal` for what is no OPA policy module. */
 export const hostBuiltinsOf = async (wasm: Uint8Array): Promise<readonly string[]> => {
   const { module, memoryPages } = await compile(wasm);
   const initial = memoryPages + 1;
-  const instance = new PolicyInstance(module, new wasmApi.Memory({ initial, maximum: initial }), noCalls);
+  const instance = new PolicyInstance(
+    module,
+    new wasmApi.Memory({ initial, maximum: initial }),
+    createBuiltinCalls(new Map(), {}),
+  );
   return [...tableOf(instance, 'builtins').keys()].sort();
 };
 
@@ -113,10 +115,12 @@ export const createEngine = async (options: EngineOptions): Promise<Engine> => {
   const { module, memoryPages } = await compile(options.wasm);
   const initial = Math.min(memoryPages + ROOM_PAGES, maximum);
   let instances = 0;
-  let calls: BuiltinCalls | undefined;
+  /** The module's built-ins by their numbers in it; known once there is an instance. */
+  const names = new Map<number, string>();
+  const calls = createBuiltinCalls(names, options.builtins);
   const make = (memory: WasmMemory): PolicyInstance => {
     instances += 1;
-    return new PolicyInstance(module, memory, () => calls ?? noCalls());
+    return new PolicyInstance(module, memory, calls);
   };
 
   const begin = () => {
@@ -138,8 +142,7 @@ export const createEngine = async (options: EngineOptions): Promise<Engine> => {
     }
   })();
   const { first, builtins, entrypoints, image } = begun;
-  calls = createBuiltinCalls(new Map([...builtins].map(([name, id]) => [id, name])), options.builtins);
-  const builtinCalls = calls;
+  for (const [name, id] of builtins) names.set(id, name);
 
   let current: PolicyInstance | undefined = first;
   let spare: WasmMemory | undefined;
@@ -158,7 +161,7 @@ export const createEngine = async (options: EngineOptions): Promise<Engine> => {
 
   return {
     evaluate({ entrypoint, input = '', nowMs, format }) {
-      builtinCalls.begin(nowMs);
+      calls.begin(nowMs);
       let instance: PolicyInstance | undefined;
       try {
         current ??= replacement();
@@ -167,7 +170,7 @@ export const createEngine = async (options: EngineOptions): Promise<Engine> => {
         const { fuelLimit } = instance;
         const fuelUsed = fuelLimit - instance.fuel;
         if (instance.memory.buffer.byteLength > image.memoryBytes + RECYCLE_GROWTH_BYTES) giveUp(instance, image);
-        return { outcome: 'result', text, fuelUsed, fuelLimit, drawn: builtinCalls.drawn() };
+        return { outcome: 'result', text, fuelUsed, fuelLimit, drawn: calls.drawn() };
       } catch (cause) {
         const fuelLimit = instance?.fuelLimit ?? fuel;
         const left = instance?.fuel ?? fuelLimit;

@@ -32,8 +32,17 @@ interface PolicyExports {
 }
 
 export const NEEDED_EXPORTS = [
-  ...['opa_eval', 'opa_malloc', 'opa_value_parse', 'opa_value_dump', 'opa_json_dump', 'opa_heap_ptr_get'],
-  ...['opa_heap_ptr_set', 'builtins', 'entrypoints', 'opa_wasm_abi_version', 'opa_wasm_abi_minor_version'],
+  'opa_eval',
+  'opa_malloc',
+  'opa_value_parse',
+  'opa_value_dump',
+  'opa_json_dump',
+  'opa_heap_ptr_get',
+  'opa_heap_ptr_set',
+  'builtins',
+  'entrypoints',
+  'opa_wasm_abi_version',
+  'opa_wasm_abi_minor_version',
 ] as const;
 
 /** Tags and offsets of values in memory (OPA, wasm/src/value.h). */
@@ -66,9 +75,9 @@ export class PolicyInstance implements ValueMemory {
   #data = 0;
   #heap = 0;
 
-  constructor(module: WasmModule, memory: WasmMemory, calls: () => BuiltinCalls) {
+  constructor(module: WasmModule, memory: WasmMemory, calls: BuiltinCalls) {
     this.memory = memory;
-    const call = (id: number, ...addresses: readonly number[]): number => calls().call(this, id, addresses);
+    const call = (id: number, ...addresses: readonly number[]): number => calls.call(this, id, addresses);
     const env = {
       memory,
       opa_abort: (address: number): never => {
