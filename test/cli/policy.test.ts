@@ -92,6 +92,17 @@ describe('edict policy build', () => {
     expect((await readBundle(await readFile(output))).serial).toBe(2);
   });
 
+  it('writes an expiry, keeps it, and takes it away', async () => {
+    const expiry = async () => (await readBundle(await readFile(output))).manifest.metadata.edict.expires_at;
+    await build('--expires-at', '2027-01-31T00:00:00Z');
+    expect(await expiry()).toBe('2027-01-31T00:00:00Z');
+    expect(documentOf(await build())).toMatchObject({ serial: 1, changed: false });
+    expect(documentOf(await build('--expires-at', 'never'))).toMatchObject({ serial: 2, changed: true });
+    expect(await expiry()).toBeUndefined();
+    for (const time of ['tomorrow', '2027-01-31', '2027-99-31T00:00:00Z'])
+      expect(await build('--expires-at', time)).toMatchObject({ exitCode: 2 });
+  });
+
   it('gives the same bytes wherever the folder lies', async () => {
     await build();
     const other = path.join(folder, 'elsewhere', 'rules');

@@ -35,13 +35,21 @@ export const packArchive = async (files: readonly BundleFile[]): Promise<Buffer>
   return archive;
 };
 
-const withIdentity = (files: readonly BundleFile[], name: string, serial: number): readonly BundleFile[] =>
+interface Identity {
+  readonly name: string;
+  readonly serial: number;
+  /** RFC 3339, UTC; undefined: never. */
+  readonly expiresAt: string | undefined;
+}
+
+const withIdentity = (files: readonly BundleFile[], { name, serial, expiresAt }: Identity): readonly BundleFile[] =>
   files.map((file) => {
     if (file.path !== '.manifest') return file;
     const manifest: unknown = JSON.parse(Buffer.from(file.bytes).toString('utf8'));
     if (!isObject(manifest)) throw new AppError('bundle_invalid', 'opa build wrote a .manifest that is no object');
     const metadata = isObject(manifest['metadata']) ? manifest['metadata'] : {};
-    const text = canonicalJson({ ...manifest, metadata: { ...metadata, edict: { name, serial } } });
+    const edict = { name, serial, ...(expiresAt === undefined ? {} : { expires_at: expiresAt }) };
+    const text = canonicalJson({ ...manifest, metadata: { ...metadata, edict } });
     return { path: file.path, bytes: Buffer.from(text, 'utf8') };
   });
 
@@ -82,6 +90,8 @@ export interface BuildOptions {
   readonly name?: string;
   /** Default: the previous serial when nothing changed, else one more; 1 for the first. */
   readonly serial?: number;
+  /** RFC 3339, UTC; null: never. Default: as the previous one. */
+  readonly expiresAt?: string | null;
 }
 
 export interface BuiltBundle {
@@ -91,8 +101,8 @@ export interface BuiltBundle {
   readonly changed: boolean;
 }
 
-const assemble = async (files: readonly BundleFile[], name: string, serial: number) => {
-  const archive = await packArchive(withIdentity(files, name, serial));
+const assemble = async (files: readonly BundleFile[], identity: Identity) => {
+  const archive = await packArchive(withIdentity(files, identity));
   return { archive, bundle: await readBundle(archive) };
 };
 
@@ -101,17 +111,20 @@ export const buildBundle = async (runOpa: RunOpa, options: BuildOptions): Promis
   const { policiesFolder, previous } = options;
   const files = await compile(runOpa, policiesFolder);
   const name = options.name ?? previous?.name ?? 'mesh';
+  const expiresAt =
+    options.expiresAt === undefined ? previous?.manifest.metadata.edict.expires_at : (options.expiresAt ?? undefined);
   if (options.serial !== undefined) {
     if (previous !== undefined && previous.name === name && options.serial < previous.serial) {
       throw new AppError('usage', `serial ${options.serial} is below ${previous.serial}; a serial never decreases`);
     }
-    const built = await assemble(files, name, options.serial);
+    const built = await assemble(files, { name, serial: options.serial, expiresAt });
     return { ...built, changed: built.bundle.digest !== previous?.digest };
   }
-  if (previous === undefined || previous.name !== name) return { ...(await assemble(files, name, 1)), changed: true };
-  const same = await assemble(files, name, previous.serial);
+  if (previous === undefined || previous.name !== name)
+    return { ...(await assemble(files, { name, serial: 1, expiresAt })), changed: true };
+  const same = await assemble(files, { name, serial: previous.serial, expiresAt });
   if (same.bundle.digest === previous.digest) return { ...same, changed: false };
-  return { ...(await assemble(files, name, previous.serial + 1)), changed: true };
+  return { ...(await assemble(files, { name, serial: previous.serial + 1, expiresAt })), changed: true };
 };
 
 /** Writes a file so that a reader sees the old one or the new one, never a part. */

@@ -38,6 +38,14 @@ const wholeNumber = (text: string): number => {
   return value;
 };
 
+const NEVER = 'never';
+const timeOrNever = (text: string): string => {
+  if (text === NEVER) return text;
+  if (!/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,3})?Z$/.test(text) || Number.isNaN(Date.parse(text)))
+    throw new InvalidArgumentError('a time such as 2027-01-31T00:00:00Z, or never');
+  return text;
+};
+
 const percentage = (text: string): number => {
   const value = Number(text);
   if (text.trim() === '' || !(value >= 0 && value <= 100)) throw new InvalidArgumentError('a number from 0 to 100');
@@ -134,6 +142,7 @@ const testCommand = (): Command =>
 interface BuildOptions extends Common, SigningOptions {
   readonly output: string;
   readonly sign?: boolean;
+  readonly expiresAt?: string;
   readonly name?: string;
   readonly serial?: number;
   readonly check?: boolean;
@@ -165,6 +174,7 @@ const build = async (options: BuildOptions): Promise<void> => {
     previous,
     ...(name === undefined ? {} : { name }),
     ...(serial === undefined ? {} : { serial }),
+    ...(options.expiresAt === undefined ? {} : { expiresAt: options.expiresAt === NEVER ? null : options.expiresAt }),
   });
   // What production would refuse is not written.
   await createWasmEvaluator(built.bundle);
@@ -194,6 +204,11 @@ const buildCommand = (): Command =>
       .option('-o, --output <file>', 'the bundle', BUNDLE)
       .option('--name <name>', 'name of the bundle (default: that of the bundle at --output, else mesh)')
       .option('--serial <n>', 'serial (default: one more than at --output when the content changed)', wholeNumber)
+      .option(
+        '--expires-at <time>',
+        'RFC 3339, UTC, or never: when it permits nothing more (default: as now)',
+        timeOrNever,
+      )
       .option('--check', 'write nothing; exit 1 when the bundle at --output is not what the policies give')
       .option('--sign', 'sign it, with --signing-key'),
   ).action(failing(build));
@@ -244,6 +259,7 @@ const inspect = async (file: string, options: InspectOptions): Promise<void> => 
     `name         ${name}`,
     `serial       ${serial}`,
     `digest       ${digest}`,
+    `expires      ${manifest.metadata.edict.expires_at ?? 'never'}`,
     `signature    ${signed}`,
     `entrypoints  ${entrypoints.join(', ')}`,
     `built-ins    ${hostBuiltins.length === 0 ? 'none from the host' : hostBuiltins.join(', ')}`,

@@ -1,47 +1,8 @@
-import type { BundleIdentity } from '../../shared/contracts/decision.ts';
-import { AppError, errorMessage, isAppError } from '../../shared/contracts/errors.ts';
-import { createBundleSource, type BundleSource, type LookAtBundles, type SourceState } from './bundle-source.ts';
-import type { VerifiedSignature } from './bundle-signature.ts';
-import type { EvaluatorLimits } from './wasm-evaluator.ts';
-import { loadPolicySet, type LoadedArchive, type LoadedSet, type PolicySnapshot } from './policy-set.ts';
-
-/** A set has taken over. Called in the tick of the swap, before any request can use the set. */
-export interface PolicyActivation {
-  /** The tenant with a set of its own; undefined for the set of all others. */
-  readonly tenant: string | undefined;
-  readonly snapshot: PolicySnapshot;
-  /** What it replaced. */
-  readonly previous: PolicySnapshot | undefined;
-  readonly archives: readonly LoadedArchive[];
-}
-
-/** A set was refused; what was active goes on deciding. */
-export interface PolicyFailure {
-  readonly tenant: string | undefined;
-  readonly code: string;
-  readonly message: string;
-}
-
-export interface PolicySetStatus {
-  /** Undefined for the set of all tenants without one of their own. */
-  readonly tenant: string | undefined;
-  readonly sources: readonly string[];
-  readonly active:
-    | {
-        readonly bundles: readonly BundleIdentity[];
-        readonly setDigest: string;
-        readonly sinceMs: number;
-        /** By bundle name: who signed it. Bundles of which no signature was asked are left out. */
-        readonly signatures: Readonly<Record<string, VerifiedSignature>>;
-      }
-    | undefined;
-  /** Seen and being loaded, or seen broken once and looked at again (a file may be half-written). */
-  readonly pending: { readonly sinceMs: number; readonly message: string | undefined } | undefined;
-  /** Why what lies there now is not active. */
-  readonly failed: { readonly code: string; readonly message: string; readonly atMs: number } | undefined;
-  readonly activations: number;
-  readonly failures: number;
-}
+import { createActiveSet, type ActiveSet, type ActiveSetOptions, type PolicySetStatus } from './active-set.ts';
+import { createBundleSource, type BundleSource } from './bundle-source.ts';
+import type { BundleStore } from './bundle-store.ts';
+import { NEVER_STALE, type StalenessRule } from './freshness.ts';
+import type { PolicySnapshot } from './policy-set.ts';
 
 export interface ActivePolicyOptions {
   /** The default set. */
@@ -50,11 +11,14 @@ export interface ActivePolicyOptions {
   readonly tenants?: Readonly<Record<string, readonly BundleSource[]>>;
   readonly pollMs: number;
   /** Of one evaluator. */
-  readonly limits?: EvaluatorLimits;
-  /** Wall clock, for status only. */
+  readonly limits?: ActiveSetOptions['limits'];
+  /** Where the last good set of a tenant (undefined: of all others) is kept. Without it nothing outlives the process. */
+  readonly storeOf?: (tenant: string | undefined) => BundleStore;
+  readonly staleness?: StalenessRule;
+  /** Wall clock. */
   readonly nowMs: () => number;
-  readonly onActivated?: (activation: PolicyActivation) => void;
-  readonly onFailed?: (failure: PolicyFailure) => void;
+  readonly onActivated?: ActiveSetOptions['onActivated'];
+  readonly onFailed?: ActiveSetOptions['onFailed'];
 }
 
 export interface ActivePolicy {
@@ -67,57 +31,26 @@ export interface ActivePolicy {
   readonly close: () => Promise<void>;
 }
 
-interface SetState {
-  readonly tenant: string | undefined;
-  readonly sources: readonly string[];
-  readonly look: LookAtBundles;
-  /** Highest serial that was ever active here, by bundle name. */
-  readonly serials: Map<string, number>;
-  snapshot: PolicySnapshot | undefined;
-  active: PolicySetStatus['active'];
-  pending: PolicySetStatus['pending'];
-  failed: PolicySetStatus['failed'];
-  /** What was broken at the last look: broken again means broken. */
-  suspect: { readonly code: string; readonly message: string } | undefined;
-  activations: number;
-  failures: number;
-}
-
-const createSet = (tenant: string | undefined, sources: readonly BundleSource[]): SetState => ({
-  tenant,
-  sources: sources.map(({ path }) => path),
-  look: createBundleSource(sources),
-  serials: new Map(),
-  snapshot: undefined,
-  active: undefined,
-  pending: undefined,
-  failed: undefined,
-  suspect: undefined,
-  activations: 0,
-  failures: 0,
-});
-
-const signaturesOf = (archives: readonly LoadedArchive[]): Readonly<Record<string, VerifiedSignature>> =>
-  Object.fromEntries(
-    archives.flatMap(({ name, signature }) => (signature === undefined ? [] : [[name, signature] as const])),
-  );
-
-const refuseOlder = (set: SetState, archives: readonly LoadedArchive[]): void => {
-  for (const { name, serial, path } of archives) {
-    const highest = set.serials.get(name);
-    if (highest !== undefined && serial < highest) {
-      const message = `${path}: serial ${serial} of ${name} is below ${highest}, which was active; a serial never decreases`;
-      throw new AppError('bundle_invalid', message);
-    }
-  }
-};
-
 /**
  * Loads the sets of all tenants, then keeps looking at their sources every `pollMs`. Resolves when each set was looked
  * at once, whether or not it could be loaded: `current` and `status` tell. A new set is read, compiled and probed beside
- * the active one and takes over by one assignment; a bad one changes nothing but `status`.
+ * the active one and takes over by one assignment; a bad one changes nothing but `status`. A set whose source gives
+ * nothing at the start is the one that was kept from the last run, judged again as strictly as a new one.
  */
 export const startActivePolicy = async (options: ActivePolicyOptions): Promise<ActivePolicy> => {
+  const { nowMs, limits, storeOf, staleness = NEVER_STALE, onActivated, onFailed } = options;
+  const createSet = (tenant: string | undefined, sources: readonly BundleSource[]): ActiveSet =>
+    createActiveSet({
+      tenant,
+      sources,
+      look: createBundleSource(sources, nowMs),
+      store: storeOf?.(tenant),
+      staleness,
+      limits,
+      nowMs,
+      onActivated,
+      onFailed,
+    });
   const defaultSet = createSet(undefined, options.bundles);
   const tenantSets = new Map(
     Object.entries(options.tenants ?? {}).map(([tenant, sources]) => [tenant, createSet(tenant, sources)]),
@@ -125,75 +58,10 @@ export const startActivePolicy = async (options: ActivePolicyOptions): Promise<A
   const sets = [defaultSet, ...tenantSets.values()];
   let closed = false;
 
-  const activate = (set: SetState, { snapshot, archives }: LoadedSet): void => {
-    const previous = set.snapshot;
-    const signatures = signaturesOf(archives);
-    if (previous?.setDigest === snapshot.setDigest) {
-      // The signature is no part of the digest: it may be another one.
-      if (set.active !== undefined) set.active = { ...set.active, signatures };
-      return;
-    }
-    set.snapshot = snapshot;
-    const { bundles, setDigest } = snapshot;
-    set.active = { bundles, setDigest, sinceMs: options.nowMs(), signatures };
-    set.activations += 1;
-    for (const { name, serial } of archives) set.serials.set(name, serial);
-    options.onActivated?.({ tenant: set.tenant, snapshot, previous, archives });
-  };
-
-  const fail = (set: SetState, { code, message }: { readonly code: string; readonly message: string }): void => {
-    set.pending = undefined;
-    set.suspect = undefined;
-    // What is missing is reported at each look, and counted once.
-    if (set.failed?.message === message) return;
-    set.failed = { code, message, atMs: options.nowMs() };
-    set.failures += 1;
-    options.onFailed?.({ tenant: set.tenant, code, message });
-  };
-
-  const describe = (cause: unknown) => ({
-    code: isAppError(cause) ? cause.code : 'internal',
-    message: errorMessage(cause),
-  });
-
-  const suspect = (set: SetState, found: { readonly code: string; readonly message: string }): void => {
-    set.suspect = found;
-    set.pending = { sinceMs: options.nowMs(), message: found.message };
-  };
-
-  const load = async (set: SetState, state: SourceState): Promise<void> => {
-    set.pending = { sinceMs: options.nowMs(), message: undefined };
-    const loaded = await loadPolicySet(state.files, options.limits);
-    refuseOlder(set, loaded.archives);
-    if (closed) return;
-    activate(set, loaded);
-    set.pending = undefined;
-    set.suspect = undefined;
-    set.failed = undefined;
-  };
-
-  const lookAt = async (set: SetState): Promise<void> => {
-    let state: SourceState | undefined;
-    try {
-      state = await set.look();
-    } catch (cause) {
-      const found = describe(cause);
-      const known = set.suspect?.message === found.message || set.failed?.message === found.message;
-      return known ? fail(set, found) : suspect(set, found);
-    }
-    // A file that is still as broken as it was at the last look is not being written.
-    if (state === undefined) return set.suspect === undefined ? undefined : fail(set, set.suspect);
-    try {
-      await load(set, state);
-    } catch (cause) {
-      suspect(set, describe(cause));
-    }
-  };
-
   let looking: Promise<void> | undefined;
   const lookAtAll = (): Promise<void> => {
     looking ??= (async () => {
-      for (const set of sets) if (!closed) await lookAt(set);
+      for (const set of sets) if (!closed) await set.refresh();
     })().finally(() => {
       looking = undefined;
     });
@@ -207,26 +75,20 @@ export const startActivePolicy = async (options: ActivePolicyOptions): Promise<A
     timer.unref();
   };
 
+  for (const set of sets) await set.recall();
   await lookAtAll();
+  for (const set of sets) await set.restore();
   schedule();
 
   return {
-    current: (tenant) => (tenantSets.get(tenant) ?? defaultSet).snapshot,
-    status: () =>
-      sets.map(({ tenant, sources, active, pending, failed, activations, failures }) => ({
-        tenant,
-        sources,
-        active,
-        pending,
-        failed,
-        activations,
-        failures,
-      })),
+    current: (tenant) => (tenantSets.get(tenant) ?? defaultSet).snapshot(),
+    status: () => sets.map((set) => set.status()),
     refresh: lookAtAll,
     close: async () => {
       closed = true;
       clearTimeout(timer);
       await looking;
+      for (const set of sets) await set.close();
     },
   };
 };

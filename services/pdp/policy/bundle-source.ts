@@ -1,6 +1,5 @@
 import { open, readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { sha256 } from '../../shared/contracts/bytes.ts';
 import { AppError, errorCode } from '../../shared/contracts/errors.ts';
 import { BUNDLE_LIMITS } from './bundle-archive.ts';
 import type { SigningRequirement } from './bundle-signature.ts';
@@ -23,29 +22,33 @@ export interface BundleSigning {
   readonly keyFiles: readonly string[];
 }
 
-/** One archive as it lay on disk. */
+/** One archive as it lay at its source. */
 export interface SourceFile {
+  /** Which source it is of, as the settings name it. */
+  readonly source: string;
   readonly path: string;
   readonly bytes: Uint8Array;
-  /** SHA-256 of the bytes, hex; not the digest of the bundle. */
-  readonly contentHash: string;
   readonly signing: BundleSigning | undefined;
+  /** What its server calls this version; undefined for a file. */
+  readonly etag?: string | undefined;
 }
 
-export interface SourceState {
-  readonly files: readonly SourceFile[];
-  /** Changes whenever the names or contents do. */
-  readonly fingerprint: string;
+/** What one look found. */
+export interface Look {
+  /** All archives of the set; undefined when nothing changed since the last look. */
+  readonly files: readonly SourceFile[] | undefined;
+  /** Until when the sources are known to have this, milliseconds since 1970; undefined while a file is written. */
+  readonly confirmedMs: number | undefined;
 }
 
 /**
- * Looks at the archives of one set. Resolves with undefined when nothing changed since the last look, or when a file
- * was being written while it was read: the next look tells. Rejects with `bundle_invalid` when a path is missing,
- * unreadable or too large.
+ * Looks at the archives of one set. Rejects with `bundle_invalid` when a path is missing, unreadable or too large; the
+ * next look reads everything then.
  */
-export type LookAtBundles = () => Promise<SourceState | undefined>;
+export type LookAtBundles = () => Promise<Look>;
 
 interface Seen {
+  readonly source: string;
   readonly path: string;
   readonly key: string;
   readonly signing: BundleSigning | undefined;
@@ -72,7 +75,7 @@ const listArchives = async (sources: readonly BundleSource[]): Promise<readonly 
   for (const { path: each, signing } of sources) {
     const stamp = await stampOf(each);
     if (!stamp.isFolder) {
-      found.push({ path: each, key: stamp.key, signing });
+      found.push({ source: each, path: each, key: stamp.key, signing });
       continue;
     }
     const names = (await readdir(each)).filter((name) => name.endsWith('.tar.gz') && !name.startsWith('.')).sort();
@@ -80,7 +83,7 @@ const listArchives = async (sources: readonly BundleSource[]): Promise<readonly 
     if (names.length > SET_MAX) throw new AppError('bundle_invalid', `${each} holds more than ${SET_MAX} bundles`);
     for (const name of names) {
       const file = path.join(each, name);
-      found.push({ path: file, key: (await stampOf(file)).key, signing });
+      found.push({ source: each, path: file, key: (await stampOf(file)).key, signing });
     }
   }
   if (found.length > SET_MAX) throw new AppError('bundle_invalid', `more than ${SET_MAX} bundles in one set`);
@@ -88,7 +91,7 @@ const listArchives = async (sources: readonly BundleSource[]): Promise<readonly 
 };
 
 /** The whole file, or undefined when its size or times changed while it was read. */
-const readWhole = async ({ path: file, key, signing }: Seen): Promise<SourceFile | undefined> => {
+const readWhole = async ({ source, path: file, key, signing }: Seen): Promise<SourceFile | undefined> => {
   const { size } = await stampOf(file);
   if (size > BUNDLE_LIMITS.compressedBytes) {
     throw new AppError(
@@ -113,7 +116,7 @@ const readWhole = async ({ path: file, key, signing }: Seen): Promise<SourceFile
     throw unreadable(file, cause);
   }
   const after = await stampOf(file);
-  return after.key === key ? { path: file, bytes, contentHash: sha256(bytes).toString('hex'), signing } : undefined;
+  return after.key === key ? { source, path: file, bytes, signing } : undefined;
 };
 
 /** A key file that is missing is a state like any other: it makes the bundle refused, not the look. */
@@ -129,27 +132,26 @@ const stampsOf = async (seen: readonly Seen[]): Promise<string> => {
   return JSON.stringify([seen.map(({ path: file, key }) => [file, key]), keys]);
 };
 
-/**
- * Watches files, folders and key files by their size and times; contents are read only when those change. `fingerprint` lets the
- * caller see whether the contents are those that it judged before.
- */
-export const createBundleSource = (sources: readonly BundleSource[]): LookAtBundles => {
+const NOT_YET: Look = { files: undefined, confirmedMs: undefined };
+
+/** Watches files, folders and key files by their size and times; contents are read only when those change. */
+export const createBundleSource = (sources: readonly BundleSource[], nowMs: () => number): LookAtBundles => {
   let lastStamps: string | undefined;
   return async () => {
+    const lookedMs = nowMs();
     const seen = await listArchives(sources).catch((error: unknown) => {
       lastStamps = undefined;
       throw error;
     });
     const stamps = await stampsOf(seen);
-    if (stamps === lastStamps) return undefined;
+    if (stamps === lastStamps) return { files: undefined, confirmedMs: lookedMs };
     const files: SourceFile[] = [];
     for (const each of seen) {
       const file = await readWhole(each);
-      if (file === undefined) return undefined;
+      if (file === undefined) return NOT_YET;
       files.push(file);
     }
     lastStamps = stamps;
-    const fingerprint = sha256(JSON.stringify(files.map((file) => [file.path, file.contentHash]))).toString('hex');
-    return { files, fingerprint };
+    return { files, confirmedMs: lookedMs };
   };
 };

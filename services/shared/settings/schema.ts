@@ -125,6 +125,16 @@ export const SettingsSchema = Type.Object(
           description: 'Who may sign bundles, by key id. Once one is set, unsigned bundles are refused.',
         }),
         bundle_poll: Duration('1s', 'How often bundle files are looked at.'),
+        max_staleness: Type.Optional(
+          Type.String({
+            pattern: DURATION_PATTERN,
+            description: 'How long a set may decide that its sources do not confirm. None: for ever.',
+          }),
+        ),
+        when_stale: Type.Enum(['deny', 'flag', 'serve'], {
+          default: 'deny',
+          description: 'After it: deny, say `policy_stale` in each answer, or show it to operators only.',
+        }),
         durability: Type.Enum(['memory', 'spool', 'disk', 'broker'], {
           default: 'spool',
           description: 'What an answer waits for.',

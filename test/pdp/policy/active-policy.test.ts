@@ -7,9 +7,8 @@ import {
   startActivePolicy,
   type ActivePolicy,
   type ActivePolicyOptions,
-  type PolicyActivation,
-  type PolicyFailure,
 } from '../../../services/pdp/policy/active-policy.ts';
+import type { PolicyActivation, PolicyFailure } from '../../../services/pdp/policy/active-set.ts';
 import { readBundle } from '../../../services/pdp/policy/bundle-reader.ts';
 import { signFiles } from '../../../services/pdp/policy/bundle-signature.ts';
 import type { PolicySnapshot } from '../../../services/pdp/policy/policy-set.ts';
@@ -192,6 +191,39 @@ describe('the active policy', () => {
     // A tenant whose own set is missing does not fall back to another's rules.
     expect(policy.current('broken')).toBeUndefined();
     expect(policy.status().map((set) => set.tenant)).toEqual([undefined, 'acme', 'broken']);
+  });
+
+  it.each([
+    ['the same part of data', ['edict', 'x'], ['edict', 'x'], 'overlap (["x","x"])'],
+    ['a part of the other', ['edict', 'x'], ['edict', 'x/y'], 'overlap (["x","x/y"])'],
+    ['everything', ['edict', 'x'], [''], 'overlap (["x",""])'],
+    ['their own parts', ['edict', 'x'], ['edict', 'y', 'edict2'], undefined],
+  ])('of two bundles that claim %s', async (_what, ofA, ofB, expected) => {
+    const [a, b] = [path.join(folder, 'a.tar.gz'), path.join(folder, 'b.tar.gz')];
+    await replace(a, await makeBundle({ rego: answering('a'), name: 'a', roots: ofA }));
+    await replace(b, await makeBundle({ rego: answering('b'), name: 'b', roots: ofB }));
+    const policy = await start({ bundles: [{ path: a }, { path: b }] });
+    await policy.refresh();
+    if (expected === undefined) expect(codesOf(policy.current('acme'))).toEqual(['a', 'b']);
+    else expect(policy.status()[0]).toMatchObject({ active: undefined, failed: { code: 'bundle_invalid' } });
+    if (expected !== undefined) expect(policy.status()[0]?.failed?.message).toContain(expected);
+  });
+
+  it('refuses a bundle that expired, and permits nothing from the moment that it does', async () => {
+    let nowMs = NOW_MS;
+    const expiresAt = new Date(NOW_MS + 1_000).toISOString();
+    const expiring = await makeBundle({ rego: answering('two', true), serial: 2, expiresAt });
+    await replace(file, expiring);
+    const policy = await start({ nowMs: () => nowMs });
+    const snapshot = policy.current('acme');
+    expect(snapshot?.freshness(nowMs)).toEqual({ state: 'fresh', untilMs: NOW_MS + 1_000 });
+    expect(policy.status()[0]?.active?.expiresMs).toBe(NOW_MS + 1_000);
+    nowMs += 1_000;
+    expect(snapshot?.freshness(nowMs)).toMatchObject({ state: 'stale', denies: true });
+    const late = await start({ nowMs: () => nowMs });
+    await late.refresh();
+    expect(late.current('acme')).toBeUndefined();
+    expect(late.status()[0]?.failed?.message).toContain(`test expired at ${expiresAt}`);
   });
 
   it('takes signed bundles only, each tenant by its own keys, and tries again when a key is replaced', async () => {
