@@ -1,5 +1,5 @@
 import { createActiveSet, type ActiveSet, type ActiveSetOptions, type PolicySetStatus } from './active-set.ts';
-import { createBundleSource, type BundleSource } from './bundle-source.ts';
+import { createBundleSource, type BundleSource, type BundleWatch } from './bundle-source.ts';
 import type { BundleStore } from './bundle-store.ts';
 import { NEVER_STALE, type StalenessRule } from './freshness.ts';
 import type { PolicySnapshot } from './policy-set.ts';
@@ -39,18 +39,13 @@ export interface ActivePolicy {
  */
 export const startActivePolicy = async (options: ActivePolicyOptions): Promise<ActivePolicy> => {
   const { nowMs, limits, storeOf, staleness = NEVER_STALE, onActivated, onFailed } = options;
-  const createSet = (tenant: string | undefined, sources: readonly BundleSource[]): ActiveSet =>
-    createActiveSet({
-      tenant,
-      sources,
-      look: createBundleSource(sources, nowMs),
-      store: storeOf?.(tenant),
-      staleness,
-      limits,
-      nowMs,
-      onActivated,
-      onFailed,
-    });
+  const watches: BundleWatch[] = [];
+  const createSet = (tenant: string | undefined, sources: readonly BundleSource[]): ActiveSet => {
+    const watch = createBundleSource(sources, nowMs);
+    watches.push(watch);
+    const store = storeOf?.(tenant);
+    return createActiveSet({ tenant, sources, watch, store, staleness, limits, nowMs, onActivated, onFailed });
+  };
   const defaultSet = createSet(undefined, options.bundles);
   const tenantSets = new Map(
     Object.entries(options.tenants ?? {}).map(([tenant, sources]) => [tenant, createSet(tenant, sources)]),
@@ -76,6 +71,9 @@ export const startActivePolicy = async (options: ActivePolicyOptions): Promise<A
   };
 
   for (const set of sets) await set.recall();
+  // Whoever is looking already may have looked before the change.
+  const onChange = (): void => void lookAtAll().then(lookAtAll);
+  for (const watch of watches) watch.start(onChange);
   await lookAtAll();
   for (const set of sets) await set.restore();
   schedule();
@@ -87,6 +85,7 @@ export const startActivePolicy = async (options: ActivePolicyOptions): Promise<A
     close: async () => {
       closed = true;
       clearTimeout(timer);
+      await Promise.all(watches.map((watch) => watch.close()));
       await looking;
       for (const set of sets) await set.close();
     },

@@ -2,8 +2,9 @@ import type { BundleIdentity } from '../../shared/contracts/decision.ts';
 import { AppError, errorMessage, isAppError } from '../../shared/contracts/errors.ts';
 import type { FreshnessState } from '../core/freshness.ts';
 import type { VerifiedSignature } from './bundle-signature.ts';
-import type { BundleSource, LookAtBundles, SourceFile } from './bundle-source.ts';
+import { sourceName, type BundleSource, type BundleWatch, type Look, type SourceFile } from './bundle-source.ts';
 import type { BundleStore, FoundSet } from './bundle-store.ts';
+import type { RemoteStatus } from './http-source.ts';
 import { freshnessOf, staleSince, type SetAge, type StalenessRule } from './freshness.ts';
 import { loadPolicySet, type LoadedArchive, type PolicySnapshot } from './policy-set.ts';
 import type { EvaluatorLimits } from './wasm-evaluator.ts';
@@ -31,6 +32,8 @@ export interface PolicySetStatus {
   /** Undefined for the set of all tenants without one of their own. */
   readonly tenant: string | undefined;
   readonly sources: readonly string[];
+  /** Those of them that are servers. */
+  readonly remotes: readonly RemoteStatus[];
   readonly active:
     | {
         readonly bundles: readonly BundleIdentity[];
@@ -61,7 +64,7 @@ export interface PolicySetStatus {
 export interface ActiveSetOptions {
   readonly tenant: string | undefined;
   readonly sources: readonly BundleSource[];
-  readonly look: LookAtBundles;
+  readonly watch: BundleWatch;
   /** Undefined: nothing is kept. */
   readonly store: BundleStore | undefined;
   readonly staleness: StalenessRule;
@@ -122,8 +125,8 @@ const sameTexts = (a: readonly string[], b: readonly string[]): boolean =>
 
 /** One tenant's set of bundles (or that of all others): what decides, what comes next, what was wrong. */
 export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
-  const { tenant, look, store, staleness, nowMs } = options;
-  const sources = options.sources.map(({ path }) => path);
+  const { tenant, watch, store, staleness, nowMs } = options;
+  const sources = options.sources.map(sourceName);
   /** Highest serial that was ever active here, by bundle name. */
   const serials = new Map<string, number>();
   let active: Active | undefined;
@@ -217,9 +220,9 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
   };
 
   const refresh = async (): Promise<void> => {
-    let found: Awaited<ReturnType<LookAtBundles>>;
+    let found: Look;
     try {
-      found = await look();
+      found = await watch.look();
     } catch (cause) {
       const problem = describe(cause);
       const known = suspected?.message === problem.message || failed?.message === problem.message;
@@ -246,7 +249,7 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
     if (!sameTexts(kept.sources, sources)) return;
     try {
       const files = (await kept.archives()).map((archive): SourceFile => {
-        const source = options.sources.find(({ path }) => path === archive.source);
+        const source = options.sources.find((each) => sourceName(each) === archive.source);
         if (source === undefined) throw new AppError('bundle_invalid', `${archive.source} is no source any more`);
         return { ...archive, signing: source.signing };
       });
@@ -260,6 +263,8 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
     try {
       kept = await store?.read();
       for (const [name, serial] of kept?.serials ?? []) serials.set(name, serial);
+      // What is here already need not be sent again.
+      if (watch.remotes().length > 0) watch.seed((await kept?.archives()) ?? []);
     } catch (cause) {
       notKept = errorMessage(cause);
     }
@@ -270,6 +275,7 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
     status: () => ({
       tenant,
       sources,
+      remotes: watch.remotes(),
       active:
         active === undefined
           ? undefined

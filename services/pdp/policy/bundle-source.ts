@@ -1,19 +1,23 @@
 import { open, readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
+import { sha256Hex } from '../../shared/contracts/bytes.ts';
 import { AppError, errorCode } from '../../shared/contracts/errors.ts';
 import { BUNDLE_LIMITS } from './bundle-archive.ts';
 import type { SigningRequirement } from './bundle-signature.ts';
+import { createHttpSource, type HttpSource, type HttpSourceOptions, type RemoteStatus } from './http-source.ts';
 
 /** Bundles that one set may have. */
 const SET_MAX = 64;
 
-/** Where bundles of a set come from. */
-export interface BundleSource {
+/** Where bundles of a set come from. `signing` is undefined where they need no signature. */
+export type BundleSource =
   /** An archive, or a folder of archives. */
-  readonly path: string;
-  /** Undefined where bundles need no signature. */
-  readonly signing?: BundleSigning;
-}
+  | { readonly path: string; readonly signing?: BundleSigning }
+  /** A server of OPA's bundle API. */
+  | { readonly http: HttpSourceOptions; readonly signing?: BundleSigning };
+
+/** What the settings call it; also how a kept archive finds its source again. */
+export const sourceName = (source: BundleSource): string => ('path' in source ? source.path : source.http.url);
 
 export interface BundleSigning {
   /** Reads the keys again, so that a key file can be replaced while the program runs. */
@@ -42,16 +46,29 @@ export interface Look {
 }
 
 /**
- * Looks at the archives of one set. Rejects with `bundle_invalid` when a path is missing, unreadable or too large; the
- * next look reads everything then.
+ * Looks at the archives of one set. Rejects with `bundle_invalid` when a path is missing, unreadable or too large, with
+ * `upstream_unavailable` when a server gives nothing; the next look reads everything then.
  */
 export type LookAtBundles = () => Promise<Look>;
+
+export interface BundleWatch {
+  readonly look: LookAtBundles;
+  /** Versions from an earlier life, by source. Before `start`. */
+  readonly seed: (kept: readonly Pick<SourceFile, 'source' | 'bytes' | 'etag'>[]) => void;
+  /** Begins to ask servers; `onChange` says that a look is worth it. */
+  readonly start: (onChange: () => void) => void;
+  readonly remotes: () => readonly RemoteStatus[];
+  readonly close: () => Promise<void>;
+}
 
 interface Seen {
   readonly source: string;
   readonly path: string;
   readonly key: string;
   readonly signing: BundleSigning | undefined;
+  /** What a server gave already. */
+  readonly downloaded?: { readonly bytes: Uint8Array; readonly etag: string | undefined };
+  readonly confirmedMs?: number;
 }
 
 const unreadable = (file: string, cause: unknown): AppError =>
@@ -70,28 +87,46 @@ const stampOf = async (
 };
 
 /** A path is an archive, or a folder with archives (`*.tar.gz`) beside each other. */
-const listArchives = async (sources: readonly BundleSource[]): Promise<readonly Seen[]> => {
+const listFiles = async (source: string, signing: BundleSigning | undefined): Promise<readonly Seen[]> => {
+  const stamp = await stampOf(source);
+  if (!stamp.isFolder) return [{ source, path: source, key: stamp.key, signing }];
+  const names = (await readdir(source)).filter((name) => name.endsWith('.tar.gz') && !name.startsWith('.')).sort();
+  if (names.length === 0) throw new AppError('bundle_invalid', `${source} holds no *.tar.gz`);
+  if (names.length > SET_MAX) throw new AppError('bundle_invalid', `${source} holds more than ${SET_MAX} bundles`);
   const found: Seen[] = [];
-  for (const { path: each, signing } of sources) {
-    const stamp = await stampOf(each);
-    if (!stamp.isFolder) {
-      found.push({ source: each, path: each, key: stamp.key, signing });
+  for (const name of names) {
+    const file = path.join(source, name);
+    found.push({ source, path: file, key: (await stampOf(file)).key, signing });
+  }
+  return found;
+};
+
+interface Opened {
+  readonly source: BundleSource;
+  /** Undefined for files. */
+  readonly http: HttpSource | undefined;
+}
+
+const listArchives = async (opened: readonly Opened[]): Promise<readonly Seen[]> => {
+  const found: Seen[] = [];
+  for (const { source, http } of opened) {
+    const name = sourceName(source);
+    if (http === undefined) {
+      found.push(...(await listFiles(name, source.signing)));
       continue;
     }
-    const names = (await readdir(each)).filter((name) => name.endsWith('.tar.gz') && !name.startsWith('.')).sort();
-    if (names.length === 0) throw new AppError('bundle_invalid', `${each} holds no *.tar.gz`);
-    if (names.length > SET_MAX) throw new AppError('bundle_invalid', `${each} holds more than ${SET_MAX} bundles`);
-    for (const name of names) {
-      const file = path.join(each, name);
-      found.push({ source: each, path: file, key: (await stampOf(file)).key, signing });
-    }
+    const { confirmedMs, ...downloaded } = await http.current();
+    const key = sha256Hex(downloaded.bytes);
+    found.push({ source: name, path: name, key, signing: source.signing, downloaded, confirmedMs });
   }
   if (found.length > SET_MAX) throw new AppError('bundle_invalid', `more than ${SET_MAX} bundles in one set`);
   return found;
 };
 
 /** The whole file, or undefined when its size or times changed while it was read. */
-const readWhole = async ({ source, path: file, key, signing }: Seen): Promise<SourceFile | undefined> => {
+const readWhole = async (seen: Seen): Promise<SourceFile | undefined> => {
+  const { source, path: file, key, signing, downloaded } = seen;
+  if (downloaded !== undefined) return { source, path: file, signing, ...downloaded };
   const { size } = await stampOf(file);
   if (size > BUNDLE_LIMITS.compressedBytes) {
     throw new AppError(
@@ -134,17 +169,27 @@ const stampsOf = async (seen: readonly Seen[]): Promise<string> => {
 
 const NOT_YET: Look = { files: undefined, confirmedMs: undefined };
 
-/** Watches files, folders and key files by their size and times; contents are read only when those change. */
-export const createBundleSource = (sources: readonly BundleSource[], nowMs: () => number): LookAtBundles => {
+/**
+ * Watches files, folders and key files by their size and times, servers by asking them; contents are read only when
+ * those change.
+ */
+export const createBundleSource = (sources: readonly BundleSource[], nowMs: () => number): BundleWatch => {
+  const opened = sources.map((source): Opened => ({
+    source,
+    http: 'http' in source ? createHttpSource(source.http, { nowMs }) : undefined,
+  }));
+  const servers = opened.flatMap(({ http }) => (http === undefined ? [] : [http]));
   let lastStamps: string | undefined;
-  return async () => {
+
+  const look: LookAtBundles = async () => {
     const lookedMs = nowMs();
-    const seen = await listArchives(sources).catch((error: unknown) => {
+    const seen = await listArchives(opened).catch((error: unknown) => {
       lastStamps = undefined;
       throw error;
     });
+    const confirmedMs = Math.min(...seen.map((each) => each.confirmedMs ?? lookedMs));
     const stamps = await stampsOf(seen);
-    if (stamps === lastStamps) return { files: undefined, confirmedMs: lookedMs };
+    if (stamps === lastStamps) return { files: undefined, confirmedMs };
     const files: SourceFile[] = [];
     for (const each of seen) {
       const file = await readWhole(each);
@@ -152,6 +197,23 @@ export const createBundleSource = (sources: readonly BundleSource[], nowMs: () =
       files.push(file);
     }
     lastStamps = stamps;
-    return { files, confirmedMs: lookedMs };
+    return { files, confirmedMs };
+  };
+
+  return {
+    look,
+    seed: (kept) => {
+      for (const { source, http } of opened) {
+        const before = kept.find((archive) => archive.source === sourceName(source));
+        if (before !== undefined) http?.seed({ bytes: before.bytes, etag: before.etag });
+      }
+    },
+    start: (onChange) => {
+      for (const server of servers) server.start(onChange);
+    },
+    remotes: () => servers.map((server) => server.status()),
+    close: async () => {
+      await Promise.all(servers.map((server) => server.close()));
+    },
   };
 };

@@ -44,6 +44,8 @@ export const Caller = Type.Object(
 );
 export type Caller = Static<typeof Caller>;
 
+const OptionalDuration = (description: string) =>
+  Type.Optional(Type.String({ pattern: DURATION_PATTERN, description }));
 export const KEY_ID = '^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$';
 const Scope = (description: string) => Type.Optional(Type.String({ maxLength: 256, description }));
 
@@ -63,7 +65,33 @@ const BundleKeySettings = Type.Object(
 
 const BundleSourceSettings = Type.Object(
   {
-    path: Type.String({ minLength: 1, description: 'An archive, or a folder of archives (`*.tar.gz`).' }),
+    path: Type.Optional(
+      Type.String({ minLength: 1, description: 'An archive, or a folder of archives (`*.tar.gz`).' }),
+    ),
+    url: Type.Optional(
+      Type.String({
+        maxLength: 2048,
+        description:
+          'In place of path: a server of OPA’s bundle API. `http:` only on loopback, or for signed bundles, then ' +
+          'without a token.',
+      }),
+    ),
+    bearer_token_file: File('Sent to the server of url. Read again at each request.'),
+    tls: Type.Optional(
+      Type.Object(
+        { ca_file: File('PEM. Default: the usual authorities.'), cert_file: File('PEM'), key_file: File('PEM') },
+        { ...strict, description: 'Of url; certificate and key for mutual TLS. Read again at each request.' },
+      ),
+    ),
+    poll: OptionalDuration('Of url: the longest pause between two requests; half of it at least. Default: 30s.'),
+    long_poll: OptionalDuration('Of url: the server may hold a request that long. Default: no long polling.'),
+    timeout: OptionalDuration('Of url: for an answer’s head, and again for its body. Default: 30s.'),
+    max_size: Type.Optional(
+      Type.String({ pattern: SIZE_PATTERN, description: 'Of url: more is not read. Default and most: 32MiB.' }),
+    ),
+    redirects: Type.Optional(
+      Type.Enum(['never', 'same_origin'], { description: 'Of url: what is followed. Default: never.' }),
+    ),
     signing: Type.Optional(
       Type.Object(
         {
@@ -124,13 +152,8 @@ export const SettingsSchema = Type.Object(
           default: {},
           description: 'Who may sign bundles, by key id. Once one is set, unsigned bundles are refused.',
         }),
-        bundle_poll: Duration('1s', 'How often bundle files are looked at.'),
-        max_staleness: Type.Optional(
-          Type.String({
-            pattern: DURATION_PATTERN,
-            description: 'How long a set may decide that its sources do not confirm. None: for ever.',
-          }),
-        ),
+        bundle_poll: Duration('1s', 'How often bundle files are looked at; for servers see pdp.bundles[].poll.'),
+        max_staleness: OptionalDuration('How long a set may decide that its sources do not confirm. None: for ever.'),
         when_stale: Type.Enum(['deny', 'flag', 'serve'], {
           default: 'deny',
           description: 'After it: deny, say `policy_stale` in each answer, or show it to operators only.',

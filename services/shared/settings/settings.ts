@@ -8,7 +8,8 @@ import { Value } from 'typebox/value';
 import { AppError, errorCode, errorMessage } from '../contracts/errors.ts';
 import { isObject } from '../contracts/json.ts';
 import { isTenant, SYSTEM_TENANT } from '../contracts/tenant.ts';
-import { KEY_ID, SettingsSchema, type Settings } from './schema.ts';
+import { bundleProblems } from './bundle-problems.ts';
+import { SettingsSchema, type Settings } from './schema.ts';
 
 export type { Settings, Caller } from './schema.ts';
 
@@ -149,32 +150,6 @@ const crossProblems = (settings: Settings): readonly string[] => {
     if (settings.pdp.durability === 'broker') problems.push('/pdp/durability: broker needs kafka.brokers');
   }
   return [...problems, ...bundleProblems(settings)];
-};
-
-/** Sources of bundles name keys that are there, and do not contradict themselves. */
-const bundleProblems = ({ pdp, tenants }: Settings): readonly string[] => {
-  const sets = [
-    ['/pdp/bundles', pdp.bundles] as const,
-    ...Object.entries(tenants).map(([name, { bundles = [] }]) => [`/tenants/${name}/bundles`, bundles] as const),
-  ];
-  const bad = Object.keys(pdp.bundle_keys).filter((id) => !new RegExp(KEY_ID).test(id));
-  const misnamed = bad.map((id) => `/pdp/bundle_keys: ${JSON.stringify(id)} is not a key id`);
-  const ofSources = sets.flatMap(([at, bundles]) =>
-    bundles.flatMap((source, index) => {
-      if (typeof source === 'string') return [];
-      const here = `${at}/${index}`;
-      const { signing, unsigned } = source;
-      const unknown = (signing?.keys ?? []).filter((id) => !Object.hasOwn(pdp.bundle_keys, id));
-      return [
-        ...unknown.map((id) => `${here}/signing/keys: ${id} is not in /pdp/bundle_keys`),
-        ...(signing !== undefined && Object.keys(pdp.bundle_keys).length === 0
-          ? [`${here}/signing: needs /pdp/bundle_keys`]
-          : []),
-        ...(signing !== undefined && unsigned === true ? [`${here}/unsigned: contradicts signing`] : []),
-      ];
-    }),
-  );
-  return [...misnamed, ...ofSources];
 };
 
 const deepFreeze = <T>(value: T): T => {
