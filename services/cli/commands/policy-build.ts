@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, mkdtemp, open, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -71,6 +71,20 @@ const compile = async (runOpa: RunOpa, policiesFolder: string): Promise<readonly
   }
 };
 
+/** `cases/*.json`, as they lie there. */
+const readCaseFiles = async (policiesFolder: string): Promise<readonly BundleFile[]> => {
+  const names = await readdir(path.join(policiesFolder, 'cases')).catch((cause: unknown) => {
+    throw new AppError('usage', `${policiesFolder} has no folder of cases`, { cause });
+  });
+  const json = names.filter((each) => each.endsWith('.json')).sort();
+  return await Promise.all(
+    json.map(async (each) => ({
+      path: `cases/${each}`,
+      bytes: await readFile(path.join(policiesFolder, 'cases', each)),
+    })),
+  );
+};
+
 /** Reads the bundle at a path; undefined when there is no file. */
 export const readBundleFile = async (file: string): Promise<Bundle | undefined> => {
   try {
@@ -92,6 +106,8 @@ export interface BuildOptions {
   readonly serial?: number;
   /** RFC 3339, UTC; null: never. Default: as the previous one. */
   readonly expiresAt?: string | null;
+  /** Whether the cases of the folder go with it. Default: whether they did before. */
+  readonly withCases?: boolean;
 }
 
 export interface BuiltBundle {
@@ -109,7 +125,9 @@ const assemble = async (files: readonly BundleFile[], identity: Identity) => {
 /** Builds the bundle of a policies folder. Throws `bundle_invalid` with OPA's message when it does not compile. */
 export const buildBundle = async (runOpa: RunOpa, options: BuildOptions): Promise<BuiltBundle> => {
   const { policiesFolder, previous } = options;
-  const files = await compile(runOpa, policiesFolder);
+  const compiled = await compile(runOpa, policiesFolder);
+  const { withCases = previous?.files.some(({ path: each }) => each.startsWith('cases/')) === true } = options;
+  const files = withCases ? [...compiled, ...(await readCaseFiles(policiesFolder))] : compiled;
   const name = options.name ?? previous?.name ?? 'mesh';
   const expiresAt =
     options.expiresAt === undefined ? previous?.manifest.metadata.edict.expires_at : (options.expiresAt ?? undefined);

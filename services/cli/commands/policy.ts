@@ -4,6 +4,7 @@ import path from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { createWasmEvaluator } from '../../pdp/policy/wasm-evaluator.ts';
 import { readBundle, type Bundle } from '../../pdp/policy/bundle-reader.ts';
+import { runSelfCheck } from '../../pdp/policy/self-check.ts';
 import { describeSignature } from '../../pdp/policy/bundle-signature.ts';
 import { AppError, isAppError } from '../../shared/contracts/errors.ts';
 import { isObject } from '../../shared/contracts/json.ts';
@@ -143,6 +144,7 @@ interface BuildOptions extends Common, SigningOptions {
   readonly output: string;
   readonly sign?: boolean;
   readonly expiresAt?: string;
+  readonly cases?: boolean;
   readonly name?: string;
   readonly serial?: number;
   readonly check?: boolean;
@@ -174,10 +176,11 @@ const build = async (options: BuildOptions): Promise<void> => {
     previous,
     ...(name === undefined ? {} : { name }),
     ...(serial === undefined ? {} : { serial }),
+    ...(options.cases === undefined ? {} : { withCases: options.cases }),
     ...(options.expiresAt === undefined ? {} : { expiresAt: options.expiresAt === NEVER ? null : options.expiresAt }),
   });
   // What production would refuse is not written.
-  await createWasmEvaluator(built.bundle);
+  await runSelfCheck(built.bundle, await createWasmEvaluator(built.bundle));
   const { digest } = built.bundle;
   const facts = { output: options.output, name: built.bundle.name, serial: built.bundle.serial, digest };
   if (check) {
@@ -210,6 +213,8 @@ const buildCommand = (): Command =>
         timeOrNever,
       )
       .option('--check', 'write nothing; exit 1 when the bundle at --output is not what the policies give')
+      .option('--cases', 'put cases/*.json into it: whoever loads it evaluates them first (default: as now)')
+      .option('--no-cases', 'leave them out')
       .option('--sign', 'sign it, with --signing-key'),
   ).action(failing(build));
 

@@ -10,6 +10,7 @@ import { readBundle, type Bundle } from './bundle-reader.ts';
 import { checkSetRoots } from './roots.ts';
 import type { VerifiedSignature } from './bundle-signature.ts';
 import type { SourceFile } from './bundle-source.ts';
+import { runSelfCheck } from './self-check.ts';
 import { createWasmEvaluator, WASM_ENGINE, type EvaluatorLimits, type WasmEvaluator } from './wasm-evaluator.ts';
 
 /** A set of bundles, ready to decide. A request (or a batch) takes one and uses nothing else. */
@@ -93,7 +94,9 @@ const loadOne = async (
   try {
     const bundle = await readBundle(file.bytes, BUNDLE_LIMITS, await file.signing?.requirement());
     const { wasm, dataJson } = bundle;
-    return { bundle, evaluator: await createWasmEvaluator({ wasm, dataJson, ...limits }) };
+    const evaluator = await createWasmEvaluator({ wasm, dataJson, ...limits });
+    await runSelfCheck(bundle, evaluator);
+    return { bundle, evaluator };
   } catch (cause) {
     throw inFile(file, cause);
   }
