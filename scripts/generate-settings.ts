@@ -6,7 +6,11 @@ import { isObject } from '../services/shared/contracts/json.ts';
 
 const cell = (text: string): string => text.replaceAll('|', '\\|');
 
+const variantsOf = (schema: unknown): readonly Readonly<Record<string, unknown>>[] =>
+  isObject(schema) && Array.isArray(schema['anyOf']) ? schema['anyOf'].filter(isObject) : [];
+
 const typeOf = (schema: Readonly<Record<string, unknown>>): string => {
+  if (Array.isArray(schema['anyOf'])) return variantsOf(schema).map(typeOf).join(' or ');
   if (Array.isArray(schema['enum'])) return schema['enum'].map((value) => `\`${String(value)}\``).join(' ');
   if (schema['type'] === 'array') return isObject(schema['items']) ? `list of ${typeOf(schema['items'])}` : 'list';
   if (schema['type'] === 'object') return 'mapping';
@@ -17,6 +21,8 @@ const typeOf = (schema: Readonly<Record<string, unknown>>): string => {
 };
 
 const rows = (schema: unknown, path: string): readonly string[] => {
+  const variants = variantsOf(schema);
+  if (variants.length > 0) return variants.flatMap((variant) => rows(variant, path));
   if (!isObject(schema) || !isObject(schema['properties'])) return [];
   const required = Array.isArray(schema['required']) ? schema['required'] : [];
   return Object.entries(schema['properties']).flatMap(([name, member]) => {

@@ -13,6 +13,7 @@ import { createLogger, type Logger } from '../shared/runtime/logger.ts';
 import { Counter, createRegistry, registerGauges, type Registry } from '../shared/runtime/metrics.ts';
 import { watchSettings, type PrepareReload } from '../shared/runtime/reload.ts';
 import type { Caller, Settings } from '../shared/settings/schema.ts';
+import { homePaths } from '../shared/settings/home.ts';
 import { loadSettings, tenantNames, type LoadedSettings } from '../shared/settings/settings.ts';
 import { durationMs, sizeBytes } from '../shared/settings/units.ts';
 import { startAuditTrail, type AuditTrail } from './audit-trail/audit-trail.ts';
@@ -23,7 +24,12 @@ import { createDecide } from './core/decide.ts';
 import { compileMask } from './core/mask.ts';
 import { createPdpHttp } from './http/app.ts';
 import { startActivePolicy, type ActivePolicy } from './policy/active-policy.ts';
+import type { PolicySetStatus } from './policy/active-set.ts';
+import { createBundleStore } from './policy/bundle-store.ts';
+import type { BundleSource } from './policy/bundle-source.ts';
+import type { StalenessRule } from './policy/freshness.ts';
 import type { PolicySnapshot } from './policy/policy-set.ts';
+import { bundleSources, checkBundleKeys } from './policy/source-settings.ts';
 
 export interface Pdp extends Handle {
   /** Where it listens, with the port that was really taken. */
@@ -55,10 +61,16 @@ const demoBundle = (): string => {
 const monotonicMs = (): number => performance.now();
 const usedPolicy = ({ bundles, setDigest }: PolicySnapshot): PolicyUsed => ({ bundles, set: setDigest });
 
-const tenantBundles = ({ tenants }: Settings): Readonly<Record<string, readonly string[]>> =>
+const tenantBundles = ({ tenants, pdp }: Settings): Readonly<Record<string, readonly BundleSource[]>> =>
   Object.fromEntries(
-    Object.entries(tenants).flatMap(([tenant, { bundles }]) => (bundles === undefined ? [] : [[tenant, bundles]])),
+    Object.entries(tenants).flatMap(([tenant, { bundles }]) =>
+      bundles === undefined ? [] : [[tenant, bundleSources(bundles, pdp.bundle_keys)]],
+    ),
   );
+
+/** The demo bundle is part of this program: nobody signed it, and keys of the settings do not concern it. */
+const defaultBundles = ({ pdp }: Settings): readonly BundleSource[] =>
+  pdp.bundles.length > 0 ? bundleSources(pdp.bundles, pdp.bundle_keys) : [{ path: demoBundle() }];
 
 /** The tenants whose decisions a set makes; `undefined` is the set of all that have none of their own. */
 const tenantsOf = (settings: Settings, set: string | undefined): readonly string[] =>
@@ -102,6 +114,14 @@ const registerTrailGauges = (registry: Registry, trail: AuditTrail): void => {
   });
 };
 
+const stalenessOf = ({ pdp }: Settings): StalenessRule => ({
+  maxMs: pdp.max_staleness === undefined ? undefined : durationMs(pdp.max_staleness),
+  whenStale: pdp.when_stale,
+});
+
+const isStale = ({ active }: PolicySetStatus): boolean =>
+  active !== undefined && (active.stale || (active.expiresMs !== undefined && active.expiresMs <= Date.now()));
+
 const readinessChecks = (policy: ActivePolicy, trail: AuditTrail, reloadFailure: () => string | undefined): Checks => ({
   bundle: () => {
     const sets = policy.status();
@@ -109,7 +129,14 @@ const readinessChecks = (policy: ActivePolicy, trail: AuditTrail, reloadFailure:
     const failed = sets.flatMap(({ tenant, failed: why }) =>
       why === undefined ? [] : [{ ...(tenant === undefined ? {} : { tenant }), code: why.code, message: why.message }],
     );
-    const facts = { sets: sets.length, ...(failed.length === 0 ? {} : { failed }) };
+    const stale = sets.filter(isStale).map(({ tenant }) => tenant ?? 'all');
+    const notKept = sets.flatMap(({ notKept: why }) => (why === undefined ? [] : [why]));
+    const facts = {
+      sets: sets.length,
+      ...(failed.length === 0 ? {} : { failed }),
+      ...(stale.length === 0 ? {} : { stale }),
+      ...(notKept.length === 0 ? {} : { not_kept: notKept }),
+    };
     return missing.length === 0
       ? { ok: true, facts }
       : {
@@ -178,19 +205,22 @@ const openPdp = async (
     labelNames: ['result'],
     registers: [registry],
   });
-  const bundles = settings.pdp.bundles.length > 0 ? settings.pdp.bundles : [demoBundle()];
+  await checkBundleKeys(settings.pdp.bundle_keys);
   const policy = await startActivePolicy({
-    bundles,
+    bundles: defaultBundles(settings),
     tenants: tenantBundles(settings),
     pollMs: durationMs(settings.pdp.bundle_poll),
     limits: { memoryMaxBytes: sizeBytes(settings.pdp.policy_memory), fuel: settings.pdp.fuel },
+    storeOf: (tenant) => createBundleStore(homePaths(settings.home).bundles(tenant)),
+    staleness: stalenessOf(settings),
     nowMs: Date.now,
-    onActivated: ({ tenant, snapshot, archives }) => {
+    onActivated: ({ tenant, snapshot, archives, restored }) => {
       loads.inc({ result: 'active' });
-      logger.info(
-        { tenant, set: snapshot.setDigest, bundles: snapshot.bundles, files: archives.map(({ path }) => path) },
-        'bundles active',
-      );
+      const { bundles, setDigest: set } = snapshot;
+      const files = archives.map(({ path }) => path);
+      if (restored)
+        logger.warn({ tenant, set, bundles, files }, 'bundles active that were kept: their source is silent');
+      else logger.info({ tenant, set, bundles, files }, 'bundles active');
       for (const name of tenantsOf(current, tenant)) trail.recordActivation(name, usedPolicy(snapshot));
     },
     onFailed: (failure) => {
@@ -199,6 +229,12 @@ const openPdp = async (
     },
   });
   parts.push(policy);
+  registerGauges(registry, {
+    edict_bundle_stale_sets: {
+      help: 'Active sets that expired, or that their source did not confirm for longer than pdp.max_staleness.',
+      read: () => policy.status().filter(isStale).length,
+    },
+  });
 
   const reloadTenants: PrepareReload = (next) => {
     if (!isDeepStrictEqual(fixedOf(next), fixedOf(settings)))

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { generateKeyPairSync } from 'node:crypto';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
@@ -89,6 +90,17 @@ describe('edict policy build', () => {
     await edit('data.json', (text) => text.replace('"calls_per_minute": 60', '"calls_per_minute": 61'));
     expect(documentOf(await build())).toMatchObject({ serial: 2, changed: true });
     expect((await readBundle(await readFile(output))).serial).toBe(2);
+  });
+
+  it('writes an expiry, keeps it, and takes it away', async () => {
+    const expiry = async () => (await readBundle(await readFile(output))).manifest.metadata.edict.expires_at;
+    await build('--expires-at', '2027-01-31T00:00:00Z');
+    expect(await expiry()).toBe('2027-01-31T00:00:00Z');
+    expect(documentOf(await build())).toMatchObject({ serial: 1, changed: false });
+    expect(documentOf(await build('--expires-at', 'never'))).toMatchObject({ serial: 2, changed: true });
+    expect(await expiry()).toBeUndefined();
+    for (const time of ['tomorrow', '2027-01-31', '2027-99-31T00:00:00Z'])
+      expect(await build('--expires-at', time)).toMatchObject({ exitCode: 2 });
   });
 
   it('gives the same bytes wherever the folder lies', async () => {
@@ -283,6 +295,58 @@ describe('edict policy inspect', () => {
   });
 });
 
+describe('edict policy sign', () => {
+  const key = (name: string): string => path.join(folder, name);
+  beforeEach(async () => {
+    const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    await writeFile(key('private.pem'), privateKey.export({ type: 'sec1', format: 'pem' }));
+    await writeFile(key('public.pem'), publicKey.export({ type: 'spki', format: 'pem' }));
+    await cp(path.join(root, 'bundles', 'mesh.tar.gz'), output);
+  });
+
+  it('signs in place, keeps the digest, and inspect verifies it', async () => {
+    const { digest } = await readBundle(await readFile(output));
+    const sign = ['sign', output, '--signing-key', key('private.pem'), '--key-id', 'ci', '--scope', 'write', '--json'];
+    expect(documentOf(await edict(sign))).toMatchObject({ digest, signature: { kid: 'ci', alg: 'ES256' } });
+    const inspect = ['inspect', output, '--json'];
+    expect(documentOf(await edict(inspect))).toMatchObject({ digest, signature: { verified: false } });
+    const verify = [...inspect, '--verification-key', key('public.pem'), '--scope', 'write'];
+    expect(documentOf(await edict(verify))).toMatchObject({ digest, signature: { scope: 'write', verified: true } });
+    expect(await edict(verify.slice(0, -2))).toMatchObject({ exitCode: 1 });
+  });
+
+  it('is verified by opa', async () => {
+    await edict(['sign', output, '--signing-key', key('private.pem')]);
+    const args = ['build', '--bundle', output, '--signing-alg', 'ES256', '--output', path.join(folder, 'out.tar.gz')];
+    const opa = await createRunOpa();
+    expect(await opa([...args, '--verification-key', key('public.pem')])).toMatchObject({ exitCode: 0 });
+    const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    await writeFile(key('other.pem'), publicKey.export({ type: 'spki', format: 'pem' }));
+    expect(await opa([...args, '--verification-key', key('other.pem')])).toMatchObject({ exitCode: 1 });
+  });
+
+  it('writes nothing without a key, or with one that does not fit', async () => {
+    const there = await readFile(output);
+    expect(await edict(['sign', output])).toMatchObject({ exitCode: 2 });
+    expect(await edict(['sign', output, '--signing-key', key('public.pem')])).toMatchObject({ exitCode: 2 });
+    const wrong = ['sign', output, '--signing-key', key('private.pem'), '--signing-alg', 'RS256'];
+    expect(await edict(wrong)).toMatchObject({ exitCode: 2 });
+    expect(await edict(['sign', output, '--signing-alg', 'none'])).toMatchObject({ exitCode: 2 });
+    expect((await readFile(output)).equals(there)).toBe(true);
+  });
+
+  it('is part of a build with --sign', async () => {
+    expect(documentOf(await build('--sign', '--signing-key', key('private.pem')))).toMatchObject({ signed: true });
+    const verify = ['inspect', output, '--verification-key', key('public.pem')];
+    expect((await edict(verify)).stdout).toContain('key default, ES256, scope "", verified');
+    // An unchanged bundle keeps the signature that it has.
+    expect(documentOf(await build())).toMatchObject({ changed: false, signed: false });
+    expect(await edict(verify)).toMatchObject({ exitCode: 0 });
+    expect(await build('--signing-key', key('private.pem'))).toMatchObject({ exitCode: 2 });
+    expect(await build('--check', '--sign', '--signing-key', key('private.pem'))).toMatchObject({ exitCode: 2 });
+  });
+});
+
 describe('edict policy new', () => {
   it('writes a module and tests that pass, and overwrites nothing', async () => {
     const make = () => edict(['new', 'mesh/reason_given', '--policies', policies]);
@@ -299,7 +363,7 @@ describe('edict policy new', () => {
 
 describe('edict policy', () => {
   it('says in --help of every command what the exit codes mean', async () => {
-    for (const args of [[], ['check'], ['fmt'], ['test'], ['build'], ['inspect'], ['new']]) {
+    for (const args of [[], ['check'], ['fmt'], ['test'], ['build'], ['sign'], ['inspect'], ['new']]) {
       const ran = await edict([...args, '--help']);
       expect(ran.exitCode).toBe(0);
       expect(ran.stdout).toContain('Exit codes');

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -100,6 +100,58 @@ describe('the decision point, whole', () => {
     };
     while (!(await failed())) await delay(50);
     expect((await ask(url, HR, b.key)).status).toBe(200);
+  });
+
+  it('decides after a restart without its source, and denies when that lasts too long', async () => {
+    const source = join(directory, 'mesh.tar.gz');
+    copyFileSync(join('bundles', 'mesh.tar.gz'), source);
+    const file = join(directory, 'edict.yaml');
+    const open = async (): Promise<string> => {
+      pdp = await startPdp(loadSettings({ file, environment: {} }).settings, {
+        logger: createLogger({ service: 'pdp', level: 'silent' }),
+        registry: createRegistry({ service: 'pdp', processMetrics: false }),
+      });
+      return pdp.url;
+    };
+    writeFileSync(
+      file,
+      'home: home\npdp: {listen: "127.0.0.1:0", bundles: [mesh.tar.gz], bundle_poll: 50ms, max_staleness: 10s}\n',
+    );
+    expect((await ask(await open(), HR)).body.decision).toBe('allow');
+    await pdp?.close();
+    rmSync(source);
+    const url = await open();
+    expect((await ask(url, HR)).body.decision).toBe('allow');
+    expect(await (await fetch(`${url}/v1/bundles`)).json()).toMatchObject({ sets: [{ active: { restored: true } }] });
+    await pdp?.close();
+    writeFileSync(
+      file,
+      'home: home\npdp: {listen: "127.0.0.1:0", bundles: [mesh.tar.gz], bundle_poll: 50ms, max_staleness: 1ms}\n',
+    );
+    const late = await open();
+    expect(await ask(late, HR)).toMatchObject({
+      status: 200,
+      body: { decision: 'deny', reasons: [{ code: 'policy_stale' }] },
+    });
+    expect(await (await fetch(`${late}/health/ready`)).json()).toMatchObject({
+      checks: { bundle: { ok: true, facts: { stale: ['all'] } } },
+    });
+    expect(await (await fetch(`${late}/metrics`)).text()).toMatch(/edict_bundle_stale_sets(\{[^}]*\})? 1/);
+  });
+
+  it('starts with no key for bundles that it cannot read', async () => {
+    const file = join(directory, 'edict.yaml');
+    writeFileSync(
+      file,
+      'home: home\npdp: {listen: "127.0.0.1:0", bundle_keys: {ci: {algorithm: ES256, key_file: none.pem}}}\n',
+    );
+    const options = {
+      logger: createLogger({ service: 'pdp', level: 'silent' }),
+      registry: createRegistry({ service: 'pdp', processMetrics: false }),
+    };
+    await expect(startPdp(loadSettings({ file, environment: {} }).settings, options)).rejects.toMatchObject({
+      code: 'settings_invalid',
+    });
   });
 
   it('answers 503 and is not ready while no bundle could be loaded', async () => {

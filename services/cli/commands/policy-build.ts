@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, mkdtemp, open, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -35,13 +35,21 @@ export const packArchive = async (files: readonly BundleFile[]): Promise<Buffer>
   return archive;
 };
 
-const withIdentity = (files: readonly BundleFile[], name: string, serial: number): readonly BundleFile[] =>
+interface Identity {
+  readonly name: string;
+  readonly serial: number;
+  /** RFC 3339, UTC; undefined: never. */
+  readonly expiresAt: string | undefined;
+}
+
+const withIdentity = (files: readonly BundleFile[], { name, serial, expiresAt }: Identity): readonly BundleFile[] =>
   files.map((file) => {
     if (file.path !== '.manifest') return file;
     const manifest: unknown = JSON.parse(Buffer.from(file.bytes).toString('utf8'));
     if (!isObject(manifest)) throw new AppError('bundle_invalid', 'opa build wrote a .manifest that is no object');
     const metadata = isObject(manifest['metadata']) ? manifest['metadata'] : {};
-    const text = canonicalJson({ ...manifest, metadata: { ...metadata, edict: { name, serial } } });
+    const edict = { name, serial, ...(expiresAt === undefined ? {} : { expires_at: expiresAt }) };
+    const text = canonicalJson({ ...manifest, metadata: { ...metadata, edict } });
     return { path: file.path, bytes: Buffer.from(text, 'utf8') };
   });
 
@@ -63,6 +71,20 @@ const compile = async (runOpa: RunOpa, policiesFolder: string): Promise<readonly
   }
 };
 
+/** `cases/*.json`, as they lie there. */
+const readCaseFiles = async (policiesFolder: string): Promise<readonly BundleFile[]> => {
+  const names = await readdir(path.join(policiesFolder, 'cases')).catch((cause: unknown) => {
+    throw new AppError('usage', `${policiesFolder} has no folder of cases`, { cause });
+  });
+  const json = names.filter((each) => each.endsWith('.json')).sort();
+  return await Promise.all(
+    json.map(async (each) => ({
+      path: `cases/${each}`,
+      bytes: await readFile(path.join(policiesFolder, 'cases', each)),
+    })),
+  );
+};
+
 /** Reads the bundle at a path; undefined when there is no file. */
 export const readBundleFile = async (file: string): Promise<Bundle | undefined> => {
   try {
@@ -82,6 +104,10 @@ export interface BuildOptions {
   readonly name?: string;
   /** Default: the previous serial when nothing changed, else one more; 1 for the first. */
   readonly serial?: number;
+  /** RFC 3339, UTC; null: never. Default: as the previous one. */
+  readonly expiresAt?: string | null;
+  /** Whether the cases of the folder go with it. Default: whether they did before. */
+  readonly withCases?: boolean;
 }
 
 export interface BuiltBundle {
@@ -91,27 +117,32 @@ export interface BuiltBundle {
   readonly changed: boolean;
 }
 
-const assemble = async (files: readonly BundleFile[], name: string, serial: number) => {
-  const archive = await packArchive(withIdentity(files, name, serial));
+const assemble = async (files: readonly BundleFile[], identity: Identity) => {
+  const archive = await packArchive(withIdentity(files, identity));
   return { archive, bundle: await readBundle(archive) };
 };
 
 /** Builds the bundle of a policies folder. Throws `bundle_invalid` with OPA's message when it does not compile. */
 export const buildBundle = async (runOpa: RunOpa, options: BuildOptions): Promise<BuiltBundle> => {
   const { policiesFolder, previous } = options;
-  const files = await compile(runOpa, policiesFolder);
+  const compiled = await compile(runOpa, policiesFolder);
+  const { withCases = previous?.files.some(({ path: each }) => each.startsWith('cases/')) === true } = options;
+  const files = withCases ? [...compiled, ...(await readCaseFiles(policiesFolder))] : compiled;
   const name = options.name ?? previous?.name ?? 'mesh';
+  const expiresAt =
+    options.expiresAt === undefined ? previous?.manifest.metadata.edict.expires_at : (options.expiresAt ?? undefined);
   if (options.serial !== undefined) {
     if (previous !== undefined && previous.name === name && options.serial < previous.serial) {
       throw new AppError('usage', `serial ${options.serial} is below ${previous.serial}; a serial never decreases`);
     }
-    const built = await assemble(files, name, options.serial);
+    const built = await assemble(files, { name, serial: options.serial, expiresAt });
     return { ...built, changed: built.bundle.digest !== previous?.digest };
   }
-  if (previous === undefined || previous.name !== name) return { ...(await assemble(files, name, 1)), changed: true };
-  const same = await assemble(files, name, previous.serial);
+  if (previous === undefined || previous.name !== name)
+    return { ...(await assemble(files, { name, serial: 1, expiresAt })), changed: true };
+  const same = await assemble(files, { name, serial: previous.serial, expiresAt });
   if (same.bundle.digest === previous.digest) return { ...same, changed: false };
-  return { ...(await assemble(files, name, previous.serial + 1)), changed: true };
+  return { ...(await assemble(files, { name, serial: previous.serial + 1, expiresAt })), changed: true };
 };
 
 /** Writes a file so that a reader sees the old one or the new one, never a part. */

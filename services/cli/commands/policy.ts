@@ -3,11 +3,22 @@ import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { createWasmEvaluator } from '../../pdp/policy/wasm-evaluator.ts';
-import type { Bundle } from '../../pdp/policy/bundle-reader.ts';
+import { readBundle, type Bundle } from '../../pdp/policy/bundle-reader.ts';
+import { runSelfCheck } from '../../pdp/policy/self-check.ts';
+import { describeSignature } from '../../pdp/policy/bundle-signature.ts';
 import { AppError, isAppError } from '../../shared/contracts/errors.ts';
 import { isObject } from '../../shared/contracts/json.ts';
 import { createRunOpa } from '../opa-binary.ts';
 import { buildBundle, readBundleFile, replaceFile } from './policy-build.ts';
+import {
+  readArchive,
+  signArchive,
+  verifyArchive,
+  withSigningOptions,
+  withVerificationOptions,
+  type SigningOptions,
+  type VerificationOptions,
+} from './policy-sign.ts';
 import { readCases, runCases } from './policy-cases.ts';
 import { createModule } from './policy-new.ts';
 import { checkPolicies, formatPolicies, measureCoverage, runOpaTests } from './policy-opa.ts';
@@ -26,6 +37,14 @@ const wholeNumber = (text: string): number => {
   const value = Number(text);
   if (!/^\d+$/.test(text) || !Number.isSafeInteger(value)) throw new InvalidArgumentError('a whole number is needed');
   return value;
+};
+
+const NEVER = 'never';
+const timeOrNever = (text: string): string => {
+  if (text === NEVER) return text;
+  if (!/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,3})?Z$/.test(text) || Number.isNaN(Date.parse(text)))
+    throw new InvalidArgumentError('a time such as 2027-01-31T00:00:00Z, or never');
+  return text;
 };
 
 const percentage = (text: string): number => {
@@ -121,8 +140,11 @@ const testCommand = (): Command =>
       }),
     );
 
-interface BuildOptions extends Common {
+interface BuildOptions extends Common, SigningOptions {
   readonly output: string;
+  readonly sign?: boolean;
+  readonly expiresAt?: string;
+  readonly cases?: boolean;
   readonly name?: string;
   readonly serial?: number;
   readonly check?: boolean;
@@ -144,6 +166,9 @@ const build = async (options: BuildOptions): Promise<void> => {
   const check = options.check === true;
   if (check && options.serial !== undefined)
     throw new AppError('usage', '--check keeps the serial; leave --serial out');
+  const sign = options.sign === true;
+  if (check && sign) throw new AppError('usage', '--check writes nothing; leave --sign out');
+  if (!sign && options.signingKey !== undefined) throw new AppError('usage', '--signing-key is for --sign');
   const previous = await readPrevious(options);
   const { name, serial } = options;
   const built = await buildBundle(await createRunOpa(), {
@@ -151,9 +176,11 @@ const build = async (options: BuildOptions): Promise<void> => {
     previous,
     ...(name === undefined ? {} : { name }),
     ...(serial === undefined ? {} : { serial }),
+    ...(options.cases === undefined ? {} : { withCases: options.cases }),
+    ...(options.expiresAt === undefined ? {} : { expiresAt: options.expiresAt === NEVER ? null : options.expiresAt }),
   });
   // What production would refuse is not written.
-  await createWasmEvaluator(built.bundle);
+  await runSelfCheck(built.bundle, await createWasmEvaluator(built.bundle));
   const { digest } = built.bundle;
   const facts = { output: options.output, name: built.bundle.name, serial: built.bundle.serial, digest };
   if (check) {
@@ -162,46 +189,96 @@ const build = async (options: BuildOptions): Promise<void> => {
       : `${options.output} is what ${options.policies} gives (${digest})`;
     return report(options.json, !built.changed, { ...facts, current: !built.changed, there: previous?.digest }, text);
   }
-  if (built.changed) await replaceFile(options.output, built.archive);
-  const what = built.changed ? 'built' : 'unchanged';
-  report(options.json, true, { ...facts, changed: built.changed }, `${what}: ${facts.name} ${facts.serial} ${digest}`);
+  // The signature is no part of the digest: whoever asks for one gets it, changed or not.
+  const archive = sign ? await signArchive(built.archive, options) : built.archive;
+  if (built.changed || sign) await replaceFile(options.output, archive);
+  const what = `${built.changed ? 'built' : 'unchanged'}${sign ? ', signed' : ''}`;
+  report(
+    options.json,
+    true,
+    { ...facts, changed: built.changed, signed: sign },
+    `${what}: ${facts.name} ${facts.serial} ${digest}`,
+  );
 };
 
 const buildCommand = (): Command =>
-  subcommand('build', 'build the bundle that a decision point loads')
-    .option('-o, --output <file>', 'the bundle', BUNDLE)
-    .option('--name <name>', 'name of the bundle (default: that of the bundle at --output, else mesh)')
-    .option('--serial <n>', 'serial (default: one more than at --output when the content changed)', wholeNumber)
-    .option('--check', 'write nothing; exit 1 when the bundle at --output is not what the policies give')
-    .action(failing(build));
+  withSigningOptions(
+    subcommand('build', 'build the bundle that a decision point loads')
+      .option('-o, --output <file>', 'the bundle', BUNDLE)
+      .option('--name <name>', 'name of the bundle (default: that of the bundle at --output, else mesh)')
+      .option('--serial <n>', 'serial (default: one more than at --output when the content changed)', wholeNumber)
+      .option(
+        '--expires-at <time>',
+        'RFC 3339, UTC, or never: when it permits nothing more (default: as now)',
+        timeOrNever,
+      )
+      .option('--check', 'write nothing; exit 1 when the bundle at --output is not what the policies give')
+      .option('--cases', 'put cases/*.json into it: whoever loads it evaluates them first (default: as now)')
+      .option('--no-cases', 'leave them out')
+      .option('--sign', 'sign it, with --signing-key'),
+  ).action(failing(build));
 
-const inspectCommand = (): Command =>
-  new Command('inspect')
-    .description('show what is in a bundle')
+const onBundle = (name: string, description: string): Command =>
+  new Command(name)
+    .description(description)
     .argument('[bundle]', 'the bundle', BUNDLE)
     .option('--json', 'print one JSON document')
-    .addHelpText('after', EXIT_CODES)
-    .action(
-      failing(async (file: string, options: { readonly json?: boolean }) => {
-        const bundle = await readBundleFile(file);
-        if (bundle === undefined) throw new AppError('usage', `there is no ${file}`);
-        const { hostBuiltins, entrypoints, engine } = await createWasmEvaluator(bundle);
-        const { name, serial, digest, manifest } = bundle;
-        const files = bundle.files.map(({ path: each, bytes }) => ({ path: each, bytes: bytes.length }));
-        const document = { name, serial, digest, engine, entrypoints, builtins: hostBuiltins, manifest, files };
-        const text = [
-          `name         ${name}`,
-          `serial       ${serial}`,
-          `digest       ${digest}`,
-          `entrypoints  ${entrypoints.join(', ')}`,
-          `built-ins    ${hostBuiltins.length === 0 ? 'none from the host' : hostBuiltins.join(', ')}`,
-          `roots        ${(manifest.roots ?? ['']).join(', ')}`,
-          'files',
-          ...files.map((each) => `  ${String(each.bytes).padStart(9)}  ${each.path}`),
-        ].join('\n');
-        report(options.json, true, document, text);
-      }),
-    );
+    .addHelpText('after', EXIT_CODES);
+
+const signCommand = (): Command =>
+  withSigningOptions(
+    onBundle('sign', 'sign a bundle as `opa build` does').option('-o, --output <file>', 'default: the bundle itself'),
+  ).action(
+    failing(async (file: string, options: SigningOptions & { readonly output?: string; readonly json?: boolean }) => {
+      const archive = await readArchive(file);
+      const { name, serial, digest } = await readBundle(archive);
+      const { output = file } = options;
+      const signed = await signArchive(archive, options);
+      await replaceFile(output, signed);
+      const signature = describeSignature((await readBundle(signed)).files);
+      const text = `signed: ${name} ${serial} ${digest} (key ${String(signature?.kid)}, ${String(signature?.alg)})`;
+      report(options.json, true, { output, name, serial, digest, signature }, text);
+    }),
+  );
+
+interface InspectOptions extends VerificationOptions {
+  readonly json?: boolean;
+}
+
+const inspect = async (file: string, options: InspectOptions): Promise<void> => {
+  const archive = await readArchive(file);
+  const verified = await verifyArchive(archive, options);
+  const bundle = await readBundle(archive);
+  const { hostBuiltins, entrypoints, engine } = await createWasmEvaluator(bundle);
+  const { name, serial, digest, manifest } = bundle;
+  const claimed = describeSignature(bundle.files);
+  const signature = claimed === undefined ? undefined : { ...claimed, verified: verified !== undefined };
+  const files = bundle.files.map(({ path: each, bytes }) => ({ path: each, bytes: bytes.length }));
+  const document = { name, serial, digest, engine, entrypoints, builtins: hostBuiltins, manifest, signature, files };
+  const { kid, alg, scope } = claimed ?? {};
+  const signed =
+    claimed === undefined
+      ? 'none'
+      : `key ${String(kid)}, ${String(alg)}, scope ${JSON.stringify(scope)}, ${verified ? 'verified' : 'not verified'}`;
+  const text = [
+    `name         ${name}`,
+    `serial       ${serial}`,
+    `digest       ${digest}`,
+    `expires      ${manifest.metadata.edict.expires_at ?? 'never'}`,
+    `signature    ${signed}`,
+    `entrypoints  ${entrypoints.join(', ')}`,
+    `built-ins    ${hostBuiltins.length === 0 ? 'none from the host' : hostBuiltins.join(', ')}`,
+    `roots        ${(manifest.roots ?? ['']).join(', ')}`,
+    'files',
+    ...files.map((each) => `  ${String(each.bytes).padStart(9)}  ${each.path}`),
+  ].join('\n');
+  report(options.json, true, document, text);
+};
+
+const inspectCommand = (): Command =>
+  withVerificationOptions(onBundle('inspect', 'show what is in a bundle, and verify its signature')).action(
+    failing(inspect),
+  );
 
 const newCommand = (): Command =>
   subcommand('new', 'write a new rule module with its tests')
@@ -215,8 +292,8 @@ const newCommand = (): Command =>
 
 /** `edict policy …`: everything between an edited Rego file and a bundle that a decision point loads. */
 export const policyCommand = (): Command => {
-  const policy = new Command('policy').description('check, test, build and inspect policies');
-  const parts = [checkCommand(), fmtCommand(), testCommand(), buildCommand(), inspectCommand(), newCommand()];
-  for (const part of parts) policy.addCommand(part);
+  const policy = new Command('policy').description('check, test, build, sign and inspect policies');
+  const parts = [checkCommand, fmtCommand, testCommand, buildCommand, signCommand, inspectCommand, newCommand];
+  for (const part of parts.map((make) => make())) policy.addCommand(part);
   return policy.addHelpText('after', EXIT_CODES);
 };

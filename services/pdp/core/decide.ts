@@ -11,6 +11,7 @@ import type { Evaluation, PolicyUsed } from '../../shared/contracts/events.ts';
 import { obligationProblem } from '../../shared/contracts/obligations.ts';
 import type { PolicyInput, PolicyOutput } from '../../shared/contracts/policy-io.ts';
 import type { Evaluate, EvaluationResult } from './evaluate.ts';
+import type { Freshness, FreshnessState } from './freshness.ts';
 import { omittedValue, type compileMask, type MaskKey } from './mask.ts';
 import { mergeObligations } from './obligations.ts';
 import { legsOf, policyInput, type DecidingCaller } from './policy-input.ts';
@@ -24,6 +25,8 @@ export interface DecidingPolicy {
   readonly bundles: readonly BundleIdentity[];
   /** `sha256:` and 64 hex digits. */
   readonly setDigest: string;
+  /** Whether it may still answer; undefined: for ever. */
+  readonly freshness?: Freshness;
 }
 
 export interface DecideRequest {
@@ -150,6 +153,18 @@ const outcomeOf = (request: DecisionRequest, result: EvaluationResult): Outcome 
   };
 };
 
+/** What the age of the policy makes of an answer: bundles expire, and a source may be silent for too long. */
+const withFreshness = (outcome: Outcome, found: FreshnessState, timeMs: number): Outcome => {
+  if (outcome.fault !== undefined) return outcome;
+  if (found.state === 'fresh') {
+    if (found.untilMs === undefined || outcome.expiresInS === undefined) return outcome;
+    return { ...outcome, expiresInS: Math.min(outcome.expiresInS, (found.untilMs - timeMs) / 1_000) };
+  }
+  const reason: Reason = { code: 'policy_stale', message: found.message };
+  if (outcome.allow && found.denies) return turned([reason]);
+  return { ...outcome, reasons: [...outcome.reasons, reason], expiresInS: undefined };
+};
+
 /** The members of an evaluation that each decision adds. */
 type Varying = 'time_ns' | 'replayable' | 'fuel_limit' | 'fuel_used' | 'nondeterministic';
 
@@ -217,7 +232,10 @@ export const createDecide = (options: DecideOptions): Decide => {
     try {
       const result = ask.policy.evaluate(inputJson, timeMs);
       const drawn = result.outcome === 'answer' ? result.drawn : undefined;
-      return [outcomeOf(ask.request, result), { fuelUsed: result.fuelUsed, fuelLimit: result.fuelLimit, drawn }];
+      const { freshness } = ask.policy;
+      const answered = outcomeOf(ask.request, result);
+      const outcome = freshness === undefined ? answered : withFreshness(answered, freshness(timeMs), timeMs);
+      return [outcome, { fuelUsed: result.fuelUsed, fuelLimit: result.fuelLimit, drawn }];
     } catch (error) {
       return [faulted('internal', `evaluation threw ${errorCode(error) ?? 'an error'}`), NOTHING_KNOWN];
     }

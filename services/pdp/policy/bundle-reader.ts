@@ -4,6 +4,8 @@ import { bundleDigest, digestText, type BundleFile } from '../../shared/contract
 import { AppError, errorMessage } from '../../shared/contracts/errors.ts';
 import { isObject, type Json } from '../../shared/contracts/json.ts';
 import { BUNDLE_LIMITS, unpackArchive, type BundleLimits } from './bundle-archive.ts';
+import { checkDataRoots, checkOwnRoots, rootsOf } from './roots.ts';
+import { verifySignature, type SigningRequirement, type VerifiedSignature } from './bundle-signature.ts';
 
 /** The one entrypoint that a bundle must have: package `edict`, rule `decide`. */
 export const ENTRYPOINT = 'edict/decide';
@@ -22,6 +24,8 @@ export const BundleManifest = Type.Object({
       name: Type.String({ pattern: '^[a-z0-9][a-z0-9._-]{0,62}$' }),
       /** A u64 that never decreases; a JSON number, so below 2^53. */
       serial: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
+      /** From when on it permits nothing (RFC 3339, UTC). */
+      expires_at: Type.Optional(Type.String({ pattern: '^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(\\.\\d{1,3})?Z$' })),
     }),
   }),
 });
@@ -31,6 +35,10 @@ export type BundleManifest = Static<typeof BundleManifest>;
 export interface Bundle {
   readonly name: string;
   readonly serial: number;
+  /** When it expires, milliseconds since 1970; undefined: never. */
+  readonly expiresMs: number | undefined;
+  /** Which parts of `data` it claims. */
+  readonly roots: readonly string[];
   /** `sha256:` and 64 hex digits, of the files and so independent of how they were packed. */
   readonly digest: string;
   readonly digestBytes: Uint8Array;
@@ -40,6 +48,8 @@ export interface Bundle {
   readonly wasm: Uint8Array;
   /** UTF-8 JSON text of one object, checked: what the module gets as `data`. */
   readonly dataJson: Uint8Array;
+  /** By whom it is signed; undefined when nothing asked for a signature. */
+  readonly signature: VerifiedSignature | undefined;
 }
 
 const manifestCheck = Compile(BundleManifest);
@@ -67,6 +77,14 @@ const readManifest = (file: BundleFile): BundleManifest => {
   return manifest;
 };
 
+const expiryOf = ({ metadata }: BundleManifest): number | undefined => {
+  const { expires_at: text } = metadata.edict;
+  if (text === undefined) return undefined;
+  const expiresMs = Date.parse(text);
+  if (Number.isNaN(expiresMs)) throw refuse(`.manifest says that it expires at ${text}, which is no time`);
+  return expiresMs;
+};
+
 const mergeInto = (target: Record<string, unknown>, source: Readonly<Record<string, unknown>>, path: string): void => {
   for (const [key, value] of Object.entries(source)) {
     const there = Object.hasOwn(target, key) ? target[key] : undefined;
@@ -81,11 +99,12 @@ const mergeInto = (target: Record<string, unknown>, source: Readonly<Record<stri
 };
 
 /** `data.json` at any depth; below the root it is data of its folder's path, as OPA reads it. */
-const readData = (files: readonly BundleFile[]): Uint8Array => {
+const readData = (files: readonly BundleFile[], roots: readonly string[]): Uint8Array => {
   const dataFiles = files.filter((file) => file.path === 'data.json' || file.path.endsWith('/data.json'));
   const documents = dataFiles.map((file) => {
     const document = parseJson(file);
     if (!isObject(document)) throw refuse(`${file.path} is not a JSON object`);
+    checkDataRoots(document, file.path.split('/').slice(0, -1).join('/'), roots, file.path);
     return { path: file.path, document };
   });
   const [only] = dataFiles;
@@ -102,7 +121,9 @@ const readData = (files: readonly BundleFile[]): Uint8Array => {
   return Buffer.from(JSON.stringify(merged), 'utf8');
 };
 
-const readFiles = (files: readonly BundleFile[]): Bundle => {
+const readFiles = (files: readonly BundleFile[], signing: SigningRequirement | undefined): Bundle => {
+  // Nothing of an unsigned bundle is looked at.
+  const signature = signing === undefined ? undefined : verifySignature(files, signing);
   const byPath = new Map(files.map((file) => [file.path, file]));
   const manifestFile = byPath.get('.manifest');
   if (manifestFile === undefined) throw refuse('bundle has no .manifest');
@@ -114,27 +135,40 @@ const readFiles = (files: readonly BundleFile[]): Bundle => {
   if (entry === undefined) throw refuse(`.manifest names no Wasm module for the entrypoint ${ENTRYPOINT}`);
   const wasmFile = byPath.get(entry.module.replace(/^\.?\//, ''));
   if (wasmFile === undefined) throw refuse(`bundle has no ${JSON.stringify(entry.module)}, which .manifest names`);
+  const roots = rootsOf(manifest);
+  checkOwnRoots(
+    roots,
+    manifest.wasm.map(({ entrypoint }) => entrypoint),
+  );
   const digestBytes = bundleDigest(files);
   return {
     name: manifest.metadata.edict.name,
     serial: manifest.metadata.edict.serial,
+    expiresMs: expiryOf(manifest),
+    roots,
     digest: digestText(digestBytes),
     digestBytes,
     manifest,
     files,
     wasm: wasmFile.bytes,
-    dataJson: readData(files),
+    dataJson: readData(files, roots),
+    signature,
   };
 };
 
 /**
  * Reads an OPA bundle (gzipped tar) within limits. Throws `bundle_invalid` that names what is wrong: cut off, too
- * large, links or climbing or doubled paths, no `.manifest`, no `policy.wasm`, no `edict/decide`, data that is no JSON.
+ * large, links or climbing or doubled paths, not signed as demanded, no `.manifest`, no `policy.wasm`, no
+ * `edict/decide`, data that is no JSON.
  */
-export const readBundle = async (archive: Uint8Array, limits: BundleLimits = BUNDLE_LIMITS): Promise<Bundle> => {
+export const readBundle = async (
+  archive: Uint8Array,
+  limits: BundleLimits = BUNDLE_LIMITS,
+  signing?: SigningRequirement,
+): Promise<Bundle> => {
   const files = await unpackArchive(archive, limits);
   try {
-    return readFiles(files);
+    return readFiles(files, signing);
   } catch (cause) {
     if (cause instanceof AppError) throw cause;
     throw refuse(`bundle cannot be read: ${errorMessage(cause)}`, cause);

@@ -4,8 +4,13 @@ import { AppError } from '../../shared/contracts/errors.ts';
 import type { PolicyOutput } from '../../shared/contracts/policy-io.ts';
 import { combineOutputs, type NamedOutput } from '../core/combine-outputs.ts';
 import type { Evaluate } from '../core/evaluate.ts';
+import type { Freshness } from '../core/freshness.ts';
+import { BUNDLE_LIMITS } from './bundle-archive.ts';
 import { readBundle, type Bundle } from './bundle-reader.ts';
+import { checkSetRoots } from './roots.ts';
+import type { VerifiedSignature } from './bundle-signature.ts';
 import type { SourceFile } from './bundle-source.ts';
+import { runSelfCheck } from './self-check.ts';
 import { createWasmEvaluator, WASM_ENGINE, type EvaluatorLimits, type WasmEvaluator } from './wasm-evaluator.ts';
 
 /** A set of bundles, ready to decide. A request (or a batch) takes one and uses nothing else. */
@@ -18,9 +23,13 @@ export interface PolicySnapshot {
   /** `sha256:` and 64 hex digits. */
   readonly setDigest: string;
   readonly setDigestBytes: Uint8Array;
+  /** Whether it may still answer. */
+  readonly freshness: Freshness;
 }
 
 export interface LoadedArchive {
+  /** Which source it is of. */
+  readonly source: string;
   readonly name: string;
   readonly digest: string;
   readonly serial: number;
@@ -28,10 +37,16 @@ export interface LoadedArchive {
   readonly path: string;
   /** The archive as it lay there. */
   readonly bytes: Uint8Array;
+  /** By whom it is signed; undefined where the source asks for no signature. */
+  readonly signature: VerifiedSignature | undefined;
+  /** What its server calls this version. */
+  readonly etag: string | undefined;
+  /** When it expires, milliseconds since 1970; undefined: never. */
+  readonly expiresMs: number | undefined;
 }
 
 export interface LoadedSet {
-  readonly snapshot: PolicySnapshot;
+  readonly snapshot: Omit<PolicySnapshot, 'freshness'>;
   readonly archives: readonly LoadedArchive[];
 }
 
@@ -77,9 +92,11 @@ const loadOne = async (
   limits: EvaluatorLimits,
 ): Promise<{ readonly bundle: Bundle; readonly evaluator: WasmEvaluator }> => {
   try {
-    const bundle = await readBundle(file.bytes);
+    const bundle = await readBundle(file.bytes, BUNDLE_LIMITS, await file.signing?.requirement());
     const { wasm, dataJson } = bundle;
-    return { bundle, evaluator: await createWasmEvaluator({ wasm, dataJson, ...limits }) };
+    const evaluator = await createWasmEvaluator({ wasm, dataJson, ...limits });
+    await runSelfCheck(bundle, evaluator);
+    return { bundle, evaluator };
   } catch (cause) {
     throw inFile(file, cause);
   }
@@ -90,23 +107,27 @@ export const loadPolicySet = async (files: readonly SourceFile[], limits: Evalua
   const archives: LoadedArchive[] = [];
   const digests: Uint8Array[] = [];
   const evaluators: NamedEvaluate[] = [];
+  const bundles: Bundle[] = [];
   let entrypoint = '';
   for (const file of files) {
     const loaded = await loadOne(file, limits);
-    const { name, digest, serial, digestBytes } = loaded.bundle;
+    const { name, digest, serial, digestBytes, signature, expiresMs } = loaded.bundle;
     const twin = archives.find((archive) => archive.name === name);
     if (twin !== undefined) {
       throw new AppError('bundle_invalid', `${file.path} and ${twin.path} are both named ${name}`);
     }
-    archives.push({ name, digest, serial, path: file.path, bytes: file.bytes });
+    const { source, path, bytes, etag } = file;
+    archives.push({ name, digest, serial, source, path, bytes, signature, etag, expiresMs });
+    bundles.push(loaded.bundle);
     digests.push(digestBytes);
     evaluators.push({ bundle: name, evaluate: loaded.evaluator.evaluate });
     entrypoint = loaded.evaluator.entrypoint;
   }
   const [only] = evaluators;
   if (only === undefined) throw new AppError('bundle_invalid', 'the set has no bundle');
+  checkSetRoots(bundles);
   const setDigestBytes = setDigest(digests);
-  const snapshot: PolicySnapshot = {
+  const snapshot = {
     evaluate: evaluators.length === 1 ? only.evaluate : evaluateAll(evaluators),
     engine: WASM_ENGINE,
     entrypoint,
@@ -115,5 +136,5 @@ export const loadPolicySet = async (files: readonly SourceFile[], limits: Evalua
     setDigestBytes,
   };
   Object.freeze(snapshot.bundles);
-  return { snapshot: Object.freeze(snapshot), archives };
+  return { snapshot, archives };
 };

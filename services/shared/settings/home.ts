@@ -11,6 +11,8 @@ export const homePaths = (home: string) =>
     /** One file an emitter, replaced atomically: what the ledger has of its streams (no Kafka). */
     acks: join(home, 'acks'),
     keys: join(home, 'keys'),
+    /** The last good bundles of a tenant with a set of its own; undefined: of all others. No tenant has an `@`. */
+    bundles: (tenant: string | undefined) => join(home, 'bundles', tenant ?? '@all'),
     maskKey: (tenant: string) => join(home, 'keys', 'mask', `${tenant}.key`),
     ledgerKey: (tenant: string, incarnation: number) => join(home, 'keys', 'ledger', `${tenant}-${incarnation}.pem`),
     ackKey: join(home, 'keys', 'audit-ack.pem'),

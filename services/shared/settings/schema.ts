@@ -1,4 +1,5 @@
 import { Type, type Static, type TProperties } from 'typebox';
+import { SIGNATURE_ALGORITHMS } from '../contracts/signature-algorithms.ts';
 import { DURATION_PATTERN, SIZE_PATTERN } from './units.ts';
 
 const strict = { additionalProperties: false } as const;
@@ -43,9 +44,82 @@ export const Caller = Type.Object(
 );
 export type Caller = Static<typeof Caller>;
 
+const OptionalDuration = (description: string) =>
+  Type.Optional(Type.String({ pattern: DURATION_PATTERN, description }));
+export const KEY_ID = '^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$';
+const Scope = (description: string) => Type.Optional(Type.String({ maxLength: 256, description }));
+
+const BundleKeySettings = Type.Object(
+  {
+    algorithm: Type.Enum([...SIGNATURE_ALGORITHMS], {
+      description: 'The only algorithm that counts, whatever a signature says of itself.',
+    }),
+    key_file: Type.String({
+      minLength: 1,
+      description: 'Public key or certificate (PEM); for HS256 to HS512 the secret. Read again at each load.',
+    }),
+    scope: Scope('The scope that its signatures must have, where the source names none.'),
+  },
+  strict,
+);
+
+const BundleSourceSettings = Type.Object(
+  {
+    path: Type.Optional(
+      Type.String({ minLength: 1, description: 'An archive, or a folder of archives (`*.tar.gz`).' }),
+    ),
+    url: Type.Optional(
+      Type.String({
+        maxLength: 2048,
+        description:
+          'In place of path: a server of OPA’s bundle API. `http:` only on loopback, or for signed bundles, then ' +
+          'without a token.',
+      }),
+    ),
+    bearer_token_file: File('Sent to the server of url. Read again at each request.'),
+    tls: Type.Optional(
+      Type.Object(
+        { ca_file: File('PEM. Default: the usual authorities.'), cert_file: File('PEM'), key_file: File('PEM') },
+        { ...strict, description: 'Of url; certificate and key for mutual TLS. Read again at each request.' },
+      ),
+    ),
+    poll: OptionalDuration('Of url: the longest pause between two requests; half of it at least. Default: 30s.'),
+    long_poll: OptionalDuration('Of url: the server may hold a request that long. Default: no long polling.'),
+    timeout: OptionalDuration('Of url: for an answer’s head, and again for its body. Default: 30s.'),
+    max_size: Type.Optional(
+      Type.String({ pattern: SIZE_PATTERN, description: 'Of url: more is not read. Default and most: 32MiB.' }),
+    ),
+    redirects: Type.Optional(
+      Type.Enum(['never', 'same_origin'], { description: 'Of url: what is followed. Default: never.' }),
+    ),
+    signing: Type.Optional(
+      Type.Object(
+        {
+          keys: Type.Optional(
+            Type.Array(Type.String({ pattern: KEY_ID }), {
+              minItems: 1,
+              description: 'Which of `pdp.bundle_keys` may sign; one: it decides whatever `kid` says. Default: all.',
+            }),
+          ),
+          scope: Scope('Exactly this scope. Default: that of the key, else none.'),
+        },
+        { ...strict, description: 'Present, also when empty: only signed bundles. The default once there are keys.' },
+      ),
+    ),
+    unsigned: Type.Optional(
+      Type.Boolean({ description: 'True: no signature is looked at, although `pdp.bundle_keys` are set.' }),
+    ),
+  },
+  strict,
+);
+export type BundleSourceSettings = Static<typeof BundleSourceSettings>;
+const Bundles = Type.Union([Type.String({ minLength: 1 }), BundleSourceSettings]);
+
 const TenantSettings = Type.Object(
   {
-    bundles: Type.Optional(Type.Array(Type.String({ minLength: 1 }), { minItems: 1 })),
+    bundles: Type.Optional(
+      Type.Array(Bundles, { minItems: 1, description: 'A set of its own; as `pdp.bundles`, and as strict.' }),
+    ),
     mask_key_file: File('32 random bytes, the same for all PDPs and the audit service. Required with kafka.brokers.'),
     spool_quota: Type.Optional(Type.String({ pattern: SIZE_PATTERN, description: 'Default: spool.tenant_quota.' })),
   },
@@ -69,11 +143,21 @@ export const SettingsSchema = Type.Object(
           default: [],
           description: '`Host` names accepted besides localhost and the listening address, when no callers are set.',
         }),
-        bundles: Type.Array(Type.String({ minLength: 1 }), {
+        bundles: Type.Array(Bundles, {
           default: [],
-          description: 'Bundle files or folders, one set for all tenants without their own. Empty: the demo bundle.',
+          description:
+            'One set for all tenants without their own: files, folders, or mappings. Empty: the demo bundle.',
         }),
-        bundle_poll: Duration('1s', 'How often bundle files are looked at.'),
+        bundle_keys: Type.Record(Type.String(), BundleKeySettings, {
+          default: {},
+          description: 'Who may sign bundles, by key id. Once one is set, unsigned bundles are refused.',
+        }),
+        bundle_poll: Duration('1s', 'How often bundle files are looked at; for servers see pdp.bundles[].poll.'),
+        max_staleness: OptionalDuration('How long a set may decide that its sources do not confirm. None: for ever.'),
+        when_stale: Type.Enum(['deny', 'flag', 'serve'], {
+          default: 'deny',
+          description: 'After it: deny, say `policy_stale` in each answer, or show it to operators only.',
+        }),
         durability: Type.Enum(['memory', 'spool', 'disk', 'broker'], {
           default: 'spool',
           description: 'What an answer waits for.',

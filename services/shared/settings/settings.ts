@@ -7,6 +7,7 @@ import { Settings as TypeBoxSettings } from 'typebox/system';
 import { Value } from 'typebox/value';
 import { AppError, errorCode, errorMessage } from '../contracts/errors.ts';
 import { isObject } from '../contracts/json.ts';
+import { bundleProblems } from './bundle-problems.ts';
 import { crossProblems, type Service } from './cross-checks.ts';
 import { SettingsSchema, type Settings } from './schema.ts';
 
@@ -89,6 +90,13 @@ const overlay = (
 
 const PATH_MEMBER = /^(home|bundles)$|_files?$/;
 
+/** A path, or a mapping with one in `path`. */
+const absoluteItem = (item: unknown, base: string): unknown => {
+  if (typeof item === 'string') return resolve(base, item);
+  if (!isObject(item) || typeof item['path'] !== 'string') return item;
+  return { ...item, path: resolve(base, item['path']) };
+};
+
 /** Paths in a settings file are relative to that file, those in the environment to the working directory. */
 const absolutePaths = (value: unknown, base: string, isWhole = true): unknown => {
   if (!isObject(value)) return value;
@@ -98,7 +106,7 @@ const absolutePaths = (value: unknown, base: string, isWhole = true): unknown =>
       if (isWhole && name === 'callers') return [name, member];
       if (PATH_MEMBER.test(name) && typeof member === 'string') return [name, resolve(base, member)];
       if (PATH_MEMBER.test(name) && Array.isArray(member))
-        return [name, member.map((item: unknown) => (typeof item === 'string' ? resolve(base, item) : item))];
+        return [name, member.map((item: unknown) => absoluteItem(item, base))];
       return [name, absolutePaths(member, base, false)];
     }),
   );
@@ -171,7 +179,10 @@ export const loadSettings = (
   const merged = overlay(isObject(fromFile) ? fromFile : {}, SettingsSchema, environment);
   const document: unknown = absolutePaths(Value.Default(SettingsSchema, structuredClone(merged)), process.cwd());
   const { problems, faulty } = checkSchema(document);
-  const cross = crossProblems(document as Settings, options.services ?? [], isSoundIn(faulty));
+  const cross = [
+    ...crossProblems(document as Settings, options.services ?? [], isSoundIn(faulty)),
+    ...([...faulty].some((pointer) => /^\/(pdp|tenants)\b/.test(pointer)) ? [] : bundleProblems(document as Settings)),
+  ];
   if (problems.length + cross.length > 0 || !checker.Check(document)) throw invalid([...problems, ...cross], file);
   return { settings: deepFreeze(document), ...(file === undefined ? {} : { file }) };
 };

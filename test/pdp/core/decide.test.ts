@@ -6,6 +6,7 @@ import type { DecisionData } from '../../../services/shared/contracts/events.ts'
 import { PolicyInput, type PolicyOutput } from '../../../services/shared/contracts/policy-io.ts';
 import { createDecide, type DecidingPolicy, type DecideRequest } from '../../../services/pdp/core/decide.ts';
 import type { EvaluationResult } from '../../../services/pdp/core/evaluate.ts';
+import type { FreshnessState } from '../../../services/pdp/core/freshness.ts';
 import { compileMask, type MaskKey } from '../../../services/pdp/core/mask.ts';
 import type { EventDraft, RecordEvent } from '../../../services/pdp/core/record.ts';
 
@@ -36,9 +37,13 @@ const DENY: PolicyOutput = {
 
 const run = (
   answer: PolicyOutput | EvaluationResult,
-  overrides: Partial<DecideRequest> & { readonly mask?: readonly string[]; readonly record?: RecordEvent } = {},
+  overrides: Partial<DecideRequest> & {
+    readonly mask?: readonly string[];
+    readonly record?: RecordEvent;
+    readonly freshness?: FreshnessState;
+  } = {},
 ) => {
-  const { mask, record, ...ask } = overrides;
+  const { mask, record, freshness, ...ask } = overrides;
   const inputs: string[] = [];
   const drafts: EventDraft[] = [];
   const keep: RecordEvent = (draft) => {
@@ -56,6 +61,7 @@ const run = (
     entrypoint: 'edict/decide',
     bundles: [{ name: 'mesh', digest: `sha256:${'0'.repeat(64)}`, serial: 1 }],
     setDigest: `sha256:${'1'.repeat(64)}`,
+    ...(freshness === undefined ? {} : { freshness: () => freshness }),
   };
   const decide = createDecide({
     record: (draft) => (record ?? keep)(draft),
@@ -227,6 +233,31 @@ describe('decide', () => {
   it('adds policy_stale to a deny', () => {
     const { answer } = run(DENY, { request: { ...REQUEST, at_least: { data_revision: 1 } } });
     expect(answer.reasons.map(({ code }) => code)).toEqual(['no', 'policy_stale']);
+  });
+
+  it('turns an allow of a stale policy into a deny, or says that it is stale, as the settings ask', () => {
+    const stale = { state: 'stale', message: 'too old' } as const;
+    const output = { ...ALLOW, expires_in_s: 60 };
+    const denied = run(output, { freshness: { ...stale, denies: true } });
+    expect(denied.answer).toMatchObject({ allow: false, reasons: [{ code: 'policy_stale', message: 'too old' }] });
+    expect(denied.decided.fault).toBeUndefined();
+    const flagged = run(output, { freshness: { ...stale, denies: false } });
+    expect(flagged.answer.allow).toBe(true);
+    expect(flagged.answer.reasons.map(({ code }) => code)).toEqual(['permitted', 'policy_stale']);
+    for (const { answer } of [denied, flagged]) expect(answer).not.toHaveProperty('expires_at');
+    const both = run(DENY, { freshness: { ...stale, denies: true } });
+    expect(both.answer.reasons.map(({ code }) => code)).toEqual(['no', 'policy_stale']);
+    const fault = { outcome: 'fault', code: 'policy_error', message: 'm', fuelUsed: 1, fuelLimit: 1 } as const;
+    expect(run(fault, { freshness: { ...stale, denies: false } }).decided.fault).toBe('policy_error');
+  });
+
+  it('lets no answer be reused for longer than its policy is fresh', () => {
+    const until = (untilMs: number | undefined) =>
+      run({ ...ALLOW, expires_in_s: 60 }, { freshness: { state: 'fresh', untilMs } });
+    expect(until(NOW + 5_000).answer.expires_at).toBe(new Date(NOW + 5_000).toISOString());
+    expect(until(NOW + 90_000).answer.expires_at).toBe(new Date(NOW + 60_000).toISOString());
+    expect(until(undefined).answer.expires_at).toBe(new Date(NOW + 60_000).toISOString());
+    expect(run(ALLOW, { freshness: { state: 'fresh', untilMs: NOW + 5_000 } }).answer).not.toHaveProperty('expires_at');
   });
 
   it.each<[string, PolicyOutput | EvaluationResult, string]>([

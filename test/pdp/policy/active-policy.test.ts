@@ -1,16 +1,19 @@
 import { execFileSync } from 'node:child_process';
+import { generateKeyPairSync } from 'node:crypto';
 import { mkdtemp, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
+import { packArchive } from '../../../services/cli/commands/policy-build.ts';
 import {
   startActivePolicy,
   type ActivePolicy,
   type ActivePolicyOptions,
-  type PolicyActivation,
-  type PolicyFailure,
 } from '../../../services/pdp/policy/active-policy.ts';
+import type { PolicyActivation, PolicyFailure } from '../../../services/pdp/policy/active-set.ts';
 import { readBundle } from '../../../services/pdp/policy/bundle-reader.ts';
+import { signFiles } from '../../../services/pdp/policy/bundle-signature.ts';
 import type { PolicySnapshot } from '../../../services/pdp/policy/policy-set.ts';
+import { bundleSources } from '../../../services/pdp/policy/source-settings.ts';
 import { answering, inputFor, makeBundle } from './make-bundles.ts';
 
 const NOW_MS = 1_767_225_600_000;
@@ -32,7 +35,7 @@ const bundles = new Map<string, Uint8Array>();
 
 const start = async (options: Partial<ActivePolicyOptions> = {}): Promise<ActivePolicy> => {
   const policy = await startActivePolicy({
-    bundles: [file],
+    bundles: [{ path: file }],
     pollMs: NEVER_MS,
     nowMs: () => 1_000,
     onActivated: (activation) => activations.push(activation),
@@ -181,12 +184,90 @@ describe('the active policy', () => {
   it('gives a tenant its own set and nobody else', async () => {
     const own = path.join(folder, 'acme.tar.gz');
     await replace(own, await bundleOf('acme_only', 1, 'acme'));
-    const policy = await start({ tenants: { acme: [own], broken: [path.join(folder, 'missing.tar.gz')] } });
+    const policy = await start({
+      tenants: { acme: [{ path: own }], broken: [{ path: path.join(folder, 'missing.tar.gz') }] },
+    });
     expect(codesOf(policy.current('acme'))).toEqual(['acme_only']);
     expect(codesOf(policy.current('other'))).toEqual(['one']);
     // A tenant whose own set is missing does not fall back to another's rules.
     expect(policy.current('broken')).toBeUndefined();
     expect(policy.status().map((set) => set.tenant)).toEqual([undefined, 'acme', 'broken']);
+  });
+
+  it.each([
+    ['the same part of data', ['edict', 'x'], ['edict', 'x'], 'overlap (["x","x"])'],
+    ['a part of the other', ['edict', 'x'], ['edict', 'x/y'], 'overlap (["x","x/y"])'],
+    ['everything', ['edict', 'x'], [''], 'overlap (["x",""])'],
+    ['their own parts', ['edict', 'x'], ['edict', 'y', 'edict2'], undefined],
+  ])('of two bundles that claim %s', async (_what, ofA, ofB, expected) => {
+    const [a, b] = [path.join(folder, 'a.tar.gz'), path.join(folder, 'b.tar.gz')];
+    await replace(a, await makeBundle({ rego: answering('a'), name: 'a', roots: ofA }));
+    await replace(b, await makeBundle({ rego: answering('b'), name: 'b', roots: ofB }));
+    const policy = await start({ bundles: [{ path: a }, { path: b }] });
+    await policy.refresh();
+    if (expected === undefined) expect(codesOf(policy.current('acme'))).toEqual(['a', 'b']);
+    else expect(policy.status()[0]).toMatchObject({ active: undefined, failed: { code: 'bundle_invalid' } });
+    if (expected !== undefined) expect(policy.status()[0]?.failed?.message).toContain(expected);
+  });
+
+  it('refuses a bundle that expired, and permits nothing from the moment that it does', async () => {
+    let nowMs = NOW_MS;
+    const expiresAt = new Date(NOW_MS + 1_000).toISOString();
+    const expiring = await makeBundle({ rego: answering('two', true), serial: 2, expiresAt });
+    await replace(file, expiring);
+    const policy = await start({ nowMs: () => nowMs });
+    const snapshot = policy.current('acme');
+    expect(snapshot?.freshness(nowMs)).toEqual({ state: 'fresh', untilMs: NOW_MS + 1_000 });
+    expect(policy.status()[0]?.active?.expiresMs).toBe(NOW_MS + 1_000);
+    nowMs += 1_000;
+    expect(snapshot?.freshness(nowMs)).toMatchObject({ state: 'stale', denies: true });
+    const late = await start({ nowMs: () => nowMs });
+    await late.refresh();
+    expect(late.current('acme')).toBeUndefined();
+    expect(late.status()[0]?.failed?.message).toContain(`test expired at ${expiresAt}`);
+  });
+
+  it('takes signed bundles only, each tenant by its own keys, and tries again when a key is replaced', async () => {
+    const pairs = ['a', 'b'].map((id) => ({ id, ...generateKeyPairSync('ed25519') }));
+    const pem = (id: string): string => path.join(folder, `${id}.pem`);
+    for (const { id, publicKey } of pairs) await writeFile(pem(id), publicKey.export({ type: 'spki', format: 'pem' }));
+    const signedBy = async (at: number, bytes: Uint8Array): Promise<Uint8Array> => {
+      const { id, privateKey: key } = pairs[at]!;
+      const { files } = await readBundle(bytes);
+      return packArchive([...files, signFiles(files, { keyId: id, key, algorithm: 'EdDSA' })]);
+    };
+    const keys = Object.fromEntries(
+      pairs.map(({ id }) => [id, { algorithm: 'EdDSA' as const, key_file: pem(id) }] as const),
+    );
+    const own = path.join(folder, 'own.tar.gz');
+    const [forAll, ofAcme] = [
+      bundleSources([file], keys),
+      bundleSources([{ path: own, signing: { keys: ['b'], scope: '' } }], keys),
+    ];
+    await replace(own, await signedBy(0, await bundleOf('one', 1)));
+    const policy = await start({ bundles: forAll, tenants: { acme: ofAcme } });
+    expect(policy.current('other')).toBeUndefined();
+    await replace(file, await signedBy(1, await bundleOf('one', 1)));
+    await policy.refresh();
+    expect(codesOf(policy.current('other'))).toEqual(['one']);
+    expect(policy.status()[0]?.active?.signatures).toEqual({ test: { key: 'b', algorithm: 'EdDSA', scope: '' } });
+    // The key of somebody else does not count here.
+    expect(policy.current('acme')).toBeUndefined();
+    expect(policy.status()[1]?.failed?.message).toContain('not signed by the key b');
+    await writeFile(pem('b'), pairs[0]!.publicKey.export({ type: 'spki', format: 'pem' }));
+    await policy.refresh();
+    expect(codesOf(policy.current('acme'))).toEqual(['one']);
+    await rm(pem('a'));
+    await policy.refresh();
+    await policy.refresh();
+    expect(policy.status()[0]?.failed).toMatchObject({ code: 'settings_invalid' });
+    expect(codesOf(policy.current('other'))).toEqual(['one']);
+  });
+
+  it('looks at no signature where the settings say so', async () => {
+    const keys = { a: { algorithm: 'EdDSA' as const, key_file: path.join(folder, 'none') } };
+    const policy = await start({ bundles: bundleSources([{ path: file, unsigned: true }], keys) });
+    expect(codesOf(policy.current('acme'))).toEqual(['one']);
   });
 
   it('asks every bundle of a set, and one denial is enough', async () => {
@@ -195,7 +276,7 @@ describe('the active policy', () => {
     const [a, b] = [path.join(folder, 'a.tar.gz'), path.join(folder, 'b.tar.gz')];
     await replace(a, await bundleOf('a_allows', 1, 'a', true));
     await replace(b, await bundleOf('b_allows', 1, 'b', true));
-    const policy = await start({ bundles: [a, b] });
+    const policy = await start({ bundles: [{ path: a }, { path: b }] });
     const both = policy.current('acme');
     expect(both?.evaluate(INPUT, NOW_MS)).toMatchObject({ value: { allow: true, legs: { subject: true } } });
     await replace(b, await bundleOf('b_denies', 2, 'b'));
@@ -209,7 +290,7 @@ describe('the active policy', () => {
   });
 
   it('reads all archives of a folder, and refuses two of one name', async () => {
-    const policy = await start({ bundles: [folder] });
+    const policy = await start({ bundles: [{ path: folder }] });
     expect(policy.current('acme')?.bundles).toHaveLength(1);
     await replace(path.join(folder, 'twin.tar.gz'), await bundleOf('twin', 1));
     await policy.refresh();

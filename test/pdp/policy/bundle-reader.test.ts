@@ -66,6 +66,14 @@ describe('a bundle', () => {
     expect(() => bundleDigest(twice)).toThrow('twice');
   });
 
+  it('tells roots and expiry', async () => {
+    expect(bundle).toMatchObject({ roots: ['edict', 'mesh', 'directory'], expiresMs: undefined });
+    const edict = { name: 'mesh', serial: 1, expires_at: '2027-01-01T00:00:00Z' };
+    const { roots: _roots, ...rest } = { ...bundle.manifest, metadata: { edict } };
+    const read = await readBundle(await altered(bundle.files, { '.manifest': JSON.stringify(rest) }));
+    expect(read).toMatchObject({ roots: [''], expiresMs: Date.UTC(2027, 0, 1) });
+  });
+
   it('merges data of folders under their path', async () => {
     const archive = await altered(bundle.files, { 'directory/extra/data.json': '{"x": 1}' });
     const merged = JSON.parse(Buffer.from((await readBundle(archive)).dataJson).toString()) as object;
@@ -97,6 +105,22 @@ describe('a bundle', () => {
     ['a negative serial', { metadata: { edict: { name: 'mesh', serial: -1 } } }, 'serial'],
     ['a serial that a number cannot hold', { metadata: { edict: { name: 'mesh', serial: 2 ** 53 } } }, 'serial'],
     ['a serial that is a text', { metadata: { edict: { name: 'mesh', serial: '1' } } }, 'serial'],
+    ['roots that overlap', { roots: ['mesh', 'directory', 'edict', 'mesh/legs'] }, 'overlap: ["mesh","mesh/legs"]'],
+    ['roots that are everything and more', { roots: ['', 'edict'] }, 'overlap: ["","edict"]'],
+    ['roots without its data', { roots: ['mesh', 'edict'] }, 'do not permit data at /directory'],
+    ['roots below its data', { roots: ['mesh', 'edict', 'directory/subjects'] }, 'do not permit data at /directory/'],
+    ['roots without its entrypoint', { roots: ['mesh', 'directory'] }, 'do not permit the entrypoint edict/decide'],
+    ['roots that only begin alike', { roots: ['mes', 'director', 'edict'] }, 'do not permit data at /directory'],
+    [
+      'an expiry that is no time',
+      { metadata: { edict: { name: 'mesh', serial: 1, expires_at: '2026-13-01T00:00:00Z' } } },
+      'no time',
+    ],
+    [
+      'an expiry in local time',
+      { metadata: { edict: { name: 'mesh', serial: 1, expires_at: '2026-01-01 00:00' } } },
+      'expires_at',
+    ],
     ['a name that is none', { metadata: { edict: { name: '../mesh', serial: 1 } } }, 'name'],
   ])('whose .manifest has %s is refused', async (_what, change, expected) => {
     const manifest = JSON.stringify({ ...bundle.manifest, ...change });

@@ -20,14 +20,18 @@ export interface BundleRecipe {
   readonly data?: object;
   readonly name?: string;
   readonly serial?: number;
+  readonly expiresAt?: string;
+  /** Default: `edict` and the members of data. */
+  readonly roots?: readonly string[];
 }
 
 /** Builds a bundle from one Rego file, as `edict policy build` does. */
-export const makeBundle = async ({ rego, data, name = 'test', serial = 1 }: BundleRecipe): Promise<Uint8Array> => {
+export const makeBundle = async (recipe: BundleRecipe): Promise<Uint8Array> => {
+  const { rego, data, name = 'test', serial = 1, expiresAt } = recipe;
   const folder = await mkdtemp(path.join(os.tmpdir(), 'edict-test-policies-'));
   try {
     await mkdir(path.join(folder, 'edict'));
-    const roots = ['edict', ...Object.keys(data ?? {})];
+    const roots = recipe.roots ?? ['edict', ...Object.keys(data ?? {})];
     await writeFile(path.join(folder, '.manifest'), JSON.stringify({ roots, rego_version: 1 }));
     await writeFile(path.join(folder, 'edict', 'edict.rego'), rego);
     if (data !== undefined) await writeFile(path.join(folder, 'data.json'), JSON.stringify(data));
@@ -36,6 +40,7 @@ export const makeBundle = async ({ rego, data, name = 'test', serial = 1 }: Bund
       previous: undefined,
       name,
       serial,
+      ...(expiresAt === undefined ? {} : { expiresAt }),
     });
     return built.archive;
   } finally {

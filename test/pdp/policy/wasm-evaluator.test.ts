@@ -34,6 +34,12 @@ const faultOf = (result: EvaluationResult): string => (result.outcome === 'fault
 
 const asking = (id: string): string => JSON.stringify(inputFor(id));
 
+/** A module of these sections (WebAssembly 1.0, 5.5). */
+const moduleOf = (...sections: readonly (readonly number[])[]): Buffer =>
+  Buffer.from([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, ...sections.flat()]);
+/** One type: a function without parameters and results. */
+const TYPE = [1, 4, 1, 0x60, 0, 0];
+
 describe('the evaluator', () => {
   it('answers the demo scenario from text and from bytes alike', async () => {
     const { wasm, dataJson } = await readBundle(await readFile(path.join(packageFolder(), 'bundles', 'mesh.tar.gz')));
@@ -227,7 +233,17 @@ describe('a module', () => {
   it.each([
     ['no bytes', Buffer.alloc(0)],
     ['garbage', Buffer.from('\0asm\u0001\0\0\0garbage')],
-    ['an empty module', Buffer.from([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0])],
+    ['an empty module', moduleOf()],
+    ['a module that imports what it should not', moduleOf(TYPE, [2, 10, 1, 4, ...Buffer.from('evil'), 1, 0x66, 0, 0])],
+    [
+      'a module that declares 4 GiB',
+      moduleOf([2, 17, 1, 3, ...Buffer.from('env'), 6, ...Buffer.from('memory'), 2, 0, 0x80, 0x80, 4]),
+    ],
+    ['a module with an unknown opcode', moduleOf(TYPE, [3, 2, 1, 0], [10, 5, 1, 3, 0, 0xff, 0x0b])],
+    [
+      'a module that loops in its start function',
+      moduleOf(TYPE, [3, 2, 1, 0], [8, 1, 0], [10, 9, 1, 7, 0, 3, 0x40, 0x0c, 0, 0x0b, 0x0b]),
+    ],
   ])('of %s is refused', async (_what, wasm) => {
     await expect(createWasmEvaluator({ wasm, dataJson: Buffer.from('{}') })).rejects.toMatchObject({
       code: 'bundle_invalid',

@@ -163,6 +163,30 @@ describe('settings', () => {
       'kafka: {brokers: [a:1]}\ntenants: {a: {mask_key_file: m}, b: {}}',
       /^\/tenants\/b\/mask_key_file: required.*$/,
     ],
+    ['signatures without keys', 'pdp: {bundles: [{path: a, signing: {}}]}', /bundles\/0\/signing: needs/],
+    [
+      'a bundle key that is not there',
+      'pdp: {bundle_keys: {a: {algorithm: ES256, key_file: a}}}\ntenants: {acme: {bundles: [{path: a, signing: {keys: [b]}}]}}',
+      /\/tenants\/acme\/bundles\/0\/signing\/keys: b is not in/,
+    ],
+    ['a bundle key without an algorithm', 'pdp: {bundle_keys: {a: {key_file: a}}}', /bundle_keys\/a/],
+    ['a bundle key for none', 'pdp: {bundle_keys: {a: {algorithm: none, key_file: a}}}', /bundle_keys\/a\/algorithm/],
+    ['a bundle key of no name', 'pdp: {bundle_keys: {"": {algorithm: ES256, key_file: a}}}', /bundle_keys/],
+    ['a source with a misspelt member', 'pdp: {bundles: [{path: a, sigining: {}}]}', /bundles\/0/],
+    ['a source of two kinds', 'pdp: {bundles: [{path: a, url: "https://a/"}]}', /bundles\/0\/needs either/],
+    ['a source of no kind', 'pdp: {bundles: [{unsigned: true}]}', /bundles\/0\/needs either/],
+    ['a pause of a file', 'pdp: {bundles: [{path: a, poll: 1s}]}', /bundles\/0\/poll: is for url only/],
+    ['clear text without signatures', 'pdp: {bundles: [{url: "http://a.example/b"}]}', /http is for signed/],
+    [
+      'a token in clear text',
+      'pdp: {bundle_keys: {a: {algorithm: ES256, key_file: a}}, bundles: [{url: "http://a.example/b", bearer_token_file: t}]}',
+      /clear text/,
+    ],
+    ['secrets in a URL', 'pdp: {bundles: [{url: "https://u:p@a.example/b?sig=1"}]}', /secrets stand in files/],
+    ['a URL of another kind', 'pdp: {bundles: [{url: "ftp://a.example/b"}]}', /only https and http/],
+    ['half a client certificate', 'pdp: {bundles: [{url: "https://a/b", tls: {cert_file: c}}]}', /belong together/],
+    ['a size beyond what is read', 'pdp: {bundles: [{url: "https://a/b", max_size: 33MiB}]}', /max_size/],
+    ['a source that stands twice', 'pdp: {bundles: [a, {path: a}]}', /bundles\/1: stands there twice/],
     ['a number that is text', 'audit: {batch: many}', /\/audit\/batch/],
   ])('refuse %s', (_name, text, expected) => {
     const key = `abcdefghijkl$sha256$${'s'.repeat(22)}$${'h'.repeat(43)}`;
@@ -174,6 +198,10 @@ describe('settings', () => {
     const { settings } = loadSettings({ file, environment: {} });
     expect(settings.home).toBe(join(file, '..', 'state'));
     expect(settings.pdp.bundles).toEqual([join(file, '..', 'a.tar.gz')]);
+    const signed = write('pdp: {bundle_keys: {a: {algorithm: ES256, key_file: a.pem}}, bundles: [{path: a.tar.gz}]}\n');
+    const { pdp } = loadSettings({ file: signed, environment: {} }).settings;
+    expect(pdp.bundle_keys).toEqual({ a: { algorithm: 'ES256', key_file: join(signed, '..', 'a.pem') } });
+    expect(pdp.bundles).toEqual([{ path: join(signed, '..', 'a.tar.gz') }]);
   });
 
   it('leave the properties of a caller as they are, whatever their names', () => {

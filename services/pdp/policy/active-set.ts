@@ -1,0 +1,307 @@
+import type { BundleIdentity } from '../../shared/contracts/decision.ts';
+import { AppError, errorMessage, isAppError } from '../../shared/contracts/errors.ts';
+import type { FreshnessState } from '../core/freshness.ts';
+import type { VerifiedSignature } from './bundle-signature.ts';
+import { sourceName, type BundleSource, type BundleWatch, type Look, type SourceFile } from './bundle-source.ts';
+import type { BundleStore, FoundSet } from './bundle-store.ts';
+import type { RemoteStatus } from './http-source.ts';
+import { freshnessOf, staleSince, type SetAge, type StalenessRule } from './freshness.ts';
+import { loadPolicySet, type LoadedArchive, type PolicySnapshot } from './policy-set.ts';
+import type { EvaluatorLimits } from './wasm-evaluator.ts';
+
+/** A set has taken over. Called in the tick of the swap, before any request can use the set. */
+export interface PolicyActivation {
+  /** The tenant with a set of its own; undefined for the set of all others. */
+  readonly tenant: string | undefined;
+  readonly snapshot: PolicySnapshot;
+  /** What it replaced. */
+  readonly previous: PolicySnapshot | undefined;
+  readonly archives: readonly LoadedArchive[];
+  /** True: what was kept from an earlier run, because the source gave nothing that can be used. */
+  readonly restored: boolean;
+}
+
+/** A set was refused; what was active goes on deciding. */
+export interface PolicyFailure {
+  readonly tenant: string | undefined;
+  readonly code: string;
+  readonly message: string;
+}
+
+export interface PolicySetStatus {
+  /** Undefined for the set of all tenants without one of their own. */
+  readonly tenant: string | undefined;
+  readonly sources: readonly string[];
+  /** Those of them that are servers. */
+  readonly remotes: readonly RemoteStatus[];
+  readonly active:
+    | {
+        readonly bundles: readonly BundleIdentity[];
+        readonly setDigest: string;
+        readonly sinceMs: number;
+        /** By bundle name: who signed it. Bundles of which no signature was asked are left out. */
+        readonly signatures: Readonly<Record<string, VerifiedSignature>>;
+        /** When the sources last had exactly this set. */
+        readonly confirmedMs: number;
+        /** Longer ago than `pdp.max_staleness`. */
+        readonly stale: boolean;
+        /** When the first of its bundles expires; undefined when none does. */
+        readonly expiresMs: number | undefined;
+        /** True: kept from an earlier run. */
+        readonly restored: boolean;
+      }
+    | undefined;
+  /** Seen and being loaded, or seen broken once and looked at again (a file may be half-written). */
+  readonly pending: { readonly sinceMs: number; readonly message: string | undefined } | undefined;
+  /** Why what lies there now is not active. */
+  readonly failed: { readonly code: string; readonly message: string; readonly atMs: number } | undefined;
+  /** Why the active set could not be kept for the next start; undefined when it was. */
+  readonly notKept: string | undefined;
+  readonly activations: number;
+  readonly failures: number;
+}
+
+export interface ActiveSetOptions {
+  readonly tenant: string | undefined;
+  readonly sources: readonly BundleSource[];
+  readonly watch: BundleWatch;
+  /** Undefined: nothing is kept. */
+  readonly store: BundleStore | undefined;
+  readonly staleness: StalenessRule;
+  readonly limits: EvaluatorLimits | undefined;
+  /** Wall clock. */
+  readonly nowMs: () => number;
+  readonly onActivated: ((activation: PolicyActivation) => void) | undefined;
+  readonly onFailed: ((failure: PolicyFailure) => void) | undefined;
+}
+
+export interface ActiveSet {
+  readonly snapshot: () => PolicySnapshot | undefined;
+  readonly status: () => PolicySetStatus;
+  /** Reads what was kept: serials that may not go back, and the last good set. Never rejects. */
+  readonly recall: () => Promise<void>;
+  /** Looks at the sources and takes over what changed. Never rejects. */
+  readonly refresh: () => Promise<void>;
+  /** Takes what was kept, when nothing is active. Never rejects. */
+  readonly restore: () => Promise<void>;
+  /** Nothing is activated any more. */
+  readonly close: () => Promise<void>;
+}
+
+interface Active {
+  readonly snapshot: PolicySnapshot;
+  readonly archives: readonly LoadedArchive[];
+  readonly sinceMs: number;
+  readonly restored: boolean;
+}
+
+interface Problem {
+  readonly code: string;
+  readonly message: string;
+}
+
+/** How old the written time of confirmation may become. */
+const KEEP_CONFIRMED_MS = 60_000;
+
+const describe = (cause: unknown): Problem => ({
+  code: isAppError(cause) ? cause.code : 'internal',
+  message: errorMessage(cause),
+});
+
+const signaturesOf = (archives: readonly LoadedArchive[]): Readonly<Record<string, VerifiedSignature>> =>
+  Object.fromEntries(
+    archives.flatMap(({ name, signature }) => (signature === undefined ? [] : [[name, signature] as const])),
+  );
+
+const expiryOf = (archives: readonly LoadedArchive[]): SetAge['expiry'] => {
+  let first: SetAge['expiry'];
+  for (const { name, expiresMs } of archives)
+    if (expiresMs !== undefined && (first === undefined || expiresMs < first.atMs)) first = { name, atMs: expiresMs };
+  return first;
+};
+
+const sameTexts = (a: readonly string[], b: readonly string[]): boolean =>
+  a.length === b.length && a.every((text, index) => text === b[index]);
+
+/** One tenant's set of bundles (or that of all others): what decides, what comes next, what was wrong. */
+export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
+  const { tenant, watch, store, staleness, nowMs } = options;
+  const sources = options.sources.map(sourceName);
+  /** Highest serial that was ever active here, by bundle name. */
+  const serials = new Map<string, number>();
+  let active: Active | undefined;
+  let age: SetAge = { confirmedMs: 0, expiry: undefined };
+  let pending: PolicySetStatus['pending'];
+  let failed: PolicySetStatus['failed'];
+  /** What was broken at the last look: broken again means broken. */
+  let suspected: Problem | undefined;
+  let kept: FoundSet | undefined;
+  let keptMs = 0;
+  let notKept: string | undefined;
+  let activations = 0;
+  let failures = 0;
+  let closed = false;
+
+  const freshness = (atMs: number): FreshnessState => freshnessOf(age, staleness, atMs);
+
+  const keep = async (archives: readonly LoadedArchive[], confirmedMs: number): Promise<void> => {
+    if (store === undefined) return;
+    try {
+      await store.write({ sources, serials, confirmedMs, archives });
+      keptMs = confirmedMs;
+      notKept = undefined;
+    } catch (cause) {
+      // A full disk must not keep a new rule from taking over; readiness shows it.
+      notKept = errorMessage(cause);
+    }
+  };
+
+  const refuseOlder = (archives: readonly LoadedArchive[]): void => {
+    for (const { name, serial, path } of archives) {
+      const highest = serials.get(name);
+      if (highest === undefined || serial >= highest) continue;
+      const message = `${path}: serial ${serial} of ${name} is below ${highest}, which was active; a serial never decreases`;
+      throw new AppError('bundle_invalid', message);
+    }
+  };
+
+  const refuseExpired = (archives: readonly LoadedArchive[]): void => {
+    const expiry = expiryOf(archives);
+    if (expiry === undefined || nowMs() < expiry.atMs) return;
+    throw new AppError('bundle_invalid', `${expiry.name} expired at ${new Date(expiry.atMs).toISOString()}`);
+  };
+
+  const activate = (loaded: Omit<Active, 'sinceMs'>, confirmedMs: number): void => {
+    const { archives, restored } = loaded;
+    const previous = active?.snapshot;
+    age = { confirmedMs, expiry: expiryOf(archives) };
+    if (active !== undefined && previous?.setDigest === loaded.snapshot.setDigest) {
+      // The signature is no part of the digest: it may be another one.
+      active = { ...active, archives, restored };
+      return;
+    }
+    active = { ...loaded, sinceMs: nowMs() };
+    activations += 1;
+    options.onActivated?.({ tenant, snapshot: loaded.snapshot, previous, archives, restored });
+  };
+
+  const load = async (files: readonly SourceFile[], confirmedMs: number, restored: boolean): Promise<void> => {
+    const loaded = await loadPolicySet(files, options.limits);
+    refuseOlder(loaded.archives);
+    refuseExpired(loaded.archives);
+    if (closed) return;
+    for (const { name, serial } of loaded.archives) serials.set(name, Math.max(serial, serials.get(name) ?? 0));
+    // Kept first: what decided once is never forgotten.
+    if (!restored) await keep(loaded.archives, confirmedMs);
+    const snapshot: PolicySnapshot = Object.freeze({ ...loaded.snapshot, freshness });
+    activate({ snapshot, archives: loaded.archives, restored }, confirmedMs);
+  };
+
+  const fail = ({ code, message }: Problem): void => {
+    pending = undefined;
+    suspected = undefined;
+    // What is missing is reported at each look, and counted once.
+    if (failed?.message === message) return;
+    failed = { code, message, atMs: nowMs() };
+    failures += 1;
+    options.onFailed?.({ tenant, code, message });
+  };
+
+  const suspect = (found: Problem): void => {
+    suspected = found;
+    pending = { sinceMs: nowMs(), message: found.message };
+  };
+
+  const confirm = async (confirmedMs: number): Promise<void> => {
+    if (active === undefined || failed !== undefined) return;
+    age = { ...age, confirmedMs };
+    if (staleness.maxMs !== undefined && confirmedMs - keptMs >= KEEP_CONFIRMED_MS)
+      await keep(active.archives, confirmedMs);
+  };
+
+  const refresh = async (): Promise<void> => {
+    let found: Look;
+    try {
+      found = await watch.look();
+    } catch (cause) {
+      const problem = describe(cause);
+      const known = suspected?.message === problem.message || failed?.message === problem.message;
+      return known ? fail(problem) : suspect(problem);
+    }
+    const { files, confirmedMs } = found;
+    if (confirmedMs === undefined) return;
+    if (files === undefined) {
+      // A file that is still as broken as it was at the last look is not being written.
+      return suspected === undefined ? await confirm(confirmedMs) : fail(suspected);
+    }
+    try {
+      pending = { sinceMs: nowMs(), message: undefined };
+      await load(files, confirmedMs, false);
+      [pending, suspected, failed] = [undefined, undefined, undefined];
+    } catch (cause) {
+      suspect(describe(cause));
+    }
+  };
+
+  const restore = async (): Promise<void> => {
+    if (active !== undefined || kept === undefined) return;
+    // Other sources than those of the settings have no say, also when they were good once.
+    if (!sameTexts(kept.sources, sources)) return;
+    try {
+      const files = (await kept.archives()).map((archive): SourceFile => {
+        const source = options.sources.find((each) => sourceName(each) === archive.source);
+        if (source === undefined) throw new AppError('bundle_invalid', `${archive.source} is no source any more`);
+        return { ...archive, signing: source.signing };
+      });
+      if (files.length > 0) await load(files, kept.confirmedMs, true);
+    } catch (cause) {
+      notKept = `what was kept cannot be used: ${errorMessage(cause)}`;
+    }
+  };
+
+  const recall = async (): Promise<void> => {
+    try {
+      kept = await store?.read();
+      for (const [name, serial] of kept?.serials ?? []) serials.set(name, serial);
+      // What is here already need not be sent again.
+      if (watch.remotes().length > 0) watch.seed((await kept?.archives()) ?? []);
+    } catch (cause) {
+      notKept = errorMessage(cause);
+    }
+  };
+
+  return {
+    snapshot: () => active?.snapshot,
+    status: () => ({
+      tenant,
+      sources,
+      remotes: watch.remotes(),
+      active:
+        active === undefined
+          ? undefined
+          : {
+              bundles: active.snapshot.bundles,
+              setDigest: active.snapshot.setDigest,
+              sinceMs: active.sinceMs,
+              signatures: signaturesOf(active.archives),
+              confirmedMs: age.confirmedMs,
+              stale: staleSince(age, staleness, nowMs()) !== undefined,
+              expiresMs: age.expiry?.atMs,
+              restored: active.restored,
+            },
+      pending,
+      failed,
+      notKept,
+      activations,
+      failures,
+    }),
+    recall,
+    refresh,
+    restore,
+    close: async () => {
+      closed = true;
+      const isKeptTime = staleness.maxMs === undefined || age.confirmedMs <= keptMs;
+      if (active !== undefined && !active.restored && !isKeptTime) await keep(active.archives, age.confirmedMs);
+    },
+  };
+};

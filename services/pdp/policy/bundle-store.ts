@@ -1,0 +1,159 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { Type, type Static } from 'typebox';
+import { Compile } from 'typebox/compile';
+import { sha256Hex } from '../../shared/contracts/bytes.ts';
+import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors.ts';
+import { fsyncDirectory } from '../../shared/settings/home.ts';
+
+const STATE_FILE = 'state.json';
+const SHA256 = '^[0-9a-f]{64}$';
+
+const State = Type.Object({
+  version: Type.Literal(1),
+  /** As the settings named them. */
+  sources: Type.Array(Type.String()),
+  /** The highest serial that was ever active, by bundle name. */
+  serials: Type.Record(Type.String(), Type.Integer({ minimum: 0 })),
+  confirmed_ms: Type.Integer({ minimum: 0 }),
+  archives: Type.Array(
+    Type.Object({
+      source: Type.String(),
+      path: Type.String(),
+      sha256: Type.String({ pattern: SHA256 }),
+      etag: Type.Optional(Type.String()),
+    }),
+  ),
+});
+type State = Static<typeof State>;
+
+const stateCheck = Compile(State);
+
+export interface KeptArchive {
+  /** Which source it is of. */
+  readonly source: string;
+  /** Where it was read from. */
+  readonly path: string;
+  readonly bytes: Uint8Array;
+  /** What its server called this version; undefined for a file. */
+  readonly etag: string | undefined;
+}
+
+/** The last good set of one tenant (or of all others), and what must not be forgotten of those before it. */
+export interface KeptSet {
+  readonly sources: readonly string[];
+  readonly serials: ReadonlyMap<string, number>;
+  readonly confirmedMs: number;
+  readonly archives: readonly KeptArchive[];
+}
+
+/** Archives are read when somebody needs them; that throws `bundle_invalid` when they are not what was written. */
+export type FoundSet = Omit<KeptSet, 'archives'> & { readonly archives: () => Promise<readonly KeptArchive[]> };
+
+export interface BundleStore {
+  /** Undefined when nothing was kept. Throws `bundle_invalid` when what is there is not what was written. */
+  readonly read: () => Promise<FoundSet | undefined>;
+  /** All or nothing, durable when it resolves. A serial that is kept already never goes back. */
+  readonly write: (kept: KeptSet) => Promise<void>;
+}
+
+const writeWhole = async (file: string, bytes: Uint8Array): Promise<void> => {
+  const scratch = `${file}.${randomUUID()}.tmp`;
+  try {
+    const handle = await open(scratch, 'wx', 0o600);
+    try {
+      await handle.writeFile(bytes);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(scratch, file);
+  } finally {
+    await rm(scratch, { force: true });
+  }
+};
+
+const invalid = (folder: string, why: string, cause?: unknown): AppError =>
+  new AppError('bundle_invalid', `what was kept in ${folder} cannot be used: ${why}`, { cause });
+
+const readState = async (folder: string): Promise<State | undefined> => {
+  let text: string;
+  try {
+    text = await readFile(path.join(folder, STATE_FILE), 'utf8');
+  } catch (cause) {
+    if (errorCode(cause) === 'ENOENT') return undefined;
+    throw invalid(folder, errorMessage(cause), cause);
+  }
+  let state: unknown;
+  try {
+    state = JSON.parse(text);
+  } catch (cause) {
+    throw invalid(folder, `${STATE_FILE} is no JSON`, cause);
+  }
+  if (!stateCheck.Check(state)) throw invalid(folder, `${STATE_FILE} has another form`);
+  return state;
+};
+
+const archiveFile = (folder: string, digest: string): string => path.join(folder, `${digest}.tar.gz`);
+
+const readArchive = async (folder: string, digest: string): Promise<Uint8Array> => {
+  const bytes = await readFile(archiveFile(folder, digest)).catch((cause: unknown) => {
+    throw invalid(folder, errorMessage(cause), cause);
+  });
+  if (sha256Hex(bytes) !== digest) throw invalid(folder, `${digest}.tar.gz was changed`);
+  return bytes;
+};
+
+/**
+ * Keeps the last good set in a folder: archives under the digest of their bytes, then `state.json` that names them,
+ * each replaced as a whole, so that a reader finds the old set or the new one.
+ */
+export const createBundleStore = (folder: string): BundleStore => {
+  let written = new Set<string>();
+  return {
+    read: async () => {
+      const state = await readState(folder);
+      if (state === undefined) return undefined;
+      const archives = (): Promise<readonly KeptArchive[]> =>
+        Promise.all(
+          state.archives.map(async ({ source, path: from, sha256, etag }) => ({
+            source,
+            path: from,
+            etag,
+            bytes: await readArchive(folder, sha256),
+          })),
+        );
+      const serials = new Map(Object.entries(state.serials));
+      return { sources: state.sources, serials, confirmedMs: state.confirmed_ms, archives };
+    },
+    write: async ({ sources, serials, confirmedMs, archives }) => {
+      await mkdir(folder, { recursive: true, mode: 0o700 });
+      const named = archives.map(({ source, path: from, bytes, etag }) => ({
+        source,
+        path: from,
+        sha256: sha256Hex(bytes),
+        bytes,
+        ...(etag === undefined ? {} : { etag }),
+      }));
+      for (const { sha256, bytes } of named)
+        if (!written.has(sha256)) await writeWhole(archiveFile(folder, sha256), bytes);
+      // Another process may share the folder, and know more.
+      const before = await readState(folder).catch(() => undefined);
+      const highest = { ...before?.serials };
+      for (const [name, serial] of serials) highest[name] = Math.max(serial, highest[name] ?? 0);
+      const state: State = {
+        version: 1,
+        sources: [...sources],
+        serials: highest,
+        confirmed_ms: confirmedMs,
+        archives: named.map(({ bytes: _bytes, ...rest }) => rest),
+      };
+      await writeWhole(path.join(folder, STATE_FILE), Buffer.from(JSON.stringify(state), 'utf8'));
+      fsyncDirectory(folder);
+      written = new Set(named.map(({ sha256 }) => sha256));
+      const old = (await readdir(folder)).filter((name) => /^[0-9a-f]{64}\.tar\.gz$/.test(name));
+      for (const name of old) if (!written.has(name.slice(0, 64))) await rm(path.join(folder, name), { force: true });
+    },
+  };
+};
