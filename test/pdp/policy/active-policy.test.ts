@@ -346,7 +346,7 @@ describe('the active policy', () => {
   it.each(['itself', 'in a folder'])('refuses a pipe and goes on, as the source %s', async (where) => {
     const pipe = path.join(folder, where === 'itself' ? 'pipe' : 'z.tar.gz');
     execFileSync('mkfifo', [pipe]);
-    const policy = await start({ bundles: [where === 'itself' ? pipe : folder] });
+    const policy = await start({ bundles: [{ path: where === 'itself' ? pipe : folder }] });
     await policy.refresh();
     expect(failures).toMatchObject([{ code: 'bundle_invalid', message: `${pipe} is neither a file nor a folder` }]);
     await rm(pipe);
