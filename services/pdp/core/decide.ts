@@ -14,7 +14,7 @@ import type { Evaluate, EvaluationResult } from './evaluate.ts';
 import type { Freshness, FreshnessState } from './freshness.ts';
 import { omittedValue, type compileMask, type MaskKey } from './mask.ts';
 import { mergeObligations } from './obligations.ts';
-import { legsOf, policyInput, type DecidingCaller } from './policy-input.ts';
+import { legsOf, policyInputText, type DecidingCaller } from './policy-input.ts';
 import type { Recorded, RecordEvent } from './record.ts';
 
 /** The set of bundles that one request uses, and nothing else. */
@@ -245,7 +245,7 @@ export const createDecide = (options: DecideOptions): Decide => {
     const { caller, policy } = ask;
     const timeMs = nowMs();
     const id = newId(timeMs);
-    const inputJson = JSON.stringify(policyInput(ask.request, caller, timeMs));
+    const inputJson = policyInputText(ask.request, caller, timeMs);
     const [outcome, spent] = evaluateRequest(ask, inputJson, timeMs);
     const texts = textsOf(policy);
     const answer = answerText(id, outcome, outcome, texts, timeMs);
