@@ -9,8 +9,9 @@ const Size = (value: string, description: string) =>
   Type.String({ pattern: SIZE_PATTERN, default: value, description });
 const Duration = (value: string, description: string) =>
   Type.String({ pattern: DURATION_PATTERN, default: value, description });
+export const LISTEN_PATTERN = '^(\\[[0-9a-fA-F:]+\\]|[^:\\s]+):\\d{1,5}$';
 const Listen = (value: string, description: string) =>
-  Type.String({ pattern: '^(\\[[0-9a-fA-F:]+\\]|[^:\\s]+):\\d{1,5}$', default: value, description });
+  Type.String({ pattern: LISTEN_PATTERN, default: value, description });
 const File = (description: string) => Type.Optional(Type.String({ minLength: 1, description }));
 const Files = (description: string) => Type.Array(Type.String({ minLength: 1 }), { default: [], description });
 const Tenant = Type.String({ pattern: '^[a-z0-9][a-z0-9-]{0,62}$' });
@@ -80,7 +81,12 @@ export const SettingsSchema = Type.Object(
         }),
         durability_timeout: Duration('5s', 'How long an answer may wait for it before it becomes 503.'),
         mask: Type.Array(Pointer, { default: [], description: 'JSON pointers of what events hold only as HMAC.' }),
-        workers: Type.Integer({ default: 1, minimum: 1, maximum: 1, description: 'Evaluating processes.' }),
+        workers: Type.Integer({
+          default: 1,
+          minimum: 1,
+          maximum: 1,
+          description: 'Evaluating processes; one, for now.',
+        }),
         max_in_flight: Type.Integer({ default: 1024, minimum: 1, maximum: 65_536, description: 'Above it 503.' }),
         max_connections: Type.Integer({ default: 4096, minimum: 1, maximum: 65_536 }),
         body_timeout: Duration('5s', 'How long a body may take; then 408.'),

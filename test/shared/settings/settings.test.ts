@@ -163,6 +163,16 @@ describe('settings', () => {
       'kafka: {brokers: [a:1]}\ntenants: {a: {mask_key_file: m}, b: {}}',
       /^\/tenants\/b\/mask_key_file: required.*$/,
     ],
+    [
+      'a value that is none of its list',
+      'pdp: {durability: never}',
+      /durability: must be one of memory, spool, disk, broker$/,
+    ],
+    ['a size in other units', 'spool: {max: 12Mb}', /\/spool\/max: must be a size: .* 64MiB$/],
+    ['a number for a duration', 'pdp: {body_timeout: 5}', /\/pdp\/body_timeout: must be a duration: .* 5s$/],
+    ['a listener without a port', 'pdp: {listen: localhost}', /\/pdp\/listen: must be an address and a port/],
+    ['a quota in other units', 'tenants: {a: {spool_quota: much}}', /\/tenants\/a\/spool_quota: must be a size/],
+    ['a segment larger than its spool', 'spool: {segment: 2GiB}', /^\/spool\/segment: 2GiB is more than .*1GiB$/],
     ['a number that is text', 'audit: {batch: many}', /\/audit\/batch/],
   ])('refuse %s', (_name, text, expected) => {
     const key = `abcdefghijkl$sha256$${'s'.repeat(22)}$${'h'.repeat(43)}`;
