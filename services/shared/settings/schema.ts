@@ -106,7 +106,7 @@ export const SettingsSchema = Type.Object(
         max: Size('1GiB', 'All segments of one emitter; when they are full, decisions are denied.'),
         tenant_quota: Size('512MiB', 'What one tenant may have in the spool.'),
         reserve: Size('16MiB', 'Kept for start, heartbeat, final, refusals and lost events.'),
-        keep: Duration('24h', 'How long covered segments are kept: the backup interval.'),
+        keep: Duration('24h', 'How long covered segments are kept while there is room: the backup interval.'),
         sync: Duration('5ms', 'Group commit: the longest time between two syncs to disk.'),
       },
       'The emitter’s local log.',
