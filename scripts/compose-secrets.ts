@@ -5,13 +5,20 @@ import { randomBytes } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { Command } from 'commander';
 import { stringify } from 'yaml';
 import { newApiKey } from '../services/shared/callers/api-keys.ts';
 import { SYSTEM_TENANT } from '../services/shared/contracts/tenant.ts';
 import { formatVkey, generateSigningKey } from '../services/shared/contracts/signatures.ts';
 import { loadSettings } from '../services/shared/settings/settings.ts';
 
-const [folder = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..', 'secrets')] = process.argv.slice(2);
+const program = new Command('npm run compose:secrets --')
+  .description('Makes the secret files that docker-compose.yml mounts; existing ones are kept.')
+  .argument('[folder]', 'where to', path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..', 'secrets'))
+  .parse();
+const [folder = ''] = program.processedArgs as readonly string[];
+// After `--` everything is an argument; a misspelt option must not become a folder of keys.
+if (folder === '' || folder.startsWith('-')) program.error(`${JSON.stringify(folder)} is no name for a folder`);
 
 /** A login of scripts/compose/postgres-init.sh, and the database it uses. */
 const logins = [

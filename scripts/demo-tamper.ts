@@ -6,7 +6,7 @@
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { Command, Option } from 'commander';
 import { startEmbeddedPostgres } from '../services/audit/embedded/embedded-postgres.ts';
 import type { Sql } from '../services/audit/core/append.ts';
 import type { Database } from '../services/audit/core/database.ts';
@@ -111,18 +111,22 @@ export const tamper = (database: Database, tenant: string, what: Tampering): Pro
     return { seq: target.seq, decisionId: target.event_id, origin: target.origin, did };
   });
 
-const isTampering = (text: string): text is Tampering => (ATTACKS as readonly string[]).includes(text);
+interface TamperOptions {
+  readonly what: Tampering;
+  readonly tenant?: string;
+  readonly config?: string;
+}
 
 const run = async (): Promise<void> => {
-  const { values } = parseArgs({
-    options: {
-      what: { type: 'string', default: 'payload' },
-      tenant: { type: 'string' },
-      config: { type: 'string' },
-    },
-  });
+  const program = new Command('npm run demo:tamper --')
+    .description('Alters one stored row of the embedded ledger, so that `edict audit verify` has something to find.')
+    .addOption(new Option('--what <what>', 'what to alter').choices(ATTACKS).default('payload'))
+    .option('-t, --tenant <name>', 'whose ledger (default: the first tenant of the settings)')
+    .option('-c, --config <file>', 'settings file (default: the environment variable EDICT_CONFIG)')
+    .addHelpText('after', '\nEdict must be stopped. Remove its home folder (.edict) to have a sound ledger again.\n')
+    .parse();
+  const values = program.opts<TamperOptions>();
   const { what } = values;
-  if (!isTampering(what)) throw new AppError('usage', `--what: one of ${ATTACKS.join(', ')}`);
   const { settings } = loadSettings({ file: values.config });
   if (!isEmbedded(settings))
     throw new AppError('usage', 'the settings name a Postgres server; this script only opens the embedded database');
@@ -157,6 +161,8 @@ const run = async (): Promise<void> => {
         'See it found:',
         '  npm start                  # in a terminal of its own',
         `  npx edict audit verify${values.tenant === undefined ? '' : ` --tenant ${tenant}`}     # exit code 1`,
+        '',
+        `A ledger never mends itself: to have a sound one again, stop Edict and remove ${settings.home}`,
         '',
       ].join('\n'),
     );

@@ -9,15 +9,42 @@ const cell = (text: string): string => text.replaceAll('|', '\\|');
 const variantsOf = (schema: unknown): readonly Readonly<Record<string, unknown>>[] =>
   isObject(schema) && Array.isArray(schema['anyOf']) ? schema['anyOf'].filter(isObject) : [];
 
+/** What bounds a number, or the length of a list: `, 1 to 9`. */
+const boundsOf = (least: unknown, most: unknown): string => {
+  if (typeof least !== 'number' && typeof most !== 'number') return '';
+  if (typeof most !== 'number') return `, ${String(least)} or more`;
+  return typeof least === 'number' && least !== most ? `, ${least} to ${most}` : `, ${most} at most`;
+};
+
 const typeOf = (schema: Readonly<Record<string, unknown>>): string => {
   if (Array.isArray(schema['anyOf'])) return variantsOf(schema).map(typeOf).join(' or ');
   if (Array.isArray(schema['enum'])) return schema['enum'].map((value) => `\`${String(value)}\``).join(' ');
-  if (schema['type'] === 'array') return isObject(schema['items']) ? `list of ${typeOf(schema['items'])}` : 'list';
+  if (schema['type'] === 'array') {
+    const items = isObject(schema['items']) ? `list of ${typeOf(schema['items'])}` : 'list';
+    return `${items}${boundsOf(schema['minItems'], schema['maxItems'])}`;
+  }
   if (schema['type'] === 'object') return 'mapping';
   const pattern = typeof schema['pattern'] === 'string' ? schema['pattern'] : '';
   if (pattern.includes('KiB')) return 'size';
   if (pattern.includes('ms|')) return 'duration';
-  return String(schema['type']);
+  return `${String(schema['type'])}${boundsOf(schema['minimum'], schema['maximum'])}`;
+};
+
+/** The schema of a file as a person writes it: what has a default may be left out. */
+const published = (schema: unknown): unknown => {
+  if (Array.isArray(schema)) return schema.map(published);
+  if (!isObject(schema)) return schema;
+  const { required, ...rest } = schema;
+  const { properties } = schema;
+  const out = Object.fromEntries(
+    Object.entries(rest).map(([name, value]) => [name, name === 'default' ? value : published(value)]),
+  );
+  if (!Array.isArray(required) || !isObject(properties)) return required === undefined ? out : { required, ...out };
+  const needed = required.filter((name: unknown) => {
+    const member = typeof name === 'string' ? properties[name] : undefined;
+    return !isObject(member) || !('default' in member);
+  });
+  return needed.length === 0 ? out : { required: needed, ...out };
 };
 
 const rows = (schema: unknown, path: string): readonly string[] => {
@@ -69,7 +96,10 @@ ${rows(SettingsSchema, '').join('\n')}
 `;
   return new Map([
     ['docs/settings.md', await format(markdown, { parser: 'markdown', printWidth: 120 })],
-    ['docs/settings.schema.json', await format(JSON.stringify(SettingsSchema), { parser: 'json', printWidth: 120 })],
+    [
+      'docs/settings.schema.json',
+      await format(JSON.stringify(published(SettingsSchema)), { parser: 'json', printWidth: 120 }),
+    ],
   ]);
 };
 

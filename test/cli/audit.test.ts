@@ -94,6 +94,22 @@ describe('edict audit', () => {
     ]);
   }, 30_000);
 
+  it('prints one head for all pages', async () => {
+    const { stdout } = await asAuditor('query', '--all', '--limit', '3');
+    const lines = stdout.trimEnd().split('\n');
+    expect(lines).toHaveLength(9);
+    expect(lines.filter((line) => line.startsWith('when'))).toEqual([lines[0]]);
+  }, 30_000);
+
+  it('refuses before it verifies what it could not keep, and several tenants with one key', async () => {
+    const nowhere = await asAuditor('verify', '--remember', path.join(folder, 'nowhere', 'memory.json'));
+    expect(nowhere).toMatchObject({ code: 2, stdout: '' });
+    expect(nowhere.stderr).toMatch(/usage: --remember: .* cannot be written \(ENOENT\)/);
+    const all = await asAuditor('verify', '--all-tenants');
+    expect(all).toMatchObject({ code: 2, stdout: '' });
+    expect(all.stderr).toMatch(/usage: --all-tenants/);
+  }, 30_000);
+
   it('escapes what a terminal would obey, as a table and as JSON', async () => {
     const shown = await asAuditor('query');
     expect(shown.stdout).toContain('carol\\u001b[31m');
@@ -186,7 +202,7 @@ describe('edict audit', () => {
     expect((await asAuditor('query', '--nonsense')).code).toBe(2);
     const foreign = await asAuditor('query', '--tenant', 'globex');
     expect([foreign.code, foreign.stdout]).toEqual([2, '']);
-    expect((await edict('query', '--url', server.url)).stderr).toContain('401');
+    expect((await edict('query', '--url', server.url)).stderr).toMatch(/usage: .*401/);
     const bad = await asAuditor('query', '--limit', '501');
     expect(bad.code).toBe(2);
     expect(bad.stderr).toContain('limit: ');

@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
@@ -358,6 +359,11 @@ describe('edict policy new', () => {
     expect(own.map((test) => test.passed)).toEqual([true, true]);
     expect(await make()).toMatchObject({ exitCode: 2 });
     expect((await edict(['new', '../outside', '--policies', policies])).exitCode).toBe(2);
+    const outside = await edict(['new', 'meshes/approval', '--policies', policies]);
+    expect(outside).toMatchObject({ exitCode: 2, stderr: expect.stringMatching(/edict, mesh, directory/) as string });
+    expect(existsSync(path.join(policies, 'meshes'))).toBe(false);
+    await rm(path.join(policies, '.manifest'));
+    expect((await edict(['new', 'meshes/approval', '--policies', policies])).exitCode).toBe(0);
   });
 });
 

@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -136,4 +136,24 @@ describe('npm run compose:secrets', () => {
     makeSecrets();
     expect(readFileSync(path.join(folder, 'writer.url'), 'utf8')).toBe(before);
   });
+
+  it.each([
+    [['--help'], 0],
+    [['--', '--help'], 1],
+    [['-x'], 1],
+    [['a', 'b'], 1],
+  ])(
+    'makes no folder of %j',
+    (args, status) => {
+      const empty = mkdtempSync(path.join(os.tmpdir(), 'edict-compose-'));
+      const script = path.join(repositoryRoot, 'scripts', 'compose-secrets.ts');
+      const tsx = path.join(repositoryRoot, 'node_modules', 'tsx', 'dist', 'esm', 'index.mjs');
+      const ran = spawnSync(process.execPath, ['--import', tsx, script, ...args], { cwd: empty, encoding: 'utf8' });
+      expect(ran.status).toBe(status);
+      if (status === 0) expect(ran.stdout).toMatch(/Usage: npm run compose:secrets -- .*\[folder\]/);
+      expect(readdirSync(empty)).toEqual([]);
+      rmSync(empty, { recursive: true });
+    },
+    60_000,
+  );
 });

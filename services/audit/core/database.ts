@@ -21,6 +21,8 @@ export interface Database {
 const UNAVAILABLE = /^(08|53|57|58|55P03|25P0[234])/;
 /** Somebody else was first: serialization, deadlock, unique violation. */
 const CONFLICT = /^(40001|40P01|23505)$/;
+/** insufficient_privilege */
+const DENIED = '42501';
 const SQLSTATE = /^[0-9A-Z]{5}$/;
 
 const textMember = (value: unknown, name: string): string | undefined => {
@@ -52,5 +54,6 @@ export const databaseError = (cause: unknown): AppError => {
     return new AppError('database_conflict', `the database refused: ${text}`, { cause, details });
   if (UNAVAILABLE.test(sqlstate))
     return new AppError('database_unavailable', `the database is not available: ${text}`, { cause, details });
-  return new AppError('internal', `the database refused: ${text}`, { cause, details });
+  const hint = sqlstate === DENIED ? '; has this login the role that migrations/roles.sql names for it?' : '';
+  return new AppError('internal', `the database refused: ${text}${hint}`, { cause, details });
 };

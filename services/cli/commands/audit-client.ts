@@ -88,7 +88,9 @@ export const createAuditClient = (connection: AuditConnection): AuditClient => {
     const detail = isObject(answer) && typeof answer['detail'] === 'string' ? `: ${answer['detail']}` : '';
     const message = `the audit service answered ${response.status}${detail}`;
     if (response.status === 404) throw new AppError('not_found', message);
-    throw new AppError(response.status === 400 ? 'usage' : 'upstream_unavailable', message);
+    // What was asked, or who asks, is wrong; anything else is the service's.
+    const isOurs = [400, 401, 403].includes(response.status);
+    throw new AppError(isOurs ? 'usage' : 'upstream_unavailable', message);
   };
   return {
     get: (path, parameters) => ask('GET', path, parameters),

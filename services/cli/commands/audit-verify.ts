@@ -1,4 +1,4 @@
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SingleBar } from 'cli-progress';
 import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors.ts';
@@ -42,6 +42,19 @@ export const readRemembered = (file: string): readonly Remembered[] => {
   if (!Array.isArray(known) || !known.every(isRemembered))
     throw new AppError('usage', `--remember: ${file} is not such a file`);
   return known;
+};
+
+/** Throws `usage` when `writeRemembered` could not write there: a verification may take hours. */
+export const requireWritable = (file: string): void => {
+  const temporary = `${file}.${process.pid}`;
+  try {
+    writeFileSync(temporary, '', { mode: 0o600 });
+    rmSync(temporary);
+  } catch (cause) {
+    throw new AppError('usage', `--remember: ${file} cannot be written (${errorCode(cause) ?? errorMessage(cause)})`, {
+      cause,
+    });
+  }
 };
 
 /** Keeps what this verification saw of each log that passed; the file is replaced whole. */

@@ -8,7 +8,7 @@ import { isOutputGone } from '../output.ts';
 import { createAuditClient, type AuditConnection } from './audit-client.ts';
 import { auditEmitterCommand } from './audit-emitter.ts';
 import { paintFor, printable, printableJson, printReport, table } from './audit-print.ts';
-import { readRemembered, verifyTenant, writeRemembered } from './audit-verify.ts';
+import { readRemembered, requireWritable, verifyTenant, writeRemembered } from './audit-verify.ts';
 
 interface CommonOptions extends AuditConnection {
   readonly tenant?: string;
@@ -96,14 +96,15 @@ const query = async (options: QueryOptions): Promise<void> => {
     else if (options.json === true) collected.push(...rows);
     else {
       const shown = rows.filter(isObject);
-      if (shown.length > 0 || first === undefined)
-        print(
-          table(HEADER, shown.map(cellsOf), (column, padded, row) => {
-            if (row < 0) return paint.bold(padded);
-            if (column !== DECISION_COLUMN) return padded;
-            return padded.startsWith('allow') ? paint.green(padded) : paint.red(padded);
-          }),
-        );
+      if (shown.length > 0 || first === undefined) {
+        const lines = table(HEADER, shown.map(cellsOf), (column, padded, row) => {
+          if (row < 0) return paint.bold(padded);
+          if (column !== DECISION_COLUMN) return padded;
+          return padded.startsWith('allow') ? paint.green(padded) : paint.red(padded);
+        });
+        // Pages follow each other without a second head.
+        print(first === undefined ? lines : lines.slice(lines.indexOf('\n') + 1));
+      }
       if (shown.some((row) => Array.isArray(row['search_mismatch'])))
         process.stderr.write('! the search table says otherwise than the event: run edict audit verify\n');
       if (shown.length === 0 && first === undefined) process.stderr.write('no decision matches\n');
@@ -155,12 +156,18 @@ interface VerifyOptions extends CommonOptions {
 const verify = async (options: VerifyOptions): Promise<void> => {
   if (options.allTenants === true && options.tenant !== undefined)
     throw new AppError('usage', '--tenant or --all-tenants, not both');
+  if (options.allTenants === true && options.keyFile !== undefined)
+    throw new AppError(
+      'usage',
+      '--all-tenants: a key opens the ledger of its own tenant; verify with one key at a time',
+    );
   const client = createAuditClient(options);
   const tenants =
     options.allTenants === true
       ? [SYSTEM_TENANT, ...tenantNames(loadSettings({ file: options.config }).settings)]
       : [options.tenant];
   const remembered = options.remember === undefined ? [] : readRemembered(options.remember);
+  if (options.remember !== undefined) requireWritable(options.remember);
   const paint = paintFor(process.stdout, process.env);
   const reports: VerificationReport[] = [];
   for (const tenant of tenants) {
@@ -200,7 +207,10 @@ export const auditCommand = (): Command => {
   audit.addCommand(
     common(new Command('verify'))
       .description('read the whole ledger back and check it')
-      .option('--all-tenants', 'every tenant of the settings, and the system tenant')
+      .option(
+        '--all-tenants',
+        'every tenant of the settings, and the system tenant; without callers only: a key opens one tenant',
+      )
       .option(
         '--remember <file>',
         'compare with the sizes and leaves in this file, and keep those of logs that passed; keep it elsewhere',

@@ -50,9 +50,9 @@ export const ledgerCommand = (): Command => {
   ledger
     .command('create')
     .description('create the ledger of a tenant: key pair, origin, first entry')
-    .argument('<tenant>', 'the tenant; `edict` is the system tenant and comes first')
+    .argument('<tenant>', 'the tenant; `edict` is the system tenant, which emitters need besides their own')
     .option('--new-incarnation', 'go on in a new log that names the end of the one before')
-    .option('--config <file>', 'the settings file (default: $EDICT_CONFIG)')
+    .option('-c, --config <file>', 'settings file (default: the environment variable EDICT_CONFIG)')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',

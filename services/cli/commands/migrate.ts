@@ -60,7 +60,7 @@ const migrateAll = async (settings: Settings): Promise<readonly Report[]> => {
 export const migrateCommand = (): Command =>
   new Command('migrate')
     .description('bring databases and topics to this version; run again, it changes nothing')
-    .option('--config <file>', 'the settings file (default: $EDICT_CONFIG)')
+    .option('-c, --config <file>', 'settings file (default: the environment variable EDICT_CONFIG)')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',

@@ -1,6 +1,7 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { AppError, errorCode } from '../../shared/contracts/errors.ts';
+import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors.ts';
+import { isObject } from '../../shared/contracts/json.ts';
 
 const PACKAGE = /^[a-z][a-z0-9_]*(\/[a-z][a-z0-9_]*)*$/;
 
@@ -50,13 +51,34 @@ test_a_missing_empty_or_wrongly_typed_reason_denies if {
 `;
 };
 
+/** The roots of the folder's `.manifest`: what its bundle may hold. Without one there is one root, the empty path. */
+const rootsOf = async (policiesFolder: string): Promise<readonly string[]> => {
+  const file = path.join(policiesFolder, '.manifest');
+  try {
+    const manifest: unknown = JSON.parse(await readFile(file, 'utf8'));
+    const roots = isObject(manifest) ? manifest['roots'] : undefined;
+    return Array.isArray(roots) ? roots.map(String) : [''];
+  } catch (cause) {
+    if (errorCode(cause) === 'ENOENT') return [''];
+    throw new AppError('usage', `${file} cannot be read (${errorCode(cause) ?? errorMessage(cause)})`, { cause });
+  }
+};
+
+const isBelow = (packagePath: string, root: string): boolean =>
+  root === '' || packagePath === root || packagePath.startsWith(`${root}/`);
+
 /**
  * Writes a rule module and its tests for the package `mesh/approval` (say) below the policies folder. Gives the files.
- * Throws `usage` when the name is no package path or one of the files exists.
+ * Throws `usage` when the name is no package path or lies outside the manifest's roots, or one of the files exists.
  */
 export const createModule = async (policiesFolder: string, packagePath: string): Promise<readonly string[]> => {
   if (!PACKAGE.test(packagePath)) {
     throw new AppError('usage', `${packagePath} is no package path such as mesh/approval (lower case, digits, _)`);
+  }
+  const roots = await rootsOf(policiesFolder);
+  if (!roots.some((root) => isBelow(packagePath, root))) {
+    const message = `${packagePath} lies in no root of ${path.join(policiesFolder, '.manifest')} (${roots.join(', ')})`;
+    throw new AppError('usage', `${message}: a bundle with it could not be built`);
   }
   const parts = packagePath.split('/');
   const packageName = parts.join('.');

@@ -109,6 +109,8 @@ const partProblems = (settings: Settings, isSound: IsSound): readonly string[] =
   }
   if (isSound('/spool/reserve', '/spool/max') && sizeBytes(spool.reserve) >= sizeBytes(spool.max))
     problems.push('/spool/reserve: must be below /spool/max');
+  if (isSound('/spool/segment', '/spool/max') && sizeBytes(spool.segment) > sizeBytes(spool.max))
+    problems.push(`/spool/segment: ${spool.segment} is more than /spool/max, ${spool.max}`);
   return problems;
 };
 

@@ -10,8 +10,9 @@ const Size = (value: string, description: string) =>
   Type.String({ pattern: SIZE_PATTERN, default: value, description });
 const Duration = (value: string, description: string) =>
   Type.String({ pattern: DURATION_PATTERN, default: value, description });
+export const LISTEN_PATTERN = '^(\\[[0-9a-fA-F:]+\\]|[^:\\s]+):\\d{1,5}$';
 const Listen = (value: string, description: string) =>
-  Type.String({ pattern: '^(\\[[0-9a-fA-F:]+\\]|[^:\\s]+):\\d{1,5}$', default: value, description });
+  Type.String({ pattern: LISTEN_PATTERN, default: value, description });
 const File = (description: string) => Type.Optional(Type.String({ minLength: 1, description }));
 const Files = (description: string) => Type.Array(Type.String({ minLength: 1 }), { default: [], description });
 const Tenant = Type.String({ pattern: '^[a-z0-9][a-z0-9-]{0,62}$' });
@@ -164,7 +165,12 @@ export const SettingsSchema = Type.Object(
         }),
         durability_timeout: Duration('5s', 'How long an answer may wait for it before it becomes 503.'),
         mask: Type.Array(Pointer, { default: [], description: 'JSON pointers of what events hold only as HMAC.' }),
-        workers: Type.Integer({ default: 1, minimum: 1, maximum: 1, description: 'Evaluating processes.' }),
+        workers: Type.Integer({
+          default: 1,
+          minimum: 1,
+          maximum: 1,
+          description: 'Evaluating processes; one, for now.',
+        }),
         max_in_flight: Type.Integer({ default: 1024, minimum: 1, maximum: 65_536, description: 'Above it 503.' }),
         max_connections: Type.Integer({ default: 4096, minimum: 1, maximum: 65_536 }),
         body_timeout: Duration('5s', 'How long a body may take; then 408.'),
@@ -184,7 +190,7 @@ export const SettingsSchema = Type.Object(
         max: Size('1GiB', 'All segments of one emitter; when they are full, decisions are denied.'),
         tenant_quota: Size('512MiB', 'What one tenant may have in the spool.'),
         reserve: Size('16MiB', 'Kept for start, heartbeat, final, refusals and lost events.'),
-        keep: Duration('24h', 'How long covered segments are kept: the backup interval.'),
+        keep: Duration('24h', 'How long covered segments are kept while there is room: the backup interval.'),
         sync: Duration('5ms', 'Group commit: the longest time between two syncs to disk.'),
       },
       'The emitter’s local log.',

@@ -9,7 +9,8 @@ import { AppError, errorCode, errorMessage } from '../contracts/errors.ts';
 import { isObject } from '../contracts/json.ts';
 import { bundleProblems } from './bundle-problems.ts';
 import { crossProblems, type Service } from './cross-checks.ts';
-import { SettingsSchema, type Settings } from './schema.ts';
+import { LISTEN_PATTERN, SettingsSchema, type Settings } from './schema.ts';
+import { DURATION_PATTERN, SIZE_PATTERN } from './units.ts';
 
 export type { Settings, Caller } from './schema.ts';
 
@@ -123,12 +124,29 @@ const namesIn = (params: object, member: string): readonly string[] => {
   return Array.isArray(value) ? value.map(String) : [];
 };
 
+/** What a person should have written, where the library's message would only quote a pattern or say nothing. */
+const expectation = (keyword: string, schemaPath: string, message: string, params: object): string => {
+  if (keyword === 'enum') return `must be one of ${namesIn(params, 'allowedValues').join(', ')}`;
+  const schema = schemaPath
+    .split('/')
+    .slice(1)
+    .reduce<unknown>(
+      (at, name) => (isObject(at) ? at[name.replaceAll('~1', '/').replaceAll('~0', '~')] : undefined),
+      SettingsSchema,
+    );
+  const pattern = isObject(schema) ? schema['pattern'] : undefined;
+  if (pattern === SIZE_PATTERN) return 'must be a size: a number with B, KiB, MiB or GiB, such as 64MiB';
+  if (pattern === DURATION_PATTERN) return 'must be a duration: a number with ms, s, m, h or d, such as 5s';
+  if (pattern === LISTEN_PATTERN) return 'must be an address and a port, such as 127.0.0.1:7180 or [::1]:7180';
+  return message;
+};
+
 const checkSchema = (document: unknown): Checked => {
   // The library stops at 8 problems otherwise.
   TypeBoxSettings.Set({ maxErrors: MAX_PROBLEMS });
   const problems: string[] = [];
   const faulty = new Set<string>();
-  for (const { keyword, instancePath, message, params } of checker.Errors(document)) {
+  for (const { keyword, instancePath, schemaPath, message, params } of checker.Errors(document)) {
     // Each unknown member makes an error of its own, and all of one object together the one that is told.
     if (keyword === 'boolean' && message === 'schema is false') continue;
     const at = instancePath === '' ? '/' : instancePath;
@@ -136,7 +154,7 @@ const checkSchema = (document: unknown): Checked => {
       problems.push(`${at}: unknown key ${namesIn(params, 'additionalProperties').join(', ')}`);
       continue;
     }
-    problems.push(`${at}: ${message}`);
+    problems.push(`${at}: ${expectation(keyword, schemaPath, message, params)}`);
     if (keyword !== 'required') faulty.add(instancePath);
     else for (const name of namesIn(params, 'requiredProperties')) faulty.add(`${instancePath}/${name}`);
   }

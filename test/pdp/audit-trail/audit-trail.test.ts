@@ -28,7 +28,12 @@ const ack = (emitter: string, tenant: string, to: bigint, holes: Ack['holes'] = 
     origin: 'test/1',
     tree_size: '1',
   });
-const small = { EDICT_SPOOL_MAX: '400KiB', EDICT_SPOOL_RESERVE: '80KiB', EDICT_SPOOL_TENANT_QUOTA: '300KiB' };
+const small = {
+  EDICT_SPOOL_SEGMENT: '400KiB',
+  EDICT_SPOOL_MAX: '400KiB',
+  EDICT_SPOOL_RESERVE: '80KiB',
+  EDICT_SPOOL_TENANT_QUOTA: '300KiB',
+};
 
 describe('the audit trail without Kafka', () => {
   it('frees the room of what the audit service acknowledges, and only by a key that is trusted', async () => {

@@ -187,6 +187,16 @@ describe('settings', () => {
     ['half a client certificate', 'pdp: {bundles: [{url: "https://a/b", tls: {cert_file: c}}]}', /belong together/],
     ['a size beyond what is read', 'pdp: {bundles: [{url: "https://a/b", max_size: 33MiB}]}', /max_size/],
     ['a source that stands twice', 'pdp: {bundles: [a, {path: a}]}', /bundles\/1: stands there twice/],
+    [
+      'a value that is none of its list',
+      'pdp: {durability: never}',
+      /durability: must be one of memory, spool, disk, broker$/,
+    ],
+    ['a size in other units', 'spool: {max: 12Mb}', /\/spool\/max: must be a size: .* 64MiB$/],
+    ['a number for a duration', 'pdp: {body_timeout: 5}', /\/pdp\/body_timeout: must be a duration: .* 5s$/],
+    ['a listener without a port', 'pdp: {listen: localhost}', /\/pdp\/listen: must be an address and a port/],
+    ['a quota in other units', 'tenants: {a: {spool_quota: much}}', /\/tenants\/a\/spool_quota: must be a size/],
+    ['a segment larger than its spool', 'spool: {segment: 2GiB}', /^\/spool\/segment: 2GiB is more than .*1GiB$/],
     ['a number that is text', 'audit: {batch: many}', /\/audit\/batch/],
   ])('refuse %s', (_name, text, expected) => {
     const key = `abcdefghijkl$sha256$${'s'.repeat(22)}$${'h'.repeat(43)}`;
