@@ -1,10 +1,19 @@
-// Measures the decision point and the ledger. Usage: npm run bench -- decide|ledger [OPTIONS]
+// Measures the decision point and the ledger. Usage: npm run bench -- decide|engine|ledger|peers [OPTIONS]
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { errorMessage, isAppError } from '../services/shared/contracts/errors.ts';
 import { benchDecide } from './bench/decide.ts';
+import { benchEngine } from './bench/engine.ts';
 import { benchLedger, type Mode } from './bench/ledger.ts';
 
 const log = (line: string): void => void process.stdout.write(`${line}\n`);
+
+const MIB = 2 ** 20;
+
+const whole = (text: string): number => {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 0) throw new InvalidArgumentError('a whole number');
+  return value;
+};
 
 const positive = (text: string): number => {
   const value = Number(text);
@@ -41,6 +50,41 @@ program
         connections: options.connections,
         ...(options.levels === undefined ? {} : { levels: options.levels }),
         ...profiling(options.profile),
+        log,
+      }),
+  );
+
+program
+  .command('engine')
+  .description(
+    'µs and fuel of an evaluation beside the SDK, Cedar and `opa bench`; memory, reload, runaways, hash flood',
+  )
+  .option('--rounds <n>', 'rounds of all hosts', positive, 5)
+  .option('--turn-ms <n>', 'measured time of one host in one round of one case', positive, 500)
+  .option('--cases <name...>', 'only cases with this in their name')
+  .option('--without-opa', 'leave `opa bench` out, which takes some seconds a case and round')
+  .option('--memory-mib <n...>', 'sizes of data whose memory is measured', (text: string, all?: readonly number[]) => [
+    ...(all ?? []),
+    positive(text),
+  ])
+  .option('--reload-mib <n>', 'size of the data that is reloaded; 0: none', whole, 50)
+  .action(
+    async (options: {
+      readonly rounds: number;
+      readonly turnMs: number;
+      readonly cases?: readonly string[];
+      readonly withoutOpa?: boolean;
+      readonly memoryMib?: readonly number[];
+      readonly reloadMib: number;
+    }) =>
+      await benchEngine({
+        rounds: options.rounds,
+        turnMs: options.turnMs,
+        warmUpMs: Math.max(500, options.turnMs),
+        ...(options.cases === undefined ? {} : { cases: options.cases }),
+        withOpa: options.withoutOpa !== true,
+        memorySizes: (options.memoryMib ?? [1, 5, 20]).map((mib) => mib * MIB),
+        reloadBytes: options.reloadMib * MIB,
         log,
       }),
   );
