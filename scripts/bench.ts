@@ -4,6 +4,7 @@ import { errorMessage, isAppError } from '../services/shared/contracts/errors.ts
 import { benchDecide } from './bench/decide.ts';
 import { benchEngine } from './bench/engine.ts';
 import { benchLedger, type Mode } from './bench/ledger.ts';
+import { benchPeers } from './bench/peers.ts';
 
 const log = (line: string): void => void process.stdout.write(`${line}\n`);
 
@@ -115,6 +116,48 @@ program
         lagMs: options.seconds * 1_000,
         modes: options.modes,
         ...profiling(options.profile),
+        log,
+      }),
+  );
+
+program
+  .command('peers')
+  .description(
+    "/decide with its durable audit beside OPA's server and Cerbos, audit off and on; events lost in an outage",
+  )
+  .option('--rounds <n>', 'rounds of all servers', positive, 5)
+  .option('--seconds <n>', 'measured time of one server in one round', positive, 4)
+  .option('--connections <n>', 'requests at once', positive, 16)
+  .option('--requests <n>', 'different requests', positive, 1_000)
+  .option('--seed <n>', 'of the requests', whole, 1)
+  .option('--without-cerbos', 'leave Cerbos out, whose package (100 MB) is installed at first use')
+  .option('--outage-seconds <n>', 'how long the sink is away; 0: leave it out', whole, 10)
+  .option('--offered <n>', 'requests a second around that', positive, 1_000)
+  .addOption(new Option('--driver <name>', 'who sends; default: wrk where it is installed').choices(['wrk', 'own']))
+  .action(
+    async (options: {
+      readonly rounds: number;
+      readonly seconds: number;
+      readonly connections: number;
+      readonly requests: number;
+      readonly seed: number;
+      readonly withoutCerbos?: boolean;
+      readonly outageSeconds: number;
+      readonly offered: number;
+      readonly driver?: 'wrk' | 'own';
+    }) =>
+      await benchPeers({
+        rounds: options.rounds,
+        durationMs: options.seconds * 1_000,
+        warmUpMs: 1_500,
+        connections: options.connections,
+        requests: options.requests,
+        seed: options.seed,
+        withCerbos: options.withoutCerbos !== true,
+        outageMs: options.outageSeconds * 1_000,
+        offeredPerS: options.offered,
+        settleMs: 60_000,
+        ...(options.driver === undefined ? {} : { driver: options.driver }),
         log,
       }),
   );

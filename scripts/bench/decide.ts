@@ -1,14 +1,13 @@
-import { fork, type ChildProcess } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { startEmbedded, type Deployment } from '../../test/support/deployment.ts';
 import { AppError } from '../../services/shared/contracts/errors.ts';
-import { isObject } from '../../services/shared/contracts/json.ts';
 import { BODIES } from './bodies.ts';
 import type { LoadOrder } from './load.ts';
 import {
-  builtScript,
   describeMachine,
   median,
   residentBytesOf,
+  startBare,
   startLoadProcess,
   table,
   writeResults,
@@ -36,18 +35,6 @@ const LEVELS = ['memory', 'spool', 'disk'] as const;
 type Level = (typeof LEVELS)[number];
 
 const TENANT = 'acme';
-
-const startBare = async (answerBytes: number): Promise<{ readonly child: ChildProcess; readonly port: number }> => {
-  const child = fork(builtScript('bare-server'), ['--bare-server', String(answerBytes)], { execArgv: [] });
-  const port = await new Promise<number>((resolve, reject) => {
-    child.once('message', (message: unknown) => {
-      if (isObject(message) && typeof message['port'] === 'number') resolve(message['port']);
-      else reject(new AppError('internal', 'the bare server said no port'));
-    });
-    child.once('exit', () => reject(new AppError('internal', 'the bare server ended')));
-  });
-  return { child, port };
-};
 
 const startLevel = async (level: Level, nodeOptions: readonly string[]): Promise<Deployment> =>
   await startEmbedded({

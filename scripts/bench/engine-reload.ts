@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { packArchive, replaceFile } from '../../services/cli/commands/policy-build.ts';
+import { replaceFile } from '../../services/cli/commands/policy-build.ts';
 import { AppError } from '../../services/shared/contracts/errors.ts';
 import { isObject } from '../../services/shared/contracts/json.ts';
 import { startEmbedded } from '../../test/support/deployment.ts';
 import { residentBytesOf } from './measure.ts';
-import { compileRego, POLICIES } from './opa.ts';
+import { compileRego, packBundle, POLICIES } from './opa.ts';
 
 export interface Reload {
   readonly dataBytes: number;
@@ -47,19 +47,6 @@ const dataOf = (bytes: number, seed: number): string => {
   return `{"limits":{"g1":100},"users":{${parts.join(',')}}}`;
 };
 
-const bundleOf = async (wasm: Uint8Array, serial: number, dataJson: string): Promise<Uint8Array> => {
-  const manifest = {
-    roots: [''],
-    wasm: [{ entrypoint: 'edict/decide', module: '/policy.wasm' }],
-    metadata: { edict: { name: 'reload', serial } },
-  };
-  return await packArchive([
-    { path: '.manifest', bytes: Buffer.from(JSON.stringify(manifest)) },
-    { path: 'data.json', bytes: Buffer.from(dataJson) },
-    { path: 'policy.wasm', bytes: wasm },
-  ]);
-};
-
 const serialOf = (body: unknown): unknown => {
   const policy = isObject(body) ? body['policy'] : undefined;
   const bundles: unknown = isObject(policy) ? policy['bundles'] : undefined;
@@ -73,8 +60,8 @@ export const measureReload = async (scratch: string, dataBytes: number): Promise
   const entrypoints = ['edict/decide'];
   const { wasm } = await compileRego({ scratch, name: 'reload', source, entrypoints, data: {} });
   const file = path.join(scratch, 'reload.tar.gz');
-  await replaceFile(file, await bundleOf(wasm, 1, dataOf(dataBytes, 1)));
-  const next = await bundleOf(wasm, 2, dataOf(dataBytes, 2));
+  await replaceFile(file, await packBundle(wasm, 1, dataOf(dataBytes, 1)));
+  const next = await packBundle(wasm, 2, dataOf(dataBytes, 2));
   const deployment = await startEmbedded({
     tenants: [TENANT],
     services: ['pdp'],

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import { packArchive } from '../../services/cli/commands/policy-build.ts';
 import { findOpa, packageFolder } from '../../services/cli/opa-binary.ts';
 import { unpackArchive } from '../../services/pdp/policy/bundle-archive.ts';
 import { AppError, errorMessage } from '../../services/shared/contracts/errors.ts';
@@ -57,6 +58,20 @@ export const compileRego = async ({ scratch, name, source, entrypoints, data }: 
   const module = files.find((file) => file.path === 'policy.wasm');
   if (module === undefined) throw new AppError('internal', `opa build gave no policy.wasm for ${name}`);
   return { wasm: module.bytes, opaArgs: ['--data', regoFile, '--data', dataFile] };
+};
+
+/** A bundle of ours with a module that decides, and its data. */
+export const packBundle = async (wasm: Uint8Array, serial: number, dataJson: string): Promise<Uint8Array> => {
+  const manifest = {
+    roots: [''],
+    wasm: [{ entrypoint: 'edict/decide', module: '/policy.wasm' }],
+    metadata: { edict: { name: 'bench', serial } },
+  };
+  return await packArchive([
+    { path: '.manifest', bytes: Buffer.from(JSON.stringify(manifest)) },
+    { path: 'data.json', bytes: Buffer.from(dataJson) },
+    { path: 'policy.wasm', bytes: wasm },
+  ]);
 };
 
 const queryOf = (entrypoint: string): string => `data.${entrypoint.replaceAll('/', '.')}`;
