@@ -60,6 +60,8 @@ const RUNAWAYS = ['loops', 'sets', 'texts', 'patterns', 'built_ins'] as const;
 const RUNAWAY_NUMBERS = 200;
 const RUNAWAY_TEXT = 'abcdefgh'.repeat(512);
 const RUNAWAY_TIMES = 20;
+const LARGE_FACTOR = 16;
+const LARGE_TIMES = 5;
 const FLOOD_KEYS = 5_000;
 const USER_BYTES = 37;
 
@@ -154,14 +156,16 @@ const compileOwn = async (scratch: string, name: string, rules: readonly string[
 
 const measureRunaways = async (scratch: string): Promise<EngineResults['runaways']> => {
   const wasm = await compileOwn(scratch, 'runaway', RUNAWAYS);
-  const inputs = [{ numbers: Array.from({ length: RUNAWAY_NUMBERS }, (_, at) => at), text: RUNAWAY_TEXT }];
+  const numbers = Array.from({ length: RUNAWAY_NUMBERS }, (_, at) => at);
   const results: Record<string, Runaway> = {};
-  for (const kind of RUNAWAYS) {
-    const policy = { wasm, dataJson: '{}', entrypoint: `bench/runaway/${kind}`, inputs };
-    results[kind] = await withChild(
-      async (child) => await child.ask({ order: 'runaway', policy, times: RUNAWAY_TIMES }),
-    );
-  }
+  const measure = async (kind: string, text: string, times: number, name = kind): Promise<void> => {
+    const policy = { wasm, dataJson: '{}', entrypoint: `bench/runaway/${kind}`, inputs: [{ numbers, text }] };
+    results[name] = await withChild(async (child) => await child.ask({ order: 'runaway', policy, times }));
+  };
+  for (const kind of RUNAWAYS) await measure(kind, RUNAWAY_TEXT, RUNAWAY_TIMES);
+  // A larger input adds to the fuel, and to what each call of a built-in works on.
+  for (const kind of ['loops', 'built_ins'])
+    await measure(kind, RUNAWAY_TEXT.repeat(LARGE_FACTOR), LARGE_TIMES, `${kind}, 64 kB input`);
   return results;
 };
 
