@@ -1,10 +1,20 @@
-// Measures the decision point and the ledger. Usage: npm run bench -- decide|ledger [OPTIONS]
+// Measures the decision point and the ledger. Usage: npm run bench -- decide|engine|ledger|peers [OPTIONS]
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { errorMessage, isAppError } from '../services/shared/contracts/errors.ts';
 import { benchDecide } from './bench/decide.ts';
+import { benchEngine } from './bench/engine.ts';
 import { benchLedger, type Mode } from './bench/ledger.ts';
+import { benchPeers } from './bench/peers.ts';
 
 const log = (line: string): void => void process.stdout.write(`${line}\n`);
+
+const MIB = 2 ** 20;
+
+const whole = (text: string): number => {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 0) throw new InvalidArgumentError('a whole number');
+  return value;
+};
 
 const positive = (text: string): number => {
   const value = Number(text);
@@ -46,6 +56,41 @@ program
   );
 
 program
+  .command('engine')
+  .description(
+    'µs and fuel of an evaluation beside the SDK, Cedar and `opa bench`; memory, reload, runaways, hash flood',
+  )
+  .option('--rounds <n>', 'rounds of all hosts', positive, 5)
+  .option('--turn-ms <n>', 'measured time of one host in one round of one case', positive, 500)
+  .option('--cases <name...>', 'only cases with this in their name')
+  .option('--without-opa', 'leave `opa bench` out, which takes some seconds a case and round')
+  .option('--memory-mib <n...>', 'sizes of data whose memory is measured', (text: string, all?: readonly number[]) => [
+    ...(all ?? []),
+    positive(text),
+  ])
+  .option('--reload-mib <n>', 'size of the data that is reloaded; 0: none', whole, 50)
+  .action(
+    async (options: {
+      readonly rounds: number;
+      readonly turnMs: number;
+      readonly cases?: readonly string[];
+      readonly withoutOpa?: boolean;
+      readonly memoryMib?: readonly number[];
+      readonly reloadMib: number;
+    }) =>
+      await benchEngine({
+        rounds: options.rounds,
+        turnMs: options.turnMs,
+        warmUpMs: Math.max(500, options.turnMs),
+        ...(options.cases === undefined ? {} : { cases: options.cases }),
+        withOpa: options.withoutOpa !== true,
+        memorySizes: (options.memoryMib ?? [1, 5, 20]).map((mib) => mib * MIB),
+        reloadBytes: options.reloadMib * MIB,
+        log,
+      }),
+  );
+
+program
   .command('ledger')
   .description('events/s from the spool to verified rows, embedded and with Kafka and Postgres, and the lag')
   .option('--events <n>', 'events of the drain', positive, 50_000)
@@ -71,6 +116,48 @@ program
         lagMs: options.seconds * 1_000,
         modes: options.modes,
         ...profiling(options.profile),
+        log,
+      }),
+  );
+
+program
+  .command('peers')
+  .description(
+    "/decide with its durable audit beside OPA's server and Cerbos, audit off and on; events lost in an outage",
+  )
+  .option('--rounds <n>', 'rounds of all servers', positive, 5)
+  .option('--seconds <n>', 'measured time of one server in one round', positive, 4)
+  .option('--connections <n>', 'requests at once', positive, 16)
+  .option('--requests <n>', 'different requests', positive, 1_000)
+  .option('--seed <n>', 'of the requests', whole, 1)
+  .option('--without-cerbos', 'leave Cerbos out, whose package (100 MB) is installed at first use')
+  .option('--outage-seconds <n>', 'how long the sink is away; 0: leave it out', whole, 10)
+  .option('--offered <n>', 'requests a second around that', positive, 1_000)
+  .addOption(new Option('--driver <name>', 'who sends; default: wrk where it is installed').choices(['wrk', 'own']))
+  .action(
+    async (options: {
+      readonly rounds: number;
+      readonly seconds: number;
+      readonly connections: number;
+      readonly requests: number;
+      readonly seed: number;
+      readonly withoutCerbos?: boolean;
+      readonly outageSeconds: number;
+      readonly offered: number;
+      readonly driver?: 'wrk' | 'own';
+    }) =>
+      await benchPeers({
+        rounds: options.rounds,
+        durationMs: options.seconds * 1_000,
+        warmUpMs: 1_500,
+        connections: options.connections,
+        requests: options.requests,
+        seed: options.seed,
+        withCerbos: options.withoutCerbos !== true,
+        outageMs: options.outageSeconds * 1_000,
+        offeredPerS: options.offered,
+        settleMs: 60_000,
+        ...(options.driver === undefined ? {} : { driver: options.driver }),
         log,
       }),
   );

@@ -1,13 +1,13 @@
-import { fork, type ChildProcess } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { startEmbedded, type Deployment } from '../../test/support/deployment.ts';
 import { AppError } from '../../services/shared/contracts/errors.ts';
-import { isObject } from '../../services/shared/contracts/json.ts';
+import { BODIES } from './bodies.ts';
 import type { LoadOrder } from './load.ts';
 import {
-  builtScript,
   describeMachine,
   median,
   residentBytesOf,
+  startBare,
   startLoadProcess,
   table,
   writeResults,
@@ -34,40 +34,7 @@ export interface DecideOptions {
 const LEVELS = ['memory', 'spool', 'disk'] as const;
 type Level = (typeof LEVELS)[number];
 
-const request = (agent: string, purpose: string, action: string): string =>
-  JSON.stringify({
-    subject: { type: 'user', id: 'alice', properties: { department: 'hr' } },
-    agent: { type: 'agent', id: agent, chain: [{ type: 'agent', id: 'planner' }] },
-    action: { name: action },
-    resource: { type: 'dataset', id: 'hr.salaries', properties: { sensitivity: 'restricted' } },
-    context: {
-      purpose,
-      session: 'session-4711',
-      args: { table: 'salaries', columns: ['employee_id', 'grade', 'salary'], limit: 500 },
-      arg_origin: { table: 'u', columns: 'm', limit: 'm' },
-      supported_obligations: ['redact', 'rate_limit'],
-    },
-  });
-
-/** One allow, one deny by the agent's leg, one deny by purpose: what a gateway sends, in turn. */
-const BODIES = [
-  request('hr-assistant', 'headcount-report', 'read'),
-  request('analytics-agent', 'headcount-report', 'read'),
-  request('hr-assistant', 'quarterly-report', 'read'),
-];
 const TENANT = 'acme';
-
-const startBare = async (answerBytes: number): Promise<{ readonly child: ChildProcess; readonly port: number }> => {
-  const child = fork(builtScript('bare-server'), ['--bare-server', String(answerBytes)], { execArgv: [] });
-  const port = await new Promise<number>((resolve, reject) => {
-    child.once('message', (message: unknown) => {
-      if (isObject(message) && typeof message['port'] === 'number') resolve(message['port']);
-      else reject(new AppError('internal', 'the bare server said no port'));
-    });
-    child.once('exit', () => reject(new AppError('internal', 'the bare server ended')));
-  });
-  return { child, port };
-};
 
 const startLevel = async (level: Level, nodeOptions: readonly string[]): Promise<Deployment> =>
   await startEmbedded({

@@ -4,6 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { AppError } from '../../services/shared/contracts/errors.ts';
+import { isObject } from '../../services/shared/contracts/json.ts';
 import { childrenOf } from '../../test/support/child-process.ts';
 import type { LoadMessage, LoadOrder, LoadResult } from './load.ts';
 
@@ -71,6 +72,21 @@ export interface MeasuredLoad extends LoadResult {
   /** Of the server process during the counted part. */
   readonly cpuUs: number;
 }
+
+/** The yardstick in a process of its own. */
+export const startBare = async (
+  answerBytes: number,
+): Promise<{ readonly child: ChildProcess; readonly port: number }> => {
+  const child = fork(builtScript('bare-server'), ['--bare-server', String(answerBytes)], { execArgv: [] });
+  const port = await new Promise<number>((resolve, reject) => {
+    child.once('message', (message: unknown) => {
+      if (isObject(message) && typeof message['port'] === 'number') resolve(message['port']);
+      else reject(new AppError('internal', 'the bare server said no port'));
+    });
+    child.once('exit', () => reject(new AppError('internal', 'the bare server ended')));
+  });
+  return { child, port };
+};
 
 /** A load generator in a process of its own. */
 export interface LoadProcess {

@@ -1,0 +1,5 @@
+package bench.glob
+
+default allow := false
+
+allow if glob.match("api:**:orders", [":"], input.path)
