@@ -2,7 +2,7 @@ import { createPrivateKey, generateKeyPairSync, sign } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { NOT_IN_BUNDLE } from '../../services/cli/commands/policy-build.ts';
-import { policyInput } from '../../services/pdp/core/policy-input.ts';
+import { policyInputText } from '../../services/pdp/core/policy-input.ts';
 import { readBundle } from '../../services/pdp/policy/bundle-reader.ts';
 import type { DecisionRequest } from '../../services/shared/contracts/decision.ts';
 import type { CedarSide } from './engine-hosts.ts';
@@ -254,7 +254,9 @@ const meshCase = async (root: string): Promise<EngineCase> => {
     dataJson: Buffer.from(dataJson).toString('utf8'),
     // Its sources: a bundle with a module would ask OPA for its WebAssembly runtime.
     opaArgs: ['--bundle', path.join(root, 'policies'), ...NOT_IN_BUNDLE.flatMap((pattern) => ['--ignore', pattern])],
-    inputs: BODIES.map((body) => policyInput(JSON.parse(body) as DecisionRequest, caller, NOW_MS)),
+    inputs: BODIES.map((body): unknown =>
+      JSON.parse(policyInputText(JSON.parse(body) as DecisionRequest, caller, NOW_MS)),
+    ),
     isFlat: false,
   };
 };

@@ -1,4 +1,4 @@
-import { policyInput } from '../../services/pdp/core/policy-input.ts';
+import { policyInputText } from '../../services/pdp/core/policy-input.ts';
 import type { DecisionRequest } from '../../services/shared/contracts/decision.ts';
 import { isObject } from '../../services/shared/contracts/json.ts';
 
@@ -56,7 +56,7 @@ export const peerRequests = (count: number, seed: number): readonly PeerRequest[
     };
     return {
       edict: JSON.stringify(request),
-      opa: JSON.stringify({ input: policyInput(request, CALLER, NOW_MS) }),
+      opa: `{"input":${policyInputText(request, CALLER, NOW_MS)}}`,
       cerbos: JSON.stringify({
         principal: { id, roles, attr: subject },
         resources: [{ resource: { kind: 'document', id: `document-${at}`, attr: resource }, actions: [action] }],

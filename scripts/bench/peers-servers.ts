@@ -46,7 +46,9 @@ export const cerbosCommand = async (): Promise<string> => {
     await execute('npm', [...args, `@cerbos/${name}@${CERBOS_VERSION}`], { timeout: INSTALL_MAX_MS });
     chmodSync(command, 0o755);
   } catch (cause) {
-    throw new AppError('usage', `@cerbos/${name} cannot be installed; leave Cerbos out with --without-cerbos`, { cause });
+    throw new AppError('usage', `@cerbos/${name} cannot be installed; leave Cerbos out with --without-cerbos`, {
+      cause,
+    });
   }
   return command;
 };
