@@ -33,7 +33,7 @@ program
   .description('requests/s, latency and CPU of /decide at each durability, beside a bare node:http server, in turns')
   .option('--rounds <n>', 'rounds of all servers', positive, 5)
   .option('--seconds <n>', 'measured time of one server in one round', positive, 4)
-  .option('--connections <n>', 'requests at once', positive, 16)
+  .option('--connections <n>', 'requests at once', positive, 64)
   .addOption(new Option('--levels <level...>', 'durabilities').choices(['memory', 'spool', 'disk']))
   .option('--profile <folder>', 'write CPU profiles of the decision points')
   .action(
