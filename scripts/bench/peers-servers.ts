@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -6,7 +7,7 @@ import { promisify } from 'node:util';
 import { packageFolder } from '../../services/cli/opa-binary.ts';
 import { AppError, errorMessage } from '../../services/shared/contracts/errors.ts';
 import { spawnLogged, stopChild, tailOf } from '../../test/support/child-process.ts';
-import { startEmbedded } from '../../test/support/deployment.ts';
+import { startEmbedded, writeSecret } from '../../test/support/deployment.ts';
 import { freePorts } from '../../test/support/free-ports.ts';
 import { compileRego, opaCommand, packBundle, POLICIES } from './opa.ts';
 import { LIMITS, type PeerKind } from './peers-requests.ts';
@@ -149,6 +150,7 @@ export const startEdict = async (
   const { wasm } = await compileRego({ scratch: folder, name: 'decide', source, entrypoints, data: LIMITS });
   const bundle = path.join(folder, 'bundle.tar.gz');
   writeFileSync(bundle, await packBundle(wasm, 1, JSON.stringify(LIMITS)));
+  const maskKey = writeSecret(folder, 'mask.key', randomBytes(32));
   const deployment = await startEmbedded({
     tenants: [TENANT],
     services: ['pdp'],
@@ -156,6 +158,7 @@ export const startEdict = async (
       log: { level: 'error' },
       pdp: { bundles: [bundle], durability },
       kafka: { brokers },
+      tenants: { [TENANT]: { mask_key_file: maskKey } },
       // Where nothing reads the spool, it must hold the whole run.
       spool: { max: '16GiB', tenant_quota: '15GiB' },
     },
