@@ -1,8 +1,9 @@
-import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerOptions } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerOptions } from 'node:http';
 import type { ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { errorCode } from '../../shared/contracts/errors.ts';
 import { problem, PROBLEM_TYPE } from '../../shared/runtime/problem.ts';
+import { brokenRequest, rawAnswer } from '../../shared/runtime/raw-http.ts';
 
 type Handle = (request: IncomingMessage, response: ServerResponse) => unknown;
 
@@ -13,30 +14,6 @@ const bodyOf = (status: number, code: string, detail: string): string => JSON.st
 const send = (response: ServerResponse, status: number, code: string, detail: string): void => {
   response.writeHead(status, { 'content-type': PROBLEM_TYPE, 'cache-control': 'no-store', connection: 'close' });
   response.end(bodyOf(status, code, detail));
-};
-
-const rawAnswer = (status: number, code: string, detail: string): string => {
-  const body = bodyOf(status, code, detail);
-  return [
-    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'Error'}`,
-    `Content-Type: ${PROBLEM_TYPE}`,
-    `Content-Length: ${Buffer.byteLength(body)}`,
-    'Cache-Control: no-store',
-    'Connection: close',
-    '',
-    body,
-  ].join('\r\n');
-};
-
-const brokenRequest = (error: unknown): readonly [status: number, code: string, detail: string] => {
-  switch (errorCode(error)) {
-    case 'HPE_HEADER_OVERFLOW':
-      return [431, 'header_too_large', 'the head of the request is too large'];
-    case 'ERR_HTTP_REQUEST_TIMEOUT':
-      return [408, 'request_timeout', 'the request took too long'];
-    default:
-      return [400, 'malformed_http', 'this is not HTTP/1.1'];
-  }
 };
 
 /**
@@ -57,11 +34,14 @@ export const createAuditServer = (handle: Handle, options: ServerOptions): Serve
     send(response, 417, 'expectation_failed', 'only 100-continue is known'),
   );
   server.on('connect', (_request: IncomingMessage, socket: Duplex) => {
-    socket.on('error', ignore).end(rawAnswer(405, 'method_not_allowed', 'this is no proxy'));
+    socket.on('error', ignore).end(rawAnswer(405, bodyOf(405, 'method_not_allowed', 'this is no proxy')));
   });
   server.on('clientError', (error: unknown, socket: Duplex) => {
     if (errorCode(error) === 'ECONNRESET' || !socket.writable) socket.destroy();
-    else socket.on('error', ignore).end(rawAnswer(...brokenRequest(error)));
+    else {
+      const [status, code, detail] = brokenRequest(error);
+      socket.on('error', ignore).end(rawAnswer(status, bodyOf(status, code, detail)));
+    }
   });
   return server;
 };

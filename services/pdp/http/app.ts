@@ -7,7 +7,8 @@ import { healthHandlers, type Checks } from '../../shared/runtime/health.ts';
 import { createHostCheck, hasSeveralHosts, SEVERAL_HOSTS } from '../../shared/runtime/host-names.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
 import type { Registry } from '../../shared/runtime/metrics.ts';
-import { PROBLEM_TYPE, problemHandler } from '../../shared/runtime/problem.ts';
+import { problemHandler } from '../../shared/runtime/problem.ts';
+import { brokenRequest, rawAnswer } from '../../shared/runtime/raw-http.ts';
 import type { Caller } from '../../shared/settings/schema.ts';
 import type { Decide, DecidingPolicy } from '../core/decide.ts';
 import type { CountRefusal } from '../core/record.ts';
@@ -98,37 +99,8 @@ const createSideApp = (options: PdpHttpOptions, callerOf: (request: object) => C
   return app;
 };
 
-const RAW_REASONS: Readonly<Record<number, string>> = {
-  400: 'Bad Request',
-  405: 'Method Not Allowed',
-  408: 'Request Timeout',
-  431: 'Request Header Fields Too Large',
-};
-
-/** A whole answer for a connection whose request could not be read, so that there is no response object. */
-const rawAnswer = (status: number, code: string, detail: string): string => {
-  const body = refusalBody(status, code, { detail });
-  return [
-    `HTTP/1.1 ${status} ${RAW_REASONS[status] ?? 'Error'}`,
-    `Content-Type: ${PROBLEM_TYPE}`,
-    `Content-Length: ${Buffer.byteLength(body)}`,
-    'Cache-Control: no-store',
-    'Connection: close',
-    '',
-    body,
-  ].join('\r\n');
-};
-
-const brokenRequest = (error: unknown): readonly [status: number, code: string, detail: string] => {
-  switch (errorCode(error)) {
-    case 'HPE_HEADER_OVERFLOW':
-      return [431, 'header_too_large', 'the head of the request is too large'];
-    case 'ERR_HTTP_REQUEST_TIMEOUT':
-      return [408, 'request_timeout', 'the request took too long'];
-    default:
-      return [400, 'malformed_http', 'this is not HTTP/1.1'];
-  }
-};
+const rawRefusal = (status: number, code: string, detail: string): string =>
+  rawAnswer(status, refusalBody(status, code, { detail }));
 
 /** The server of the decision point: decisions on `node:http` itself, the rest through Express, on one port. */
 export const createPdpHttp = (options: PdpHttpOptions): PdpHttp => {
@@ -222,7 +194,7 @@ export const createPdpHttp = (options: PdpHttpOptions): PdpHttp => {
     }
     countBroken(status, code);
     const answer = (): void => {
-      if (socket.writable) socket.end(rawAnswer(status, code, detail));
+      if (socket.writable) socket.end(rawRefusal(status, code, detail));
       else socket.destroy();
     };
     // Answers to earlier requests on this connection go first, else this one would be taken for one of them.
@@ -254,7 +226,7 @@ export const createPdpHttp = (options: PdpHttpOptions): PdpHttp => {
   );
   server.on('connect', (_request: IncomingMessage, socket: Duplex) => {
     countBroken(405, 'method_not_allowed');
-    socket.on('error', ignore).end(rawAnswer(405, 'method_not_allowed', 'this is no proxy'));
+    socket.on('error', ignore).end(rawRefusal(405, 'method_not_allowed', 'this is no proxy'));
   });
   server.on('clientError', onClientError);
   return { server, close: () => bodies.close() };
