@@ -19,11 +19,13 @@ import { startAuditTrail, type AuditTrail } from './audit-trail/audit-trail.ts';
 import { createKnownCallers } from './callers/known-callers.ts';
 import { createMaskKeys } from './callers/mask-keys.ts';
 import { createRateLimits } from './callers/rate-limit.ts';
-import { createDecide } from './core/decide.ts';
+import { createDecide, type DecidingPolicy } from './core/decide.ts';
 import { compileMask } from './core/mask.ts';
+import { ownershipProblem } from './core/pushed-data.ts';
 import { createPdpHttp } from './http/app.ts';
 import { startActivePolicy, type ActivePolicy } from './policy/active-policy.ts';
-import type { PolicySnapshot } from './policy/policy-set.ts';
+import { createTenantPolicies } from './policy/tenant-policies.ts';
+import { startPushedData } from './pushed-data.ts';
 
 export interface Pdp extends Handle {
   /** Where it listens, with the port that was really taken. */
@@ -53,7 +55,11 @@ const demoBundle = (): string => {
 };
 
 const monotonicMs = (): number => performance.now();
-const usedPolicy = ({ bundles, setDigest }: PolicySnapshot): PolicyUsed => ({ bundles, set: setDigest });
+const usedPolicy = ({ bundles, setDigest, data }: DecidingPolicy): PolicyUsed => ({
+  bundles,
+  ...(data === undefined ? {} : { data }),
+  set: setDigest,
+});
 
 const tenantBundles = ({ tenants }: Settings): Readonly<Record<string, readonly string[]>> =>
   Object.fromEntries(
@@ -172,6 +178,9 @@ const openPdp = async (
   parts.push(trail);
   registerTrailGauges(registry, trail);
 
+  const pushed = await startPushedData({ settings, logger });
+  parts.push(pushed);
+
   const loads = new Counter({
     name: 'edict_bundle_loads_total',
     help: 'Sets of bundles that became active or were refused.',
@@ -185,13 +194,15 @@ const openPdp = async (
     pollMs: durationMs(settings.pdp.bundle_poll),
     limits: { memoryMaxBytes: sizeBytes(settings.pdp.policy_memory), fuel: settings.pdp.fuel },
     nowMs: Date.now,
+    accept: (set, { roots }) => pushed.refuseRoots(tenantsOf(current, set), roots),
     onActivated: ({ tenant, snapshot, archives }) => {
       loads.inc({ result: 'active' });
       logger.info(
         { tenant, set: snapshot.setDigest, bundles: snapshot.bundles, files: archives.map(({ path }) => path) },
         'bundles active',
       );
-      for (const name of tenantsOf(current, tenant)) trail.recordActivation(name, usedPolicy(snapshot));
+      for (const name of tenantsOf(current, tenant))
+        trail.recordActivation(name, usedPolicy({ ...snapshot, data: pushed.dataOf(name).identity }));
     },
     onFailed: (failure) => {
       loads.inc({ result: 'failed' });
@@ -199,6 +210,18 @@ const openPdp = async (
     },
   });
   parts.push(policy);
+  const policies = createTenantPolicies({
+    snapshotOf: policy.current,
+    dataOf: pushed.dataOf,
+    onFailed: (tenant, reason) =>
+      logger.error({ tenant, reason }, 'bundles and pushed data do not go together: the tenant is denied'),
+  });
+  const policyFor = (tenant: string): DecidingPolicy | undefined =>
+    pushed.isKnown(tenant) ? policies.current(tenant) : undefined;
+  pushed.onChanged((tenant) => {
+    const active = policyFor(tenant);
+    if (active !== undefined) trail.recordActivation(tenant, usedPolicy(active));
+  });
 
   const reloadTenants: PrepareReload = (next) => {
     if (!isDeepStrictEqual(fixedOf(next), fixedOf(settings)))
@@ -207,8 +230,8 @@ const openPdp = async (
     return () => {
       current = next;
       for (const name of added) {
-        const snapshot = policy.current(name);
-        if (snapshot !== undefined) trail.recordActivation(name, usedPolicy(snapshot));
+        const active = policyFor(name);
+        if (active !== undefined) trail.recordActivation(name, usedPolicy(active));
       }
     };
   };
@@ -239,14 +262,23 @@ const openPdp = async (
       maskKey: maskKeys.of,
       durability: settings.pdp.durability,
     }),
-    policyFor: policy.current,
+    policyFor,
+    waitForData: pushed.waitFor,
+    data: {
+      push: pushed.push,
+      dataOf: pushed.dataOf,
+      ownershipProblem: (tenant, change) => ownershipProblem(change, policy.current(tenant)?.roots),
+    },
     bundleStatus: bundleStatus(policy),
     countRefusal: trail.countRefusal,
     identify: callers.identify,
     isOpen: callers.isOpen,
     takeQuota: limits.take,
     charge: limits.charge,
-    checks: readinessChecks(policy, trail, () => reload?.failure()),
+    checks: {
+      ...readinessChecks(policy, trail, () => reload?.failure()),
+      data: () => pushed.check(policies.failures()),
+    },
     registry,
     logger,
     monotonicMs,

@@ -45,6 +45,8 @@ export interface ActivePolicyOptions {
   readonly limits?: EvaluatorLimits;
   /** Wall clock, for status only. */
   readonly nowMs: () => number;
+  /** Throws for a set that must not become active beside what else decides. */
+  readonly accept?: (tenant: string | undefined, snapshot: PolicySnapshot) => void;
   readonly onActivated?: (activation: PolicyActivation) => void;
   readonly onFailed?: (failure: PolicyFailure) => void;
 }
@@ -147,6 +149,7 @@ export const startActivePolicy = async (options: ActivePolicyOptions): Promise<A
     const loaded = await loadPolicySet(state.files, options.limits);
     refuseOlder(set, loaded.archives);
     if (closed) return;
+    options.accept?.(set.tenant, loaded.snapshot);
     activate(set, loaded);
     set.pending = undefined;
     set.suspect = undefined;

@@ -3,6 +3,7 @@ import { Compile } from 'typebox/compile';
 import { bundleDigest, digestText, type BundleFile } from '../../shared/contracts/bundle-digest.ts';
 import { AppError, errorMessage } from '../../shared/contracts/errors.ts';
 import { isObject, type Json } from '../../shared/contracts/json.ts';
+import { formatPointer, isPathPrefix, type DataPath } from '../core/json-pointer.ts';
 import { BUNDLE_LIMITS, unpackArchive, type BundleLimits } from './bundle-archive.ts';
 
 /** The one entrypoint that a bundle must have: package `edict`, rule `decide`. */
@@ -80,25 +81,39 @@ const mergeInto = (target: Record<string, unknown>, source: Readonly<Record<stri
   }
 };
 
+/** The paths of `data` that a bundle owns; a manifest without roots owns all. */
+export const rootsOf = ({ roots = [''] }: Pick<BundleManifest, 'roots'>): readonly DataPath[] =>
+  roots.map((root) => root.split('/').filter((name) => name !== ''));
+
+/** Throws for data outside the roots: whatever stands there may belong to another bundle, or be pushed. */
+const refuseOutside = (value: unknown, roots: readonly DataPath[], at: DataPath = []): void => {
+  if (roots.some((root) => isPathPrefix(root, at))) return;
+  if (!isObject(value) || !roots.some((root) => isPathPrefix(at, root)))
+    throw refuse(`its data has ${formatPointer(at)}, which is in none of its roots`);
+  for (const [name, member] of Object.entries(value)) refuseOutside(member, roots, [...at, name]);
+};
+
 /** `data.json` at any depth; below the root it is data of its folder's path, as OPA reads it. */
-const readData = (files: readonly BundleFile[]): Uint8Array => {
+const readData = (files: readonly BundleFile[], roots: readonly DataPath[]): Uint8Array => {
   const dataFiles = files.filter((file) => file.path === 'data.json' || file.path.endsWith('/data.json'));
   const documents = dataFiles.map((file) => {
     const document = parseJson(file);
     if (!isObject(document)) throw refuse(`${file.path} is not a JSON object`);
     return { path: file.path, document };
   });
+  const placedOf = ({ path, document }: (typeof documents)[number]): Readonly<Record<string, unknown>> =>
+    path
+      .split('/')
+      .slice(0, -1)
+      .reduceRight<Readonly<Record<string, unknown>>>(
+        (inner, folder) => Object.fromEntries([[folder, inner]]),
+        document,
+      );
+  for (const each of documents) refuseOutside(placedOf(each), roots);
   const [only] = dataFiles;
   if (dataFiles.length === 1 && only?.path === 'data.json') return only.bytes;
   const merged: Record<string, unknown> = {};
-  for (const { path, document } of documents) {
-    const folders = path.split('/').slice(0, -1);
-    const placed = folders.reduceRight<Readonly<Record<string, unknown>>>(
-      (inner, folder) => Object.fromEntries([[folder, inner]]),
-      document,
-    );
-    mergeInto(merged, placed, path);
-  }
+  for (const each of documents) mergeInto(merged, placedOf(each), each.path);
   return Buffer.from(JSON.stringify(merged), 'utf8');
 };
 
@@ -123,7 +138,7 @@ const readFiles = (files: readonly BundleFile[]): Bundle => {
     manifest,
     files,
     wasm: wasmFile.bytes,
-    dataJson: readData(files),
+    dataJson: readData(files, rootsOf(manifest)),
   };
 };
 

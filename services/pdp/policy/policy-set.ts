@@ -4,9 +4,16 @@ import { AppError } from '../../shared/contracts/errors.ts';
 import type { PolicyOutput } from '../../shared/contracts/policy-io.ts';
 import { combineOutputs, type NamedOutput } from '../core/combine-outputs.ts';
 import type { Evaluate } from '../core/evaluate.ts';
-import { readBundle, type Bundle } from './bundle-reader.ts';
+import type { DataPath } from '../core/json-pointer.ts';
+import { readBundle, rootsOf, type Bundle } from './bundle-reader.ts';
 import type { SourceFile } from './bundle-source.ts';
-import { createWasmEvaluator, WASM_ENGINE, type EvaluatorLimits, type WasmEvaluator } from './wasm-evaluator.ts';
+import {
+  createWasmEvaluator,
+  WASM_ENGINE,
+  type EvaluatorLimits,
+  type ForkedEvaluator,
+  type WasmEvaluator,
+} from './wasm-evaluator.ts';
 
 /** A set of bundles, ready to decide. A request (or a batch) takes one and uses nothing else. */
 export interface PolicySnapshot {
@@ -18,6 +25,10 @@ export interface PolicySnapshot {
   /** `sha256:` and 64 hex digits. */
   readonly setDigest: string;
   readonly setDigestBytes: Uint8Array;
+  /** What the bundles own of `data`: nothing is pushed there. */
+  readonly roots: readonly DataPath[];
+  /** The same set with data of its own beside that of the bundles. */
+  readonly fork: () => ForkedEvaluator;
 }
 
 export interface LoadedArchive {
@@ -38,6 +49,10 @@ export interface LoadedSet {
 interface NamedEvaluate {
   readonly bundle: string;
   readonly evaluate: Evaluate;
+}
+
+interface NamedEvaluator extends NamedEvaluate {
+  readonly fork: () => ForkedEvaluator;
 }
 
 const isWithinOutputBounds = (output: PolicyOutput): boolean =>
@@ -67,6 +82,24 @@ const evaluateAll =
     return { outcome: 'fault', code: 'policy_output_invalid', message, fuelUsed, fuelLimit };
   };
 
+const together = (evaluators: readonly NamedEvaluate[], only: NamedEvaluate): Evaluate =>
+  evaluators.length === 1 ? only.evaluate : evaluateAll(evaluators);
+
+/** Pushed data is seen by every bundle of the set. */
+const forkAll =
+  (evaluators: readonly NamedEvaluator[], only: NamedEvaluator): (() => ForkedEvaluator) =>
+  () => {
+    const [first = only.fork(), ...others] = evaluators.map(({ fork }) => fork());
+    const forks = [first, ...others];
+    const named = forks.map(({ evaluate }, i) => ({ bundle: evaluators[i]?.bundle ?? '', evaluate }));
+    return {
+      evaluate: together(named, { bundle: only.bundle, evaluate: first.evaluate }),
+      patchData: (patches, whole) => {
+        for (const each of forks) each.patchData(patches, whole);
+      },
+    };
+  };
+
 const inFile = (file: SourceFile, cause: unknown): unknown =>
   cause instanceof AppError
     ? new AppError(cause.code, `${file.path}: ${cause.message}`, { cause, details: cause.details })
@@ -89,7 +122,8 @@ const loadOne = async (
 export const loadPolicySet = async (files: readonly SourceFile[], limits: EvaluatorLimits = {}): Promise<LoadedSet> => {
   const archives: LoadedArchive[] = [];
   const digests: Uint8Array[] = [];
-  const evaluators: NamedEvaluate[] = [];
+  const evaluators: NamedEvaluator[] = [];
+  const roots: DataPath[] = [];
   let entrypoint = '';
   for (const file of files) {
     const loaded = await loadOne(file, limits);
@@ -100,19 +134,22 @@ export const loadPolicySet = async (files: readonly SourceFile[], limits: Evalua
     }
     archives.push({ name, digest, serial, path: file.path, bytes: file.bytes });
     digests.push(digestBytes);
-    evaluators.push({ bundle: name, evaluate: loaded.evaluator.evaluate });
+    evaluators.push({ bundle: name, evaluate: loaded.evaluator.evaluate, fork: loaded.evaluator.fork });
+    roots.push(...rootsOf(loaded.bundle.manifest));
     entrypoint = loaded.evaluator.entrypoint;
   }
   const [only] = evaluators;
   if (only === undefined) throw new AppError('bundle_invalid', 'the set has no bundle');
   const setDigestBytes = setDigest(digests);
   const snapshot: PolicySnapshot = {
-    evaluate: evaluators.length === 1 ? only.evaluate : evaluateAll(evaluators),
+    evaluate: together(evaluators, only),
     engine: WASM_ENGINE,
     entrypoint,
     bundles: archives.map(({ name, digest, serial }) => Object.freeze({ name, digest, serial })),
     setDigest: digestText(setDigestBytes),
     setDigestBytes,
+    roots,
+    fork: forkAll(evaluators, only),
   };
   Object.freeze(snapshot.bundles);
   return { snapshot: Object.freeze(snapshot), archives };

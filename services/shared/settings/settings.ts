@@ -9,11 +9,14 @@ import { AppError, errorCode, errorMessage } from '../contracts/errors.ts';
 import { isObject } from '../contracts/json.ts';
 import { isTenant, SYSTEM_TENANT } from '../contracts/tenant.ts';
 import { SettingsSchema, type Settings } from './schema.ts';
+import { sizeBytes } from './units.ts';
 
 export type { Settings, Caller } from './schema.ts';
 
 const MAX_FILE_BYTES = 4 * 1024 * 1024;
 const MAX_PROBLEMS = 64;
+/** A snapshot of it must fit into one frame of its log. */
+const MAX_DATA_BYTES = 16 * 1024 * 1024;
 const checker = Compile(SettingsSchema);
 
 export interface LoadedSettings {
@@ -137,6 +140,7 @@ const crossProblems = (settings: Settings): readonly string[] => {
     if (ledger.blind_tenants && ledger.blind_key_file === undefined)
       problems.push('/ledger/blind_key_file: required with ledger.blind_tenants');
   }
+  if (sizeBytes(settings.pdp.data_max) > MAX_DATA_BYTES) problems.push('/pdp/data_max: is above 16MiB');
   if (kafka.brokers.length === 0) {
     if (kafka.tls !== undefined || kafka.sasl !== undefined) problems.push('/kafka/brokers: required with tls or sasl');
     if (settings.pdp.durability === 'broker') problems.push('/pdp/durability: broker needs kafka.brokers');

@@ -1,7 +1,7 @@
 import type { Builtins } from './builtin.ts';
 import { createBuiltinCalls, type BuiltinCalls, type Drawn } from './builtin-calls.ts';
 import { faultOf, type EngineFault } from './fault.ts';
-import { NEEDED_EXPORTS, PATCH_EXPORTS, PolicyInstance, type DataPatch, type Image } from './instance.ts';
+import { NEEDED_EXPORTS, PATCH_EXPORTS, PolicyAbort, PolicyInstance, type DataPatch, type Image } from './instance.ts';
 import { FUEL_EXPORT, meterModule, MeterError } from './meter.ts';
 import { wasmApi, type WasmMemory, type WasmModule } from './wasm.ts';
 
@@ -67,7 +67,7 @@ export interface Engine {
    * Changes the data in place, between two evaluations; nothing is read again but what the patches hold. `whole` is
    * what leads from the data of `createEngine` to the data after these patches: it is asked for when too little of the
    * memory is in use any more, and the data is built anew. Throws `EngineRefusal` when the module cannot hold the
-   * data, or is older than ABI 1.3: the engine must not be used any more then.
+   * data, or is older than ABI 1.3; after the former every evaluation is a fault.
    */
   readonly patchData: (patches: readonly DataPatch[], whole: () => readonly DataPatch[]) => void;
   /** Another engine of the same module with the data of `createEngine`, which is copied, not read again. */
@@ -149,6 +149,8 @@ const engineOf = (prepared: Prepared, first?: PolicyInstance): Engine => {
   /** What the data needs; an instance with more has it from an evaluation. */
   let dataMemoryBytes = image.memoryBytes;
   let rebuildAbove = rebuildAboveOf(image.heap);
+  /** Why the data is not what it should be. */
+  let unusable: string | undefined;
 
   const instanceOf = (from: Image, patches: readonly DataPatch[]): PolicyInstance => {
     const pages = from.memoryBytes / PAGE_BYTES;
@@ -192,6 +194,7 @@ const engineOf = (prepared: Prepared, first?: PolicyInstance): Engine => {
       calls.begin(nowMs);
       let instance: PolicyInstance | undefined;
       try {
+        if (unusable !== undefined) throw new PolicyAbort(unusable);
         current ??= instanceOf(image, since);
         instance = current;
         const text = instance.evaluate(entrypoint, input, fuel, format === 'rego' ? 1 : 0);
@@ -221,8 +224,8 @@ const engineOf = (prepared: Prepared, first?: PolicyInstance): Engine => {
         dataMemoryBytes = bytesOf(instance);
       } catch (cause) {
         current = undefined;
-        const most = prepared.maxPages * PAGE_BYTES;
-        refuse(`policy.wasm cannot hold the data in ${most} bytes: ${messageOf(cause)}`, cause);
+        unusable = `policy.wasm cannot hold the data in ${prepared.maxPages * PAGE_BYTES} bytes: ${messageOf(cause)}`;
+        refuse(unusable, cause);
       }
     },
     fork: () => engineOf(prepared),

@@ -1,0 +1,79 @@
+import { AppError } from '../shared/contracts/errors.ts';
+import type { CheckResult } from '../shared/runtime/health.ts';
+import type { Handle } from '../shared/runtime/lifecycle.ts';
+import type { Logger } from '../shared/runtime/logger.ts';
+import { homePaths } from '../shared/settings/home.ts';
+import type { Settings } from '../shared/settings/schema.ts';
+import { durationMs, sizeBytes } from '../shared/settings/units.ts';
+import { createDataBook } from './core/data-book.ts';
+import type { PushData } from './core/data-stream.ts';
+import type { DataPath } from './core/json-pointer.ts';
+import { dataInsideRoots, type PushedData } from './core/pushed-data.ts';
+import { startFileDataStream } from './data/file-stream.ts';
+
+export interface PushedDataPart extends Handle {
+  readonly push: PushData;
+  readonly dataOf: (tenant: string) => PushedData;
+  /** False while it is not known what was pushed for the tenant. */
+  readonly isKnown: (tenant: string) => boolean;
+  /** Resolves when the tenant's data is at `revision`, or after `pdp.data_wait`. */
+  readonly waitFor: (tenant: string, revision: number) => Promise<void>;
+  /** Throws `bundle_invalid` when one of the tenants has pushed data where a bundle with these roots has its own. */
+  readonly refuseRoots: (tenants: readonly string[], roots: readonly DataPath[]) => void;
+  /** From now on `listener` is called after each change, before the push is answered. */
+  readonly onChanged: (listener: (tenant: string) => void) => void;
+  /** `denied`: tenants whose bundles cannot be used with their data, and why. */
+  readonly check: (denied: ReadonlyMap<string, string>) => Promise<CheckResult>;
+}
+
+/** Reads what was pushed, and takes pushes. Rejects with `data_corrupt`. */
+export const startPushedData = async ({
+  settings,
+  logger,
+}: {
+  readonly settings: Settings;
+  readonly logger: Logger;
+}): Promise<PushedDataPart> => {
+  let listener: (tenant: string) => void = () => undefined;
+  const book = createDataBook({
+    maxBytes: sizeBytes(settings.pdp.data_max),
+    onChanged: (tenant) => listener(tenant),
+    setTimer: (done, ms) => {
+      const timer = setTimeout(done, ms);
+      return () => clearTimeout(timer);
+    },
+  });
+  const waitMs = durationMs(settings.pdp.data_wait);
+  const stream = await startFileDataStream({ directory: homePaths(settings.home).data, book, nowMs: Date.now, logger });
+  return {
+    push: stream.push,
+    dataOf: book.of,
+    isKnown: stream.isKnown,
+    waitFor: (tenant, revision) => book.waitFor(tenant, revision, waitMs),
+    refuseRoots(tenants, roots) {
+      for (const tenant of tenants) {
+        const inside = dataInsideRoots(book.of(tenant), roots);
+        if (inside === undefined) continue;
+        const owned = inside === '' ? 'all data' : inside;
+        throw new AppError(
+          'bundle_invalid',
+          `the roots of the set have ${owned}, where data of tenant ${tenant} was pushed; DELETE that first`,
+        );
+      }
+    },
+    onChanged(next) {
+      listener = next;
+    },
+    async check(denied) {
+      const found = await stream.check();
+      // One tenant's trouble takes nothing from the others, so this stays ready.
+      return denied.size === 0 || !found.ok
+        ? found
+        : { ok: true, facts: { ...found.facts, denied: Object.fromEntries(denied) } };
+    },
+    async close() {
+      book.close();
+      await stream.close();
+    },
+  };
+};
