@@ -1,15 +1,19 @@
 import { AppError } from '../shared/contracts/errors.ts';
+import { DATA_TOPIC } from '../shared/contracts/events.ts';
+import { createKafkaClient } from '../shared/kafka/client.ts';
+import { createSender } from '../shared/kafka/sender.ts';
 import type { CheckResult } from '../shared/runtime/health.ts';
 import type { Handle } from '../shared/runtime/lifecycle.ts';
 import type { Logger } from '../shared/runtime/logger.ts';
 import { homePaths } from '../shared/settings/home.ts';
 import type { Settings } from '../shared/settings/schema.ts';
 import { durationMs, sizeBytes } from '../shared/settings/units.ts';
-import { createDataBook } from './core/data-book.ts';
+import { createDataBook, type DataBook } from './core/data-book.ts';
 import type { PushData } from './core/data-stream.ts';
 import type { DataPath } from './core/json-pointer.ts';
 import { dataInsideRoots, type PushedData } from './core/pushed-data.ts';
-import { startFileDataStream } from './data/file-stream.ts';
+import { hasFileData, startFileDataStream, type RunningDataStream } from './data/file-stream.ts';
+import { startKafkaDataStream } from './data/kafka-stream.ts';
 
 export interface PushedDataPart extends Handle {
   readonly push: PushData;
@@ -25,6 +29,31 @@ export interface PushedDataPart extends Handle {
   /** `denied`: tenants whose bundles cannot be used with their data, and why. */
   readonly check: (denied: ReadonlyMap<string, string>) => Promise<CheckResult>;
 }
+
+/** The topic when there are brokers, else the log below `home`. */
+const startStream = async (settings: Settings, book: DataBook, logger: Logger): Promise<RunningDataStream> => {
+  const directory = homePaths(settings.home).data;
+  if (settings.kafka.brokers.length === 0)
+    return await startFileDataStream({ directory, book, nowMs: Date.now, logger });
+  if (hasFileData(directory))
+    throw new AppError(
+      'settings_invalid',
+      `/kafka/brokers: ${directory} holds data that was pushed without Kafka; push it again and remove that folder`,
+    );
+  const kafka = createKafkaClient(settings.kafka, 'edict-pdp-data', logger);
+  const sender = createSender({ kafka, topic: DATA_TOPIC, logger });
+  return await startKafkaDataStream({
+    kafka,
+    sender,
+    directory: homePaths(settings.home).dataTopic,
+    book,
+    nowMs: Date.now,
+    logger,
+  }).catch(async (error: unknown) => {
+    await sender.close();
+    throw error;
+  });
+};
 
 /** Reads what was pushed, and takes pushes. Rejects with `data_corrupt`. */
 export const startPushedData = async ({
@@ -44,7 +73,7 @@ export const startPushedData = async ({
     },
   });
   const waitMs = durationMs(settings.pdp.data_wait);
-  const stream = await startFileDataStream({ directory: homePaths(settings.home).data, book, nowMs: Date.now, logger });
+  const stream = await startStream(settings, book, logger);
   return {
     push: stream.push,
     dataOf: book.of,

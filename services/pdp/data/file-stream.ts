@@ -1,3 +1,4 @@
+import { existsSync, readdirSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -17,6 +18,9 @@ export interface RunningDataStream {
   readonly check: Check;
   readonly close: () => Promise<void>;
 }
+
+/** Whether anything was pushed below `directory`. */
+export const hasFileData = (directory: string): boolean => existsSync(directory) && readdirSync(directory).length > 0;
 
 const POLL_MS = 200;
 const COMPACT_BYTES = 4 * 1024 * 1024;

@@ -10,8 +10,10 @@ export const homePaths = (home: string) =>
     emitters: join(home, 'emitters'),
     /** One file an emitter, replaced atomically: what the ledger has of its streams (no Kafka). */
     acks: join(home, 'acks'),
-    /** `home/data/<tenant>/<first offset>.log`: pushed data (no Kafka); `home/data/kafka/`: snapshots of the topic. */
+    /** `home/data/<tenant>/<first offset>.log`: pushed data (no Kafka). */
     data: join(home, 'data'),
+    /** What the topic of pushed data led to, one file a partition. */
+    dataTopic: join(home, 'data-topic'),
     keys: join(home, 'keys'),
     maskKey: (tenant: string) => join(home, 'keys', 'mask', `${tenant}.key`),
     ledgerKey: (tenant: string, incarnation: number) => join(home, 'keys', 'ledger', `${tenant}-${incarnation}.pem`),
