@@ -7,6 +7,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import { newApiKey } from '../services/shared/callers/api-keys.ts';
+import { SYSTEM_TENANT } from '../services/shared/contracts/tenant.ts';
 import { formatVkey, generateSigningKey } from '../services/shared/contracts/signatures.ts';
 import { loadSettings } from '../services/shared/settings/settings.ts';
 
@@ -20,11 +21,15 @@ const logins = [
   { name: 'keys', urlFile: 'keys.url', database: 'edict_keys' },
 ] as const;
 
-/** One key for each side: whoever asks for decisions cannot read the ledger, and the other way round. */
+/**
+ * One key for each side: whoever asks for decisions cannot read the ledger, and the other way round. Emitters are retired
+ * by an operator of the system tenant, whose ledger has an auditor of its own.
+ */
 const CALLERS = [
-  { id: 'gateway', roles: ['decide'] },
-  { id: 'auditor', roles: ['audit'] },
-  { id: 'operator', roles: ['operate'] },
+  { id: 'gateway', tenant: 'default', roles: ['decide'] },
+  { id: 'auditor', tenant: 'default', roles: ['audit'] },
+  { id: 'operator', tenant: SYSTEM_TENANT, roles: ['operate'] },
+  { id: 'system-auditor', tenant: SYSTEM_TENANT, roles: ['audit'] },
 ] as const;
 
 const settings = (storedApiKeys: ReadonlyMap<string, string>) => ({
@@ -46,7 +51,7 @@ const settings = (storedApiKeys: ReadonlyMap<string, string>) => ({
   },
   ledger: { authority: 'edict.example' },
   tenants: { default: { mask_key_file: 'mask.key' } },
-  callers: CALLERS.map(({ id, roles }) => ({ id, tenant: 'default', roles, api_keys: [storedApiKeys.get(id)] })),
+  callers: CALLERS.map(({ id, tenant, roles }) => ({ id, tenant, roles, api_keys: [storedApiKeys.get(id)] })),
 });
 
 /** A container's user is not the user of this machine, so the files are readable to all, and the folder to nobody. */

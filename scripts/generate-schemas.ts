@@ -7,7 +7,7 @@ import path from 'node:path';
 import { format } from 'prettier';
 import { createRunOpa, packageFolder, type RunOpa } from '../services/cli/opa-binary.ts';
 import { unpackArchive } from '../services/pdp/policy/bundle-archive.ts';
-import { SUPPLIED_BUILTINS } from '../services/pdp/policy/supplied-builtins.ts';
+import { BUILTINS } from '../services/pdp/policy/engine/builtins.ts';
 import { wasmHostBuiltins } from '../services/pdp/policy/wasm-evaluator.ts';
 import { PolicyInput, PolicyOutput } from '../services/shared/contracts/policy-io.ts';
 
@@ -57,7 +57,7 @@ const capabilitiesText = async (runOpa: RunOpa): Promise<string> => {
   const capabilities = JSON.parse(current.stdout) as Capabilities;
   const kept = capabilities.builtins.filter(({ deprecated }) => deprecated !== true);
   const host = await findHostBuiltins(runOpa, kept);
-  const builtins = kept.filter(({ name }) => !host.has(name) || SUPPLIED_BUILTINS.has(name));
+  const builtins = kept.filter(({ name }) => !host.has(name) || Object.hasOwn(BUILTINS, name));
   return JSON.stringify({ ...capabilities, builtins, allow_net: [] });
 };
 

@@ -48,8 +48,12 @@ One file, \`edict.yaml\`, named by \`--config\` or \`EDICT_CONFIG\`; without one
 reported together, each with its JSON pointer, and unknown keys are refused. Secrets stand only in files of their own,
 whose paths end in \`_file\`; a path in the settings file is relative to that file.
 
-\`callers\`, \`tenants\` and the key files are read again when the file changes and on \`SIGHUP\`, all or nothing. The rest is
-read at the start.
+\`edict serve\` also checks, in the same report, that the listeners of what it starts may be opened (beyond loopback only
+with \`callers\`) and that the files it reads are there; files of the other service may lie on another machine.
+
+\`callers\`, \`tenants\`, masking keys and the verifier keys for acknowledgements are read again when one of their files
+changes and on \`SIGHUP\`, all or nothing. The rest is read at the start: also the database URLs, passwords, certificates
+and the other keys.
 
 A **size** is a number with \`B\`, \`KiB\`, \`MiB\` or \`GiB\`; a **duration** one with \`ms\`, \`s\`, \`m\`, \`h\` or \`d\`.
 

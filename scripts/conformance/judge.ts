@@ -80,7 +80,7 @@ const judgeRows = (test: CompiledCase, rows: readonly Value[], strictness: Stric
     if (test.strictError !== true) return failed(`an error expected: ${test.wantError ?? ''}`);
     return rows.length === 0 ? PASSED : failed(`expected nothing, got ${printValue(rows)}`);
   }
-  // The runner of the assets reads both sides with JSON.parse, and what it expects of sets is the order of their hashes.
+  // The runner of the assets reads both sides with JSON.parse, and expects the members of sets in the order of hashes.
   const isAsset = test.set === 'assets';
   const form = { anyOrder: isAsset || strictness.anyOrder === true, doubles: isAsset };
   const wanted = RegoSet.of(rowsOf(parseValue(test.wantResult)).map((row) => jsonForm(row, form)));

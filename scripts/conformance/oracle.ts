@@ -107,6 +107,12 @@ type Settle = (answer: OracleAnswer) => void;
 
 const CRASHED: OracleAnswer = { error: 'OPA ended itself', stage: 'crash' };
 
+/** OPA's parser refuses a byte-order mark, inside strings too. */
+const readable = (question: Question): Question =>
+  question.input === undefined
+    ? question
+    : { ...question, input: question.input.replaceAll('\ufeff', String.raw`\ufeff`) };
+
 /** OPA's interpreter in a process of its own, which is started again when a question ends it. */
 export const startOracle = (): Oracle => {
   const { command } = installed();
@@ -131,7 +137,7 @@ export const startOracle = (): Oracle => {
       const { child, waiting } = current;
       return new Promise((resolve) => {
         waiting.push(resolve);
-        child.stdin.write(`${JSON.stringify({ id: 0, nowNs: '0', ...question })}\n`);
+        child.stdin.write(`${JSON.stringify({ id: 0, nowNs: '0', ...readable(question) })}\n`);
       });
     },
     close() {

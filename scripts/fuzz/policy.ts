@@ -25,7 +25,8 @@ export const sourceOf = (rules: readonly Rule[]): string =>
     .join('\n\n')
     .replaceAll('\ufeff', String.raw`\ufeff`);
 
-type Kind = 'number' | 'text' | 'flag' | 'list' | 'set' | 'object' | 'any';
+/** `index`: a whole number; one written `1.0` is none to the code inside modules. */
+type Kind = 'number' | 'index' | 'text' | 'flag' | 'list' | 'set' | 'object' | 'any';
 
 interface Scope {
   readonly random: Random;
@@ -35,7 +36,7 @@ interface Scope {
   names: number;
 }
 
-const KINDS: readonly Kind[] = ['number', 'text', 'flag', 'list', 'set', 'object', 'any'];
+const KINDS: readonly Exclude<Kind, 'index'>[] = ['number', 'text', 'flag', 'list', 'set', 'object', 'any'];
 
 const PATHS = [
   'a',
@@ -65,108 +66,109 @@ const fresh = (scope: Scope): string => {
 };
 
 /** Each call with the kinds of its arguments; `#` marks where they stand. */
-const CALLS: Readonly<Record<Kind, readonly (readonly [form: string, ...kinds: readonly Kind[]])[]>> = {
-  number: [
-    ['# + #', 'number', 'number'],
-    ['# - #', 'number', 'number'],
-    ['# * #', 'number', 'number'],
-    ['# / #', 'number', 'number'],
-    ['# % #', 'number', 'number'],
-    ['abs(#)', 'number'],
-    ['round(#)', 'number'],
-    ['ceil(#)', 'number'],
-    ['floor(#)', 'number'],
-    ['count(#)', 'list'],
-    ['sum(#)', 'list'],
-    ['product(#)', 'list'],
-    ['max(#)', 'list'],
-    ['min(#)', 'set'],
-    ['to_number(#)', 'any'],
-    ['indexof(#, "a")', 'text'],
-    ['bits.and(#, #)', 'number', 'number'],
-    ['bits.lsh(#, 3)', 'number'],
-    ['bits.negate(#)', 'number'],
-    ['strings.count(#, "a")', 'text'],
-    ['time.parse_duration_ns(#)', 'text'],
-  ],
-  text: [
-    ['lower(#)', 'text'],
-    ['upper(#)', 'text'],
-    ['concat(#, #)', 'text', 'list'],
-    ['replace(#, #, #)', 'text', 'text', 'text'],
-    ['substring(#, #, #)', 'text', 'number', 'number'],
-    ['trim(#, #)', 'text', 'text'],
-    ['trim_left(#, #)', 'text', 'text'],
-    ['trim_prefix(#, #)', 'text', 'text'],
-    ['trim_suffix(#, #)', 'text', 'text'],
-    ['trim_space(#)', 'text'],
-    ['format_int(#, 16)', 'number'],
-    ['type_name(#)', 'any'],
-    ['base64.encode(#)', 'text'],
-    ['urlquery.encode(#)', 'text'],
-    ['strings.reverse(#)', 'text'],
-    ['sprintf("%v|%v", [#, #])', 'text', 'text'],
-    ['sprintf("%d %s", [#, #])', 'number', 'text'],
-    ['json.marshal(#)', 'text'],
-    ['hex.encode(#)', 'text'],
-    ['yaml.marshal(#)', 'list'],
-  ],
-  flag: [
-    ['contains(#, #)', 'text', 'text'],
-    ['startswith(#, #)', 'text', 'text'],
-    ['endswith(#, #)', 'text', 'text'],
-    ['regex.match("^[a-z]+", #)', 'text'],
-    ['glob.match("*.b", ["."], #)', 'text'],
-    ['is_number(#)', 'any'],
-    ['is_string(#)', 'any'],
-    ['is_set(#)', 'any'],
-    ['is_object(#)', 'any'],
-    ['# in #', 'any', 'list'],
-    ['object.subset(#, #)', 'object', 'object'],
-    ['semver.is_valid(#)', 'any'],
-    ['net.cidr_is_valid(#)', 'text'],
-  ],
-  list: [
-    ['split(#, #)', 'text', 'text'],
-    ['array.concat(#, #)', 'list', 'list'],
-    ['array.slice(#, #, #)', 'list', 'number', 'number'],
-    ['array.reverse(#)', 'list'],
-    ['sort(#)', 'list'],
-    ['regex.split("[,/]", #)', 'text'],
-    ['regex.find_n("[a-z]", #, 2)', 'text'],
-    ['numbers.range(1, 4)'],
-    ['[x | some x in #]', 'list'],
-    ['[[i, x] | some i, x in #]', 'list'],
-    ['[#, #]', 'any', 'any'],
-  ],
-  set: [
-    ['# | #', 'set', 'set'],
-    ['# & #', 'set', 'set'],
-    ['# - #', 'set', 'set'],
-    ['{x | some x in #}', 'list'],
-    ['{#, #}', 'any', 'any'],
-    ['object.keys(#)', 'object'],
-    ['{[i, x] | some i, x in #}', 'object'],
-    ['net.cidr_merge([#])', 'text'],
-  ],
-  object: [
-    ['object.union(#, #)', 'object', 'object'],
-    ['object.remove(#, #)', 'object', 'list'],
-    ['object.filter(#, #)', 'object', 'list'],
-    ['{k: v | some k, v in #}', 'object'],
-    ['{#: #}', 'any', 'any'],
-    ['json.patch(#, [{"op": "add", "path": "/n", "value": #}])', 'object', 'any'],
-    ['json.filter(#, ["a/b"])', 'object'],
-    ['json.remove(#, ["a"])', 'object'],
-    ['urlquery.decode_object(#)', 'text'],
-  ],
-  any: [
-    ['object.get(#, #, #)', 'object', 'any', 'any'],
-    ['#[#]', 'list', 'number'],
-    ['#[#]', 'object', 'any'],
-    ['yaml.unmarshal(#)', 'text'],
-  ],
-};
+const CALLS: Readonly<Record<Exclude<Kind, 'index'>, readonly (readonly [form: string, ...kinds: readonly Kind[]])[]>> =
+  {
+    number: [
+      ['# + #', 'number', 'number'],
+      ['# - #', 'number', 'number'],
+      ['# * #', 'number', 'number'],
+      ['# / #', 'number', 'number'],
+      ['# % #', 'number', 'number'],
+      ['abs(#)', 'number'],
+      ['round(#)', 'number'],
+      // Below one OPA's interpreter rounds to the wrong side.
+      ['ceil(#)', 'index'],
+      ['floor(#)', 'index'],
+      ['count(#)', 'list'],
+      ['sum(#)', 'list'],
+      ['product(#)', 'list'],
+      ['max(#)', 'list'],
+      ['min(#)', 'set'],
+      ['to_number(#)', 'any'],
+      ['indexof(#, "a")', 'text'],
+      ['bits.and(#, #)', 'index', 'index'],
+      ['bits.lsh(#, 3)', 'index'],
+      ['bits.negate(#)', 'index'],
+      ['strings.count(#, "a")', 'text'],
+      ['time.parse_duration_ns(#)', 'text'],
+    ],
+    text: [
+      ['lower(#)', 'text'],
+      ['upper(#)', 'text'],
+      ['concat(#, #)', 'text', 'list'],
+      ['replace(#, #, #)', 'text', 'text', 'text'],
+      ['substring(#, #, #)', 'text', 'index', 'index'],
+      ['trim(#, #)', 'text', 'text'],
+      ['trim_left(#, #)', 'text', 'text'],
+      ['trim_prefix(#, #)', 'text', 'text'],
+      ['trim_suffix(#, #)', 'text', 'text'],
+      ['trim_space(#)', 'text'],
+      ['format_int(#, 16)', 'index'],
+      ['type_name(#)', 'any'],
+      ['base64.encode(#)', 'text'],
+      ['urlquery.encode(#)', 'text'],
+      ['strings.reverse(#)', 'text'],
+      ['sprintf("%v|%v", [#, #])', 'text', 'text'],
+      ['sprintf("%d %s", [#, #])', 'number', 'text'],
+      ['hex.encode(#)', 'text'],
+      ['yaml.marshal(#)', 'list'],
+    ],
+    flag: [
+      ['contains(#, #)', 'text', 'text'],
+      ['startswith(#, #)', 'text', 'text'],
+      ['endswith(#, #)', 'text', 'text'],
+      ['regex.match("^[a-z]+", #)', 'text'],
+      ['glob.match("*.b", ["."], #)', 'text'],
+      ['is_number(#)', 'any'],
+      ['is_string(#)', 'any'],
+      ['is_set(#)', 'any'],
+      ['is_object(#)', 'any'],
+      ['# in #', 'any', 'list'],
+      ['object.subset(#, #)', 'object', 'object'],
+      ['semver.is_valid(#)', 'any'],
+      ['net.cidr_is_valid(#)', 'text'],
+    ],
+    list: [
+      ['split(#, #)', 'text', 'text'],
+      ['array.concat(#, #)', 'list', 'list'],
+      ['array.slice(#, #, #)', 'list', 'index', 'index'],
+      ['array.reverse(#)', 'list'],
+      ['sort(#)', 'list'],
+      ['regex.split("[,/]", #)', 'text'],
+      ['regex.find_n("[a-z]", #, 2)', 'text'],
+      ['numbers.range(1, 4)'],
+      ['[x | some x in #]', 'list'],
+      ['[[i, x] | some i, x in #]', 'list'],
+      ['[#, #]', 'any', 'any'],
+    ],
+    set: [
+      ['# | #', 'set', 'set'],
+      ['# & #', 'set', 'set'],
+      ['# - #', 'set', 'set'],
+      ['{x | some x in #}', 'list'],
+      ['{#, #}', 'any', 'any'],
+      ['object.keys(#)', 'object'],
+      ['{[i, x] | some i, x in #}', 'object'],
+      ['net.cidr_merge([#])', 'text'],
+    ],
+    object: [
+      ['object.union(#, #)', 'object', 'object'],
+      ['object.remove(#, #)', 'object', 'list'],
+      ['object.filter(#, #)', 'object', 'list'],
+      ['{k: v | some k, v in #}', 'object'],
+      ['{#: #}', 'any', 'any'],
+      ['json.patch(#, [{"op": "add", "path": "/n", "value": #}])', 'object', 'any'],
+      ['json.filter(#, ["a/b"])', 'object'],
+      ['json.remove(#, ["a"])', 'object'],
+      ['urlquery.decode_object(#)', 'text'],
+    ],
+    any: [
+      ['object.get(#, #, #)', 'object', 'any', 'any'],
+      ['#[#]', 'list', 'index'],
+      ['#[#]', 'object', 'any'],
+      ['yaml.unmarshal(#)', 'text'],
+    ],
+  };
 
 const literal = ({ random }: Scope, kind: Kind): string => {
   for (let tries = 0; tries < 20; tries += 1) {
@@ -197,6 +199,7 @@ const literal = ({ random }: Scope, kind: Kind): string => {
 };
 
 const expression = (scope: Scope, kind: Kind, depth: number): string => {
+  if (kind === 'index') return String(scope.random.int(-3, 9));
   const { random, variables, functions } = scope;
   const known = variables.filter(([, of]) => of === kind || kind === 'any' || of === 'any');
   if (known.length > 0 && random.chance(0.3)) return random.pick(known)[0];
@@ -232,6 +235,9 @@ const iterate = (scope: Scope): string => {
   return `some ${key}, ${value} in ${text}`;
 };
 
+const COMPARISONS = ['==', '!=', '<', '<=', '>', '>='];
+const TESTS = ['e != null', 'is_number(e)', 'e < 5', 'e'];
+
 const statement = (scope: Scope): string => {
   const { random } = scope;
   switch (random.int(0, 6)) {
@@ -241,11 +247,11 @@ const statement = (scope: Scope): string => {
     case 2:
       return iterate(scope);
     case 3:
-      return `${expression(scope, 'any', 2)} ${random.pick(['==', '!=', '<', '<=', '>', '>='])} ${expression(scope, 'any', 2)}`;
+      return [expression(scope, 'any', 2), random.pick(COMPARISONS), expression(scope, 'any', 2)].join(' ');
     case 4:
       return `not ${expression(scope, 'flag', 1)}`;
     case 5:
-      return `every e in ${expression(scope, 'list', 1)} { ${random.pick(['e != null', 'is_number(e)', 'e < 5', 'e'])} }`;
+      return `every e in ${expression(scope, 'list', 1)} { ${random.pick(TESTS)} }`;
     default:
       return expression(scope, 'flag', 2);
   }

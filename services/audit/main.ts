@@ -1,10 +1,10 @@
-import { createServer } from 'node:http';
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DECISIONS_TOPIC } from '../shared/contracts/events.ts';
 import { isAppError } from '../shared/contracts/errors.ts';
 import { SYSTEM_TENANT } from '../shared/contracts/tenant.ts';
 import { createKafkaClient } from '../shared/kafka/client.ts';
+import { unlessAborted } from '../shared/runtime/abort.ts';
 import type { Checks } from '../shared/runtime/health.ts';
 import { listen, parseListen } from '../shared/runtime/http-server.ts';
 import { createLifecycle, type Handle } from '../shared/runtime/lifecycle.ts';
@@ -14,13 +14,14 @@ import { watchSettings, type PrepareReload } from '../shared/runtime/reload.ts';
 import { homePaths, readKeyFile, readOrCreateKey } from '../shared/settings/home.ts';
 import { loadSettings, type LoadedSettings, type Settings } from '../shared/settings/settings.ts';
 import { durationMs } from '../shared/settings/units.ts';
-import { openAckKey } from './acks/ack-key.ts';
+import { openAckKey, readAckKey } from './acks/ack-key.ts';
 import { createAckPublisher, type AckPublisher, type AckSink } from './acks/ack-publisher.ts';
 import { createFileSink } from './acks/file-sink.ts';
 import { createKafkaSink } from './acks/kafka-sink.ts';
 import type { EventSource } from './core/ingest-source.ts';
 import { auditAccess } from './http/access.ts';
 import { createAuditApp } from './http/app.ts';
+import { createAuditServer } from './http/server.ts';
 import { createIngest, type Ingest } from './ingest/ingest.ts';
 import { createIngestMetrics } from './ingest/metrics.ts';
 import { raiseCovered, readStreamsOf } from './ingest/statements.ts';
@@ -43,6 +44,8 @@ export interface AuditOptions {
   /** Reads the settings again; without it they are never reloaded. */
   readonly load?: () => Settings;
   readonly settingsFile?: string | undefined;
+  /** Ends the start; then `startAudit` rejects with its reason. Means nothing once it has resolved. */
+  readonly stopping?: AbortSignal;
 }
 
 const KAFKA_GROUP = 'edict-audit';
@@ -136,11 +139,13 @@ const startSource = (
   const begin = async (): Promise<void> => {
     for (let isReclaimed = false; !isReclaimed && !closing.signal.aborted;) {
       try {
-        const streams = await ingest.reclaim(await sink.published());
+        const streams = await ingest.reclaim(await unlessAborted(sink.published(), closing.signal));
         if (streams > 0) logger.warn({ streams }, 'acknowledged once and not in the database: asked for again');
-        await acks.refresh();
+        // Without a broker this waits for one; the publisher, closed after this part, gives it up.
+        await unlessAborted(acks.refresh(), closing.signal);
         isReclaimed = true;
       } catch (error) {
+        if (closing.signal.aborted) return;
         logger.warn({ err: error }, 'cannot compare acknowledgements with the database yet');
         await sleep(RECLAIM_RETRY_MS, undefined, { signal: closing.signal }).catch(() => undefined);
       }
@@ -159,17 +164,17 @@ const startSource = (
 };
 
 /** Waits a while for a database that is just starting; embedded: makes the ledgers that are missing. */
-const openStore = async (settings: Settings, logger: Logger): Promise<LedgerStore> => {
+const openStore = async (settings: Settings, logger: Logger, stopping?: AbortSignal): Promise<LedgerStore> => {
   const deadline = Date.now() + DATABASE_WAIT_MS;
   for (;;) {
     try {
-      const store = await openLedgerStore(settings);
+      const store = await openLedgerStore(settings, { signal: stopping });
       const { recovered, damaged } = store;
       if (damaged !== undefined) logger.warn({ damaged }, 'the database was damaged and is rebuilt from the journal');
       if (recovered !== undefined) logger.info({ recovered }, 'the database is at its journal’s end');
       try {
         if (store.isEmbedded)
-          for (const { isNew, log } of await ensureLedgers(settings, store))
+          for (const { isNew, log } of await ensureLedgers(settings, store, stopping))
             if (isNew) logger.info({ tenant: log.tenant, origin: log.origin }, 'ledger created');
       } catch (error) {
         await store.close();
@@ -177,16 +182,19 @@ const openStore = async (settings: Settings, logger: Logger): Promise<LedgerStor
       }
       return store;
     } catch (error) {
+      stopping?.throwIfAborted();
       if (!isAppError(error) || error.code !== 'database_unavailable' || Date.now() > deadline) throw error;
       logger.warn({ err: error }, 'the database does not answer yet');
-      await sleep(DATABASE_RETRY_MS);
+      await sleep(DATABASE_RETRY_MS, undefined, { signal: stopping }).catch(() => undefined);
+      stopping?.throwIfAborted();
     }
   }
 };
 
 /**
  * Starts the audit service: ledgers, acknowledgements, ingest, source, listener, in this order, and closes them in
- * reverse. Throws `settings_invalid` and whatever a part cannot start with; nothing is left running then.
+ * reverse. Throws `settings_invalid`, whatever a part cannot start with, and the reason of `stopping`; nothing is left
+ * running then.
  */
 export const startAudit = async (settings: Settings, options: AuditOptions): Promise<Audit> => {
   const parts: Handle[] = [];
@@ -207,30 +215,34 @@ const openAudit = async (
   parts: Handle[],
   close: () => Promise<void>,
 ): Promise<Audit> => {
-  const { logger, registry = createRegistry({ service: 'audit' }) } = options;
+  const { logger, registry = createRegistry({ service: 'audit' }), stopping } = options;
   const { home, kafka } = settings;
   const paths = homePaths(home);
   const address = parseListen(settings.audit.listen);
   let current = settings;
   let access = auditAccess(settings);
 
-  const store = await openStore(settings, logger);
+  const store = await openStore(settings, logger, stopping);
   parts.push(store);
 
   const keyFile = settings.audit.ack_key_file;
-  const { key, verifier, vkey } = openAckKey(
-    keyFile ?? paths.ackKey,
-    keyFile === undefined ? paths.ackVkey : keyFile.replace(/(\.pem)?$/, '.vkey'),
-  );
+  const { key, verifier, vkey } = keyFile === undefined ? openAckKey(paths.ackKey, paths.ackVkey) : readAckKey(keyFile);
   const client = kafka.brokers.length === 0 ? undefined : createKafkaClient(kafka, 'edict-audit', logger);
   const sink =
     client === undefined
       ? createFileSink(home, verifier)
       : createKafkaSink({ kafka: client, verifier, groupId: `${KAFKA_GROUP}-acks`, logger });
+  const keepMs = durationMs(settings.spool.keep);
   const acks: AckPublisher = createAckPublisher({
     key,
     logs: () => ingest.logs(),
-    streams: async (emitter) => readStreamsOf(store.database, await ingest.logs(), emitter),
+    streams: async (emitter, recent) =>
+      readStreamsOf(
+        store.database,
+        await ingest.logs(),
+        emitter,
+        recent === undefined ? undefined : { ...recent, sinceUs: BigInt(Date.now() - keepMs) * 1_000n },
+      ),
     flush: store.flush,
     // Where a commit is durable by itself, it has said so in its own transaction.
     ...(store.isEmbedded
@@ -321,11 +333,13 @@ const openAudit = async (
     allowedHosts: settings.audit.allowed_hosts,
   });
   parts.push(audit);
-  const http = createServer(
-    { headersTimeout: HEADERS_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS, connectionsCheckingInterval: 2_000 },
-    audit.app,
-  );
+  const http = createAuditServer(audit.app, {
+    headersTimeout: HEADERS_TIMEOUT_MS,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    connectionsCheckingInterval: 2_000,
+  });
   http.maxConnections = 1_024;
+  stopping?.throwIfAborted();
   const server = await listen(http, address);
   parts.push(server);
   logger.info(
@@ -341,6 +355,6 @@ export const serveAudit = async (loaded: LoadedSettings): Promise<{ readonly url
   const logger = createLogger({ service: 'audit', level: settings.log.level });
   logger.info({ file, settings }, 'settings');
   const lifecycle = createLifecycle({ logger });
-  const load = (): Settings => loadSettings({ file }).settings;
-  return lifecycle.start('audit', () => startAudit(settings, { logger, load, settingsFile: file }));
+  const load = (): Settings => loadSettings({ file, services: ['audit'] }).settings;
+  return lifecycle.start('audit', (stopping) => startAudit(settings, { logger, load, settingsFile: file, stopping }));
 };

@@ -52,7 +52,21 @@ const requiredFile = (file: string | undefined, member: string): string => {
   return file;
 };
 
-const openPostgresStore = async (settings: Settings, role: StoreRole, nowUs: () => bigint): Promise<LedgerStore> => {
+/** The outcome of `work`; when the signal comes first its reason, and the work ends unseen. */
+const unlessAborted = <T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> =>
+  new Promise((resolve, reject) => {
+    const onAbort = (): void => reject(signal?.reason as Error);
+    if (signal?.aborted === true) onAbort();
+    signal?.addEventListener('abort', onAbort, { once: true });
+    work.then(resolve, reject).finally(() => signal?.removeEventListener('abort', onAbort));
+  });
+
+const openPostgresStore = async (
+  settings: Settings,
+  role: StoreRole,
+  nowUs: () => bigint,
+  signal: AbortSignal | undefined,
+): Promise<LedgerStore> => {
   const { database: files, audit } = settings;
   const masterKey = readKeyFile(requiredFile(audit.master_key_file, '/audit/master_key_file'), 32);
   const connect = (name: 'owner' | 'writer' | 'reader' | 'keys', poolSize: number): Database =>
@@ -73,8 +87,8 @@ const openPostgresStore = async (settings: Settings, role: StoreRole, nowUs: () 
     open.push(keyDatabase);
     const reader = role === 'owner' ? database : connect('reader', 4);
     if (reader !== database) open.push(reader);
-    await requireMigrated(database, ledgerMigrations());
-    await requireMigrated(keyDatabase, keyStoreMigrations());
+    await unlessAborted(requireMigrated(database, ledgerMigrations()), signal);
+    await unlessAborted(requireMigrated(keyDatabase, keyStoreMigrations()), signal);
     const keys = createPostgresPayloadKeys(keyDatabase, { masterKey });
     const nameForSearch = createSearchNames(masterKey);
     return {
@@ -88,7 +102,9 @@ const openPostgresStore = async (settings: Settings, role: StoreRole, nowUs: () 
       close: closeAll,
     };
   } catch (error) {
-    await closeAll();
+    // A pool waits for what its connections are doing, and a server that is silent may take its time.
+    if (signal?.aborted === true) void closeAll();
+    else await closeAll();
     throw error;
   }
 };
@@ -108,7 +124,11 @@ const putAside = (path: string, why: string): string => {
   return to;
 };
 
-const openEmbeddedStore = async (settings: Settings, nowUs: () => bigint): Promise<LedgerStore> => {
+const openEmbeddedStore = async (
+  settings: Settings,
+  nowUs: () => bigint,
+  signal: AbortSignal | undefined,
+): Promise<LedgerStore> => {
   const { home } = settings;
   const paths = homePaths(home);
   const masterKey =
@@ -121,8 +141,11 @@ const openEmbeddedStore = async (settings: Settings, nowUs: () => bigint): Promi
   const openOnce = async (
     isThorough: boolean,
   ): Promise<{ database: Database; journal: Journal; recovered: Recovered; recover: () => Promise<Recovered> }> => {
-    const database = await startEmbeddedPostgres(paths.database);
+    const database = await startEmbeddedPostgres(paths.database, { signal });
     let journal: Journal | undefined;
+    // Ends what follows between two statements.
+    const closeEarly = (): void => void database.close();
+    signal?.addEventListener('abort', closeEarly, { once: true });
     try {
       await migrate(database, ledgerMigrations());
       // Opened only now: the database's lock is the journal's too.
@@ -144,17 +167,21 @@ const openEmbeddedStore = async (settings: Settings, nowUs: () => bigint): Promi
         }
       };
       const recovered = await recover(isThorough);
+      signal?.throwIfAborted();
       return { database, journal, recovered, recover };
     } catch (error) {
       await journal?.close();
       await database.close();
       throw error;
+    } finally {
+      signal?.removeEventListener('abort', closeEarly);
     }
   };
 
   const isThorough = hadPowerCut(home);
   let damaged: string | undefined;
   const opened = await openOnce(isThorough).catch(async (error: unknown) => {
+    signal?.throwIfAborted();
     // Only what a power cut may have torn is rebuilt; anything else is for a person to look at.
     if (!isThorough || !existsSync(paths.database) || (isAppError(error) && error.code === 'database_locked'))
       throw error;
@@ -198,16 +225,21 @@ const openEmbeddedStore = async (settings: Settings, nowUs: () => bigint): Promi
 /**
  * Opens what the settings name. On a real server the schemas must be migrated; the embedded database is made,
  * migrated and, when it is behind its journal, brought to the journal's end. Rejects with `settings_invalid`,
- * `database_unavailable`, `database_locked`, `journal_corrupt`, or `ledger_corrupt` when only a new incarnation helps.
+ * `database_unavailable`, `database_locked`, `journal_corrupt`, or `ledger_corrupt` when only a new incarnation helps;
+ * with the signal's reason, soon after it is aborted, when that comes before everything is open.
  */
 export const openLedgerStore = (
   settings: Settings,
-  options: { readonly role?: StoreRole; readonly nowUs?: () => bigint } = {},
+  options: {
+    readonly role?: StoreRole;
+    readonly nowUs?: () => bigint;
+    readonly signal?: AbortSignal | undefined;
+  } = {},
 ): Promise<LedgerStore> => {
-  const nowUs = options.nowUs ?? systemNowUs;
+  const { nowUs = systemNowUs, role = 'writer', signal } = options;
   return isEmbedded(settings)
-    ? openEmbeddedStore(settings, nowUs)
-    : openPostgresStore(settings, options.role ?? 'writer', nowUs);
+    ? openEmbeddedStore(settings, nowUs, signal)
+    : openPostgresStore(settings, role, nowUs, signal);
 };
 
 /** The first part of every origin: the setting, or, embedded, a name made at the first start. */
@@ -254,10 +286,16 @@ export const createTenantLedger = (
 };
 
 /** The embedded start: a ledger for the system tenant and for each tenant of the settings, made where missing. */
-export const ensureLedgers = async (settings: Settings, store: LedgerStore): Promise<readonly CreatedLedger[]> => {
+export const ensureLedgers = async (
+  settings: Settings,
+  store: LedgerStore,
+  signal?: AbortSignal,
+): Promise<readonly CreatedLedger[]> => {
   const ledgers: CreatedLedger[] = [];
-  for (const tenant of [SYSTEM_TENANT, ...tenantNames(settings)])
+  for (const tenant of [SYSTEM_TENANT, ...tenantNames(settings)]) {
+    signal?.throwIfAborted();
     ledgers.push(await createTenantLedger(settings, store, tenant));
+  }
   return ledgers;
 };
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander';
 import { errorMessage, isAppError } from '../shared/contracts/errors.ts';
+import { watchOutput } from './output.ts';
 
 /** Exit codes of every command. */
 const EXIT = { ok: 0, failed: 1, usage: 2 } as const;
@@ -71,6 +72,17 @@ const run = async (argv: readonly string[]): Promise<number> => {
     throw error;
   }
 };
+
+watchOutput({
+  stdout: process.stdout,
+  stderr: process.stderr,
+  onFailure: (error) => {
+    // What serves goes on without a place for its words (a terminal that was closed, a full disk).
+    if (process.argv[2] === 'serve') return;
+    process.stderr.write(`edict: cannot write the output: ${errorMessage(error)}\n`);
+    process.exit(EXIT.usage);
+  },
+});
 
 try {
   process.exitCode = await run(process.argv);

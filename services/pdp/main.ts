@@ -242,9 +242,10 @@ const openPdp = async (
       : watchSettings({
           initial: settings,
           load,
-          parts: [callers.reload, maskKeys.reload, reloadTenants],
+          parts: [callers.reload, maskKeys.reload, trail.reload, reloadTenants],
           files: ({ tenants }) => [
             ...(settingsFile === undefined ? [] : [settingsFile]),
+            ...trail.keyFiles,
             ...Object.values(tenants).flatMap(({ mask_key_file: file }) => (file === undefined ? [] : [file])),
           ],
           logger,
@@ -304,6 +305,6 @@ export const servePdp = async (loaded: LoadedSettings): Promise<{ readonly url: 
   const logger = createLogger({ service: 'pdp', level: settings.log.level });
   logger.info({ file, settings }, 'settings');
   const lifecycle = createLifecycle({ logger });
-  const load = (): Settings => loadSettings({ file }).settings;
+  const load = (): Settings => loadSettings({ file, services: ['pdp'] }).settings;
   return lifecycle.start('pdp', () => startPdp(settings, { logger, load, settingsFile: file }));
 };

@@ -109,6 +109,43 @@ describe('edict audit', () => {
     expect(rows[3]?.agent).toBe('a\u202egent');
   }, 30_000);
 
+  it('asks for no more pages once nobody reads what it prints, and ends with 0', async () => {
+    let pages = 0;
+    const slow = createServer((request, response) => {
+      pages += 1;
+      // So slow that the closed pipe is noticed between two pages.
+      setTimeout(() => audit.app(request, response), 300);
+    });
+    const slowServer = await listen(slow, { host: '127.0.0.1', port: 0 });
+    try {
+      const main = path.join(repositoryRoot, 'services/cli/main.ts');
+      const options = [
+        'audit',
+        'query',
+        '--url',
+        slowServer.url,
+        '--key-file',
+        keyFile,
+        '--ndjson',
+        '--all',
+        '--limit',
+        '1',
+      ];
+      const child = spawn(process.execPath, ['--import', 'tsx', main, ...options], {
+        cwd: repositoryRoot,
+        stdio: ['ignore', 'pipe', 'pipe'],
+      });
+      let said = '';
+      child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString('utf8')));
+      child.stdout.once('data', () => child.stdout.destroy());
+      const code = await new Promise((resolve) => child.once('close', resolve));
+      expect([code, said]).toEqual([0, '']);
+      expect(pages).toBeLessThan(8);
+    } finally {
+      await slowServer.close();
+    }
+  }, 30_000);
+
   it('shows one event with its entry and its hashes', async () => {
     const { stdout } = await asAuditor('query', '--json', '--limit', '1');
     const { decisions } = JSON.parse(stdout) as { decisions: { decision_id: string }[] };

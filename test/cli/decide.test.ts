@@ -14,12 +14,13 @@ interface Run {
   readonly stdout: string;
   readonly stderr: string;
 }
-const edict = (...args: readonly string[]): Promise<Run> =>
+const edict = (...args: readonly string[]): Promise<Run> => edictIn({}, ...args);
+const edictIn = (environment: NodeJS.ProcessEnv, ...args: readonly string[]): Promise<Run> =>
   new Promise((resolve) => {
     execFile(
       process.execPath,
       ['--import', 'tsx', 'services/cli/main.ts', ...args],
-      { cwd: ROOT },
+      { cwd: ROOT, env: { ...process.env, ...environment } },
       (error, stdout, stderr) => resolve({ code: typeof error?.code === 'number' ? error.code : 0, stdout, stderr }),
     );
   });
@@ -64,6 +65,23 @@ describe('edict decide', () => {
     const nobody = await edict('decide', '-f', request, '--url', 'http://127.0.0.1:1');
     expect(nobody.stderr).toContain('does not answer');
     expect(nobody.code).toBe(2);
+  }, 60_000);
+
+  it('asks where the settings say that the decision point listens, unless told otherwise', async () => {
+    edge = await startEdge();
+    const request = file('request.json', JSON.stringify(REQUEST));
+    const { port } = new URL(edge.url);
+    const settings = file('edict.yaml', `pdp: { listen: '0.0.0.0:${port}' }\n`);
+    const elsewhere = file('elsewhere.yaml', `pdp: { listen: '127.0.0.1:1' }\n`);
+    const runs = await Promise.all([
+      edict('decide', '-f', request, '--config', settings),
+      edictIn({ EDICT_CONFIG: settings }, 'decide', '-f', request),
+      edictIn({ EDICT_PDP_LISTEN: `127.0.0.1:${port}` }, 'decide', '-f', request),
+      edict('decide', '-f', request, '--config', elsewhere, '--url', edge.url),
+    ]);
+    expect(runs.map(({ code, stderr }) => [code, stderr])).toEqual(runs.map(() => [0, '']));
+    const wrong = await edict('decide', '-f', request, '--config', elsewhere);
+    expect([wrong.code, wrong.stderr]).toEqual([2, expect.stringContaining('http://127.0.0.1:1 does not answer')]);
   }, 60_000);
 
   it('sends the key of a file', async () => {

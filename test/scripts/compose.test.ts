@@ -1,14 +1,18 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parse } from 'yaml';
+import { readAckKey } from '../../services/audit/acks/ack-key.ts';
 import { createAuthenticate } from '../../services/shared/callers/api-keys.ts';
 import { parseVkey } from '../../services/shared/contracts/signatures.ts';
 import { isEmbedded, loadSettings } from '../../services/shared/settings/settings.ts';
 import { repositoryRoot } from '../support/prepared-parts.ts';
 
 interface Service {
+  readonly image?: string;
+  readonly mem_limit?: string;
+  readonly networks?: readonly string[];
   readonly user?: string;
   readonly read_only?: boolean;
   readonly cap_drop?: readonly string[];
@@ -23,6 +27,7 @@ const composeText = readFileSync(path.join(repositoryRoot, 'docker-compose.yml')
 const compose = parse(composeText, { merge: true }) as {
   readonly services: Readonly<Record<string, Service>>;
   readonly secrets: Readonly<Record<string, { readonly file: string }>>;
+  readonly networks: Readonly<Record<string, { readonly internal?: boolean }>>;
 };
 const services = Object.entries(compose.services);
 
@@ -43,6 +48,26 @@ describe('docker-compose.yml', () => {
     expect(service.read_only).toBe(true);
     expect(service.cap_drop).toEqual(['ALL']);
     expect(service.security_opt).toContain('no-new-privileges:true');
+  });
+
+  it.each(services)('bounds the memory of %s and names the very version of its image', (_name, service) => {
+    expect(service.mem_limit).toMatch(/^\d+[mg]$/);
+    expect(service.image).toMatch(/^edict:local$|:\d+\.\d+(\.\d+)?(-|$)/);
+  });
+
+  it('lets nobody reach Postgres but who stores, and nobody reach Kafka but who needs it', () => {
+    const on = (network: string): readonly string[] =>
+      services.flatMap(([name, { networks = [] }]) => (networks.includes(network) ? [name] : [])).toSorted();
+    expect(on('store')).toEqual(['audit', 'migrate', 'postgres']);
+    expect(on('events')).toEqual(['audit', 'kafka', 'migrate', 'pdp-1', 'pdp-2']);
+    expect(compose.networks).toMatchObject({ store: { internal: true }, events: { internal: true } });
+  });
+
+  it('gives each program only the secrets that it opens', () => {
+    const secrets = (name: string): readonly string[] => (compose.services[name]?.secrets ?? []).toSorted();
+    expect(secrets('migrate')).toEqual(['edict.yaml', 'keys.url', 'master.key', 'owner.url']);
+    expect(secrets('pdp-1')).toEqual(['audit-ack.vkey', 'edict.yaml', 'mask.key']);
+    expect(secrets('audit')).not.toContain('owner.url');
   });
 
   it.each(services.filter(([name]) => name !== 'migrate'))('watches the health of %s', (_name, service) => {
@@ -81,16 +106,29 @@ describe('npm run compose:secrets', () => {
   it('makes valid settings in which each API key names its caller, and no caller decides and audits', () => {
     const { settings } = loadSettings({ file: path.join(folder, 'edict.yaml'), environment: {} });
     expect(isEmbedded(settings)).toBe(false);
-    expect(parseVkey(readFileSync(path.join(folder, 'audit-ack.vkey'), 'utf8')).name).toBe('edict.example/ack');
     const authenticate = createAuthenticate(settings.callers);
-    for (const [id, role] of [
-      ['gateway', 'decide'],
-      ['auditor', 'audit'],
-      ['operator', 'operate'],
+    for (const [id, role, tenant] of [
+      ['gateway', 'decide', 'default'],
+      ['auditor', 'audit', 'default'],
+      ['operator', 'operate', 'edict'],
+      ['system-auditor', 'audit', 'edict'],
     ] as const) {
       const key = readFileSync(path.join(folder, `${id}.api-key`), 'utf8').trim();
-      expect(authenticate(`Bearer ${key}`)).toMatchObject({ id, tenant: 'default', roles: [role] });
+      expect(authenticate(`Bearer ${key}`)).toMatchObject({ id, tenant, roles: [role] });
     }
+  });
+
+  it('makes a key for acknowledgements that the audit service takes and the decision points trust', () => {
+    const stateOf = (name: string) => {
+      const { ino, mtimeNs, mode } = statSync(path.join(folder, name), { bigint: true });
+      return { name, ino, mtimeNs, mode };
+    };
+    const before = readdirSync(folder).map(stateOf);
+    const { key, verifier } = readAckKey(path.join(folder, 'audit-ack.pem'));
+    const line = readFileSync(path.join(folder, 'audit-ack.vkey'), 'utf8');
+    expect(parseVkey(line)).toMatchObject({ name: verifier.name, publicKey: key.publicKey });
+    // The container mounts it read-only.
+    expect(readdirSync(folder).map(stateOf)).toEqual(before);
   });
 
   it('keeps what is there when it runs again', () => {

@@ -54,9 +54,12 @@ describe('two decision points and a broker', () => {
   beforeAll(async () => {
     folder = mkdtempSync(path.join(tmpdir(), 'edict-two-'));
     broker = await startKafka();
-    const { settings } = loadSettings({ environment: { EDICT_KAFKA_BROKERS: broker.brokers.join(',') } });
+    const { settings } = loadSettings({ environment: {} });
     const logger = createLogger({ service: 'test', level: 'silent' });
-    await createTopics(createKafkaClient(settings.kafka, 'test', logger), { partitions: 3, replication: 1 });
+    await createTopics(createKafkaClient({ ...settings.kafka, brokers: [...broker.brokers] }, 'test', logger), {
+      partitions: 3,
+      replication: 1,
+    });
     writeFileSync(path.join(folder, 'policy.tar.gz'), await makeBundle({ rego: REGO }));
     for (const port of await freePorts(2)) {
       const own = path.join(folder, String(port));

@@ -295,7 +295,9 @@ func assetFunctions() []func(*rego.Rego) {
 	}
 }
 
-func interpret(ctx context.Context, options []func(*rego.Rego), data map[string]any, input ast.Value, made *compiledCase) {
+func interpret(
+	ctx context.Context, options []func(*rego.Rego), data map[string]any, input ast.Value, made *compiledCase,
+) {
 	failed := func(err error) {
 		var fault *topdown.Error
 		_, message := errorText(err)

@@ -154,7 +154,9 @@ func probeOptions(asked probe) []func(*rego.Rego) {
 }
 
 // prepare keeps queries without modules: the same ones come with many inputs.
-func prepare(ctx context.Context, asked probe, prepared map[string]rego.PreparedEvalQuery) (rego.PreparedEvalQuery, error) {
+func prepare(
+	ctx context.Context, asked probe, prepared map[string]rego.PreparedEvalQuery,
+) (rego.PreparedEvalQuery, error) {
 	key := asked.Query + "\x00" + asked.Data
 	isKept := len(asked.Modules) == 0
 	if query, ok := prepared[key]; ok && isKept {

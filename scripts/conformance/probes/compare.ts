@@ -1,4 +1,10 @@
-import { compareValues, numberText, RegoNumber, type Value } from '../../../services/pdp/policy/engine/value.ts';
+import {
+  compareValues,
+  isArray,
+  numberText,
+  RegoNumber,
+  type Value,
+} from '../../../services/pdp/policy/engine/value.ts';
 
 /** What a call came to. `error`: it ends the evaluation, or breaks it. */
 export type Answer =
@@ -7,6 +13,8 @@ export type Answer =
   | { readonly kind: 'error'; readonly message: string };
 
 type IsLike = (wanted: Value, given: Value) => boolean;
+
+const isEqual: IsLike = (wanted, given) => compareValues(wanted, given) === 0;
 
 const UUID_4 = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 
@@ -28,15 +36,27 @@ const isTokenLike: IsLike = (wanted, given) => {
   return isDrawn && header === ownHeader && payload === ownPayload && signature.length === ownSignature.length;
 };
 
-/** Built-ins whose values chance makes: only the kind of value is compared. */
+const isList = (value: Value | undefined): value is readonly Value[] =>
+  value !== undefined && value !== null && typeof value === 'object' && isArray(value);
+
+/** OPA looks at the members of an object in an order of chance, and lists what is wrong with them in that order. */
+const isSameVerdict: IsLike = (wanted, given) => {
+  if (!isList(wanted) || !isList(given)) return isEqual(wanted, given);
+  const sortedErrors = ([verdict, errors]: readonly Value[]): Value => [
+    verdict ?? null,
+    isList(errors) ? [...errors].sort(compareValues) : (errors ?? null),
+  ];
+  return isEqual(sortedErrors(wanted), sortedErrors(given));
+};
+
+/** Built-ins whose values hold something of chance: only the rest is compared. */
 const LIKENESS: Readonly<Record<string, IsLike>> = {
   'io.jwt.encode_sign': isTokenLike,
   'io.jwt.encode_sign_raw': isTokenLike,
+  'json.match_schema': isSameVerdict,
   'rand.intn': isWholeNumber,
   'uuid.rfc4122': isUuid,
 };
-
-const isEqual: IsLike = (wanted, given) => compareValues(wanted, given) === 0;
 
 /**
  * Whether ours is the answer of OPA's interpreter. Where that fails, or panics, there is no value to meet: undefined

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { MAX_ACK_HOLES, signAck, type Ack } from '../../shared/contracts/ack.ts';
+import { ackKey, MAX_ACK_HOLES, signAck, type Ack } from '../../shared/contracts/ack.ts';
 import { errorMessage } from '../../shared/contracts/errors.ts';
 import type { SigningKey } from '../../shared/contracts/signatures.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
@@ -8,18 +8,37 @@ import { completeTo, rangeText, streamKey, type Stream } from '../core/ingest-st
 
 /** Where acknowledgements go. */
 export interface AckSink {
-  /** Makes `acks` known: all of one emitter. `changed`: those that differ from what was published before. */
+  /**
+   * Makes `acks` known: of one emitter, all that anything is expected of. `changed`: those that differ from what was
+   * published before, and perhaps others.
+   */
   readonly publish: (emitter: string, acks: readonly Ack[], changed: readonly Ack[]) => Promise<void>;
   /** What this service published, signatures checked, also before a restart or a restored database. */
   readonly published: () => Promise<readonly Ack[]>;
+  /**
+   * Where a publication replaces the one before: the emitters whose spools may still hold something, each with the
+   * first boot in it, whose streams must stay among `acks`. Elsewhere what was published stays: nothing.
+   */
+  readonly held: () => Promise<ReadonlyMap<string, bigint>>;
+  /** Why a publication that is on its way does not arrive; undefined when nothing is in its way. */
+  readonly failure: () => string | undefined;
+  /** What is still on its way is given up: its `publish` rejects. */
   readonly close: () => Promise<void>;
 }
+
+/**
+ * Every stream of one emitter, or of all. With `recent` only those of which something may still be expected or that
+ * changed a short time ago, and those of the boots from `fromBoot` on.
+ */
+export type ReadAckedStreams = (
+  emitter: string | undefined,
+  recent?: { readonly fromBoot?: bigint | undefined },
+) => Promise<readonly Stream[]>;
 
 export interface AckPublisherOptions {
   readonly key: SigningKey;
   readonly logs: () => Promise<ReadonlyMap<string, Log>>;
-  /** Every stream of one emitter, or of all. */
-  readonly streams: (emitter?: string) => Promise<readonly Stream[]>;
+  readonly streams: ReadAckedStreams;
   /** Makes everything committed before the call durable; sizes of the logs, by log id, that are durable then. */
   readonly flush: () => Promise<ReadonlyMap<number, bigint>>;
   /** Told how far streams are covered now, after a flush. */
@@ -30,16 +49,21 @@ export interface AckPublisherOptions {
   readonly intervalMs?: number;
   /** How often everything is published again; default 30 s. */
   readonly refreshMs?: number;
+  /** How long `close` waits for the last publication; default 2 s. */
+  readonly closeMs?: number;
 }
 
 export interface AckPublisher {
   /** These streams moved. Never throws. */
   readonly changed: (streams: readonly Pick<Stream, 'emitter'>[]) => void;
-  /** Publishes the streams of every emitter; resolves when that is done once. */
+  /**
+   * Publishes the streams of every emitter that anything is expected of, and those of which what was published differs
+   * from the database; resolves when that is done once.
+   */
   readonly refresh: () => Promise<void>;
   /** Why acknowledgements do not get out; undefined when they do. */
   readonly failure: () => string | undefined;
-  /** Publishes what is left, then stops. */
+  /** Publishes what is left, then stops; a publication that does not arrive in time is given up. */
   readonly close: () => Promise<void>;
 }
 
@@ -53,12 +77,16 @@ const holesOf = (stream: Stream): Ack['holes'] => stream.holes.slice(0, MAX_ACK_
 const boundsOf = (stream: Stream, log: Log): string =>
   `${log.origin} ${completeTo(stream)} ${holesOf(stream).join(' ')}`;
 
+/** The same of what was published. */
+const boundsOfAck = ({ origin, complete_to: to, covered_to: covered, holes }: Ack): string =>
+  covered === to ? `${origin} ${to} ${holes.join(' ')}` : '';
+
 /**
  * Publishes signed acknowledgements. What they say is read from the database each time, so they go back where the
  * database does.
  */
 export const createAckPublisher = (options: AckPublisherOptions): AckPublisher => {
-  const { key, sink, logger, intervalMs = 200, refreshMs = 30_000 } = options;
+  const { key, sink, logger, intervalMs = 200, refreshMs = 30_000, closeMs = 2_000 } = options;
   const closing = new AbortController();
   const dirty = new Set<string>();
   const last = new Map<string, { readonly bounds: string; readonly ack: Ack }>();
@@ -80,35 +108,54 @@ export const createAckPublisher = (options: AckPublisherOptions): AckPublisher =
     });
   };
 
-  const publish = async (emitters: readonly string[], again: boolean): Promise<void> => {
+  /** With `before`, what was published once, also the streams that nothing is expected of and that differ from it. */
+  const publish = async (
+    emitters: readonly string[],
+    again: boolean,
+    before?: ReadonlyMap<string, Ack>,
+  ): Promise<void> => {
     const logs = await options.logs();
-    const streams = new Map<string, readonly Stream[]>();
-    for (const emitter of emitters) streams.set(emitter, await options.streams(emitter));
+    const held = await sink.held();
+    const streams = new Map<string, { readonly recent: readonly Stream[]; readonly older: readonly Stream[] }>();
+    for (const emitter of emitters) {
+      const recent = await options.streams(emitter, { fromBoot: held.get(emitter) });
+      const names = new Set(recent.map(streamKey));
+      const all = before === undefined ? [] : await options.streams(emitter);
+      streams.set(emitter, { recent, older: all.filter((stream) => !names.has(streamKey(stream))) });
+    }
     const sizes = await options.flush();
-    for (const [emitter, own] of streams) {
+    for (const [emitter, { recent, older }] of streams) {
       const changed: Ack[] = [];
-      const acks = own.flatMap((stream) => {
+      const acks = recent.flatMap((stream) => {
         const log = logs.get(stream.tenant);
         const size = log === undefined ? undefined : sizes.get(log.id);
         if (log === undefined || size === undefined) return [];
         const name = streamKey(stream);
         const bounds = boundsOf(stream, log);
-        const before = last.get(name);
-        if (before?.bounds === bounds && !again) return [before.ack];
+        const known = last.get(name);
+        if (known?.bounds === bounds && !again) return [known.ack];
         const ack = ackOf(stream, log, size);
         changed.push(ack);
         if (last.size >= MAX_REMEMBERED) last.clear();
         last.set(name, { bounds, ack });
         return [ack];
       });
+      for (const stream of older) {
+        const log = logs.get(stream.tenant);
+        const size = log === undefined ? undefined : sizes.get(log.id);
+        if (log === undefined || size === undefined) continue;
+        const published = before?.get(streamKey(stream));
+        if (published === undefined || boundsOfAck(published) !== boundsOf(stream, log))
+          changed.push(ackOf(stream, log, size));
+      }
       try {
         if (changed.length > 0 || again) await sink.publish(emitter, acks, changed);
       } catch (error) {
-        for (const stream of own) last.delete(streamKey(stream));
+        for (const stream of recent) last.delete(streamKey(stream));
         throw error;
       }
     }
-    await options.onCovered?.([...streams.values()].flat());
+    await options.onCovered?.([...streams.values()].flatMap(({ recent }) => recent));
   };
 
   const attempt = async (emitters: readonly string[], again: boolean): Promise<boolean> => {
@@ -126,10 +173,11 @@ export const createAckPublisher = (options: AckPublisherOptions): AckPublisher =
   };
 
   const refresh = async (): Promise<void> => {
-    const emitters = new Set((await options.streams()).map(({ emitter }) => emitter));
+    const emitters = new Set((await options.streams(undefined)).map(({ emitter }) => emitter));
+    const published = new Map((await sink.published()).map((ack) => [ackKey(ack), ack]));
     // An emitter whose streams a restored database does not know any more is told so.
-    for (const { emitter } of await sink.published()) emitters.add(emitter);
-    await publish([...emitters], true);
+    for (const { emitter } of published.values()) emitters.add(emitter);
+    await publish([...emitters], true, published);
   };
 
   const work = async (): Promise<void> => {
@@ -149,7 +197,7 @@ export const createAckPublisher = (options: AckPublisherOptions): AckPublisher =
       const done = await attempt(emitters, false);
       if (performance.now() - refreshed >= refreshMs) {
         refreshed = performance.now();
-        const all = await options.streams().catch(() => []);
+        const all = await options.streams(undefined, {}).catch(() => []);
         // What an emitter missed reaches it now, so this is also for streams that did not move.
         await attempt([...new Set(all.map(({ emitter }) => emitter))], true);
       }
@@ -158,19 +206,29 @@ export const createAckPublisher = (options: AckPublisherOptions): AckPublisher =
     if (dirty.size > 0) await attempt([...dirty], false);
   };
   const working = work();
+  let refreshing: Promise<void> = Promise.resolve();
 
   return {
     changed(streams) {
       for (const { emitter } of streams) dirty.add(emitter);
       wake();
     },
-    refresh,
-    failure: () => failure,
+    refresh() {
+      refreshing = refresh();
+      return refreshing;
+    },
+    // A sink that tries for ever rejects nothing, but knows why.
+    failure: () => failure ?? sink.failure(),
     async close() {
       closing.abort();
       wake();
-      await working;
+      const ended = Promise.allSettled([working, refreshing]);
+      // What is not published now is published after the next start, from the database.
+      const late = new AbortController();
+      await Promise.race([ended, sleep(closeMs, undefined, { signal: late.signal }).catch(() => undefined)]);
+      late.abort();
       await sink.close();
+      await ended;
     },
   };
 };

@@ -7,6 +7,7 @@ import { canonicalJson } from '../../shared/contracts/json.ts';
 import type { VerifierKey } from '../../shared/contracts/signatures.ts';
 import { partitionOf } from '../../shared/kafka/client.ts';
 import { createSender, type OutgoingMessage } from '../../shared/kafka/sender.ts';
+import { unlessAborted } from '../../shared/runtime/abort.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
 import type { AckSink } from './ack-publisher.ts';
 
@@ -31,7 +32,8 @@ const parse = (value: Buffer | null, verifier: VerifierKey): Ack | undefined => 
 
 /** The newest acknowledgement of every stream on the compacted topic. Rejects with `kafka_unavailable`. */
 const readTopic = async ({ kafka, verifier, groupId }: KafkaSinkOptions): Promise<ReadonlyMap<string, Ack>> => {
-  const admin = kafka.admin();
+  // Whoever wants the acknowledgements asks again.
+  const admin = kafka.admin({ retry: { initialRetryTime: 100, maxRetryTime: 1_000, retries: 3 } });
   const group = `${groupId}-${randomBytes(6).toString('hex')}`;
   const consumer = kafka.consumer({
     groupId: group,
@@ -82,6 +84,7 @@ const readTopic = async ({ kafka, verifier, groupId }: KafkaSinkOptions): Promis
 
 /** Acknowledgements on the compacted topic `edict.acks.v1`; a stream's key always goes to the same partition. */
 export const createKafkaSink = (options: KafkaSinkOptions): AckSink => {
+  const closing = new AbortController();
   const sender = createSender({ kafka: options.kafka, topic: ACKS_TOPIC, logger: options.logger });
   return {
     async publish(_emitter, _acks, changed) {
@@ -96,7 +99,13 @@ export const createKafkaSink = (options: KafkaSinkOptions): AckSink => {
       }
       await Promise.all([...batches].map(([partition, batch]) => sender.send(partition, batch)));
     },
-    published: async () => [...(await readTopic(options)).values()],
-    close: () => sender.close(),
+    published: async () => [...(await unlessAborted(readTopic(options), closing.signal)).values()],
+    // Compaction keeps the last of each stream.
+    held: () => Promise.resolve(new Map()),
+    failure: () => sender.status().failure,
+    close: () => {
+      closing.abort(new AppError('kafka_unavailable', 'the sink is closed'));
+      return sender.close();
+    },
   };
 };

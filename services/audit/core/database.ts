@@ -45,6 +45,9 @@ export const databaseError = (cause: unknown): AppError => {
   const details = { sqlstate, ...(constraint === undefined ? {} : { constraint }) };
   const isData = sqlstate.startsWith('22') || sqlstate.startsWith('23');
   const text = `${isData ? `constraint ${constraint ?? '-'}` : errorMessage(cause)} (SQLSTATE ${sqlstate})`;
+  // A prepared statement that the server does not take any more; on another connection it is prepared anew.
+  if (sqlstate === '26000' || textMember(cause, 'routine') === 'RevalidateCachedQuery')
+    return new AppError('database_unavailable', `a prepared statement is void: ${text}`, { cause, details });
   if (CONFLICT.test(sqlstate))
     return new AppError('database_conflict', `the database refused: ${text}`, { cause, details });
   if (UNAVAILABLE.test(sqlstate))

@@ -7,7 +7,7 @@ import { isUuidV7 } from '../../shared/contracts/uuid.ts';
 import type { DataSubject, SearchRow } from './append.ts';
 import { KIND_OF_EVENT, type EntryKind } from './entry.ts';
 import { describeDecision, tenantSubject } from './ingest-search.ts';
-import type { SourceMessage } from './ingest-source.ts';
+import { MAX_HEADERS, type SourceMessage } from './ingest-source.ts';
 import { parseStrictJson } from './strict-json.ts';
 
 /** Larger messages are not looked into: an event has at most 900 kB. */
@@ -25,6 +25,7 @@ export type QuarantineReason =
   | 'not_cloudevent'
   | 'unknown_type'
   | 'malformed_event'
+  | 'too_many_headers'
   | 'headers_missing'
   | 'headers_disagree'
   | 'emitter_not_pinned'
@@ -213,6 +214,7 @@ const refuse = (reason: QuarantineReason): Reading['content'] => ({ ok: false, r
 /** The event as it stands in the value, checked against what the headers say of it. */
 const readValue = (message: SourceMessage, position: Position | undefined): Reading['content'] => {
   if (message.value.length > MAX_EVENT_BYTES) return refuse('too_large');
+  if (message.headers.length > MAX_HEADERS) return refuse('too_many_headers');
   const json = parseStrictJson(message.value);
   if (!json.ok)
     return refuse(json.why === 'not UTF-8' ? 'not_utf8' : json.why === 'not JSON' ? 'not_json' : 'ambiguous_json');

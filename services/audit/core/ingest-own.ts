@@ -127,17 +127,24 @@ export const rewoundSourceEntry = (
     ids,
   );
 
-/** Kind 16: numbers that the gap entry `gap` (a seq of the same log) names and that came after all. */
+/**
+ * Kind 16: numbers of one stream that gap entries name (by their seq in the same log) and that came after all. All of a
+ * batch in one entry: a stream may have a thousand gaps, and one lost event may heal them all.
+ */
 export const healEntry = (
   { tenant, emitter, boot }: StreamName,
-  gapSeq: bigint,
-  healed: readonly NumberRange[],
+  healed: ReadonlyMap<bigint, readonly NumberRange[]>,
   ids: OwnIds,
 ): NewEntry =>
   ownEntry(
     tenant,
     'heal',
-    { gap: gapSeq.toString(), tenant, emitter, boot: boot.toString(), healed: healed.map(rangeText) },
+    {
+      tenant,
+      emitter,
+      boot: boot.toString(),
+      gaps: [...healed].map(([gap, ranges]) => ({ gap: gap.toString(), healed: ranges.map(rangeText) })),
+    },
     ids,
   );
 

@@ -154,8 +154,8 @@ export const positionsToLoad = (
 
 interface Heal {
   readonly stream: Stream;
-  readonly gapSeq: bigint;
-  readonly ranges: NumberRange[];
+  /** By the seq of the gap entry. */
+  readonly gaps: Map<bigint, NumberRange[]>;
 }
 
 /**
@@ -207,10 +207,12 @@ export const planBatch = (state: IngestState, readings: readonly Reading[], nowM
     const { stream, healed } = fill(streamAt(of), range, nowMs);
     putStream(stream);
     for (const { gapSeq, from, to } of healed) {
-      const key = `${streamKey(stream)}/${gapSeq}`;
-      const heal = heals.get(key);
-      if (heal === undefined) heals.set(key, { stream, gapSeq, ranges: [{ from, to }] });
-      else heal.ranges.push({ from, to });
+      const key = streamKey(stream);
+      const heal = heals.get(key) ?? { stream, gaps: new Map<bigint, NumberRange[]>() };
+      heals.set(key, heal);
+      const ranges = heal.gaps.get(gapSeq);
+      if (ranges === undefined) heal.gaps.set(gapSeq, [{ from, to }]);
+      else ranges.push({ from, to });
     }
   };
 
@@ -359,9 +361,10 @@ export const planBatch = (state: IngestState, readings: readonly Reading[], nowM
     else quarantine(reading, reading.content.reason);
   }
 
-  for (const { stream, gapSeq, ranges } of heals.values()) {
-    append(stream.tenant, healEntry(stream, gapSeq, joinRanges(ranges), ids));
-    count(stream.tenant, 'healed');
+  for (const { stream, gaps } of heals.values()) {
+    const healed = new Map([...gaps].map(([gap, ranges]) => [gap, joinRanges(ranges)]));
+    append(stream.tenant, healEntry(stream, healed, ids));
+    count(stream.tenant, 'healed', gaps.size);
   }
   return {
     entries,

@@ -11,20 +11,21 @@ const NOT_PLAIN = /[\0\ud800-\udfff]/;
 export const tenantSubject = (tenant: string): DataSubject => ({ issuer: '', type: 'edict.tenant', id: tenant });
 
 /** Text that Postgres takes: no NUL, no lone surrogates. Only for what is searched, never for the event. */
-const searchable = (text: string): string => {
+export const searchable = (text: string): string => {
   const cut = text.length > MAX_TEXT ? text.slice(0, MAX_TEXT) : text;
   return NOT_PLAIN.test(cut) ? Buffer.from(cut, 'utf8').toString('utf8').replaceAll('\0', '\uFFFD') : cut;
 };
 
 /**
- * A member's text; of a masked or omitted one `masked:` and its HMAC, so that the same value gives the same text and
- * whoever holds the mask key finds it.
+ * A member's text, whole; of a masked or omitted one `masked:` and its HMAC, so that the same value gives the same text
+ * and whoever holds the mask key finds it.
  */
-const text = (value: unknown): string => {
-  if (typeof value === 'string') return searchable(value);
-  if (isObject(value) && typeof value['masked'] === 'string') return searchable(`masked:${value['masked']}`);
-  return '';
+const whole = (value: unknown): string => {
+  if (typeof value === 'string') return value;
+  return isObject(value) && typeof value['masked'] === 'string' ? `masked:${value['masked']}` : '';
 };
+
+const text = (value: unknown): string => searchable(whole(value));
 
 const member = (value: unknown, name: string): unknown => {
   if (!isObject(value)) return undefined;
@@ -35,13 +36,16 @@ const member = (value: unknown, name: string): unknown => {
 const optional = <Name extends string>(name: Name, value: string): { readonly [N in Name]?: string } =>
   (value === '' ? {} : { [name]: value }) as { readonly [N in Name]?: string };
 
-/** Whose authority a decision used: the issuer counts only where the PDP verified the subject. */
+/**
+ * Whose authority a decision used: the issuer counts only where the PDP verified the subject. Only ever hashed, so its
+ * texts are whole: two persons must never become one.
+ */
 const subjectOf = (input: unknown, tenant: string): DataSubject => {
   const subject = member(input, 'subject');
-  const id = text(member(subject, 'id'));
+  const id = whole(member(subject, 'id'));
   if (id === '') return tenantSubject(tenant);
-  const issuer = isObject(subject) && subject['verified'] === true ? text(member(subject['claims'], 'iss')) : '';
-  return { issuer, type: text(member(subject, 'type')), id };
+  const issuer = isObject(subject) && subject['verified'] === true ? whole(member(subject['claims'], 'iss')) : '';
+  return { issuer, type: whole(member(subject, 'type')), id };
 };
 
 /** Subject and search row of a decision's data; undefined when it is not a decision. */

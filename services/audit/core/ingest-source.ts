@@ -1,3 +1,6 @@
+/** Edict sends four; a message with more than this is no event, and a source gives one more than this at most. */
+export const MAX_HEADERS = 64;
+
 /** A message as a source gives it: a Kafka record, or a record of an emitter's spool. */
 export interface SourceMessage {
   readonly topic: string;

@@ -6,7 +6,7 @@ import { decodeEntry, type Entry } from './entry.ts';
 import type { SearchCriteria } from './query.ts';
 import type { Cursor } from './query-cursor.ts';
 import type { VerificationReport } from './verify-report.ts';
-import type { StoredPayload } from './verify.ts';
+import type { StoredPayload } from './verify-input.ts';
 import type { SearchColumns } from './verify-search.ts';
 
 export interface LedgerLog extends Log {

@@ -2,6 +2,7 @@ import { createHmac } from 'node:crypto';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { canonicalJson } from '../../shared/contracts/json.ts';
 import type { DataSubject } from './append.ts';
+import { searchable } from './ingest-search.ts';
 import type { NameSubject } from './pseudonym.ts';
 
 /** What an auditor asks for. All members that are there must hold. */
@@ -136,11 +137,13 @@ export const searchCriteria = (
 ): SearchCriteria => {
   const spellings = (value: string): readonly string[] =>
     keys.maskKey === undefined ? [value] : [value, maskedText(keys.maskKey, value)];
+  /** As the search table has them. */
+  const columns = (value: string): readonly string[] => spellings(value).map(searchable);
   const some = <Name extends string>(
     name: Name,
     value: string | undefined,
   ): { readonly [N in Name]?: readonly string[] } =>
-    (value === undefined ? {} : { [name]: spellings(value) }) as { readonly [N in Name]?: readonly string[] };
+    (value === undefined ? {} : { [name]: columns(value) }) as { readonly [N in Name]?: readonly string[] };
   const { subject, subject_type: type = DEFAULT_SUBJECT_TYPE } = filter;
   const people: readonly DataSubject[] =
     subject === undefined
@@ -159,6 +162,6 @@ export const searchCriteria = (
     ...some('purposes', filter.purpose),
     ...some('requestIds', filter.request_id),
     ...(filter.decision === undefined ? {} : { decision: filter.decision }),
-    ...(filter.reason === undefined ? {} : { reason: filter.reason }),
+    ...(filter.reason === undefined ? {} : { reason: searchable(filter.reason) }),
   };
 };

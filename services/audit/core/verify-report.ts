@@ -6,7 +6,7 @@ export const VERDICTS = [
   'append_only',
   /** Does every stored byte fit its hash, its place and its neighbours? */
   'integrity',
-  /** Does the search table say what the committed events say? */
+  /** Do the search table and the state of the ingest say what the committed entries say? */
   'projection',
   /** Is everything there that the emitters numbered? */
   'completeness',
@@ -34,6 +34,8 @@ export type AttackClass =
   | 'search_edited'
   | 'search_removed'
   | 'search_inserted'
+  /** Tables from which duplicates are told and acknowledgements are made. */
+  | 'state_edited'
   | 'emitter_gap'
   | 'emitter_forged'
   | 'time_shifted';

@@ -19,8 +19,9 @@ export const searchColumns = (
   const { data, time } = event;
   if (entry.kind !== ENTRY_KINDS.decision || !isObject(data) || typeof time !== 'string') return undefined;
   const eventId = bytesToUuid(entry.eventId);
-  const row = describeDecision(data, eventId, Date.parse(time), tenant)?.search;
-  if (row === undefined) return undefined;
+  const timeMs = Date.parse(time);
+  const row = describeDecision(data, eventId, timeMs, tenant)?.search;
+  if (row === undefined || Number.isNaN(timeMs)) return undefined;
   return {
     event_id: eventId,
     event_time_ms: BigInt(row.eventTimeMs),

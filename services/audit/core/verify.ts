@@ -17,73 +17,11 @@ import { comparePayload, goneSeqs, KINDS_OF_GONE, type PayloadFacts } from './ve
 import { createNumberSet } from './verify-ranges.ts';
 import { createFindings, type AttackClass, type Findings, type VerificationReport } from './verify-report.ts';
 import { createTreeHasher, type TreeHasher } from './merkle.ts';
-import { compareSearch, type SearchColumns } from './verify-search.ts';
-import { createStreamTracker, type StreamClaim, type StreamTracker } from './verify-streams.ts';
+import type { KnownSize, Orphan, StoredEntry, StoredPayload, VerifyInput } from './verify-input.ts';
+import { compareSearch } from './verify-search.ts';
+import { createStreamTracker, type StreamTracker } from './verify-streams.ts';
+import { createStateChecker, type StateChecker } from './verify-state.ts';
 import { numbersOf } from './verify-numbers.ts';
-
-/** What became of an entry's payload. */
-export type StoredPayload =
-  | { readonly state: 'opened'; readonly salt: Uint8Array; readonly contentType: string; readonly payload: Uint8Array }
-  /** There is no row. */
-  | { readonly state: 'missing' }
-  /** There is a row, but the key that opens it is gone. */
-  | { readonly state: 'no_key' }
-  /** There are a row and a key, and they do not fit: AES-GCM refused. */
-  | { readonly state: 'unopened' };
-
-/** One row as it is stored. */
-export interface StoredEntry {
-  readonly seq: bigint;
-  readonly segment: number;
-  readonly header: Uint8Array;
-  readonly leaf: Uint8Array;
-  readonly payload: StoredPayload;
-  /** The search rows that name this entry. */
-  readonly search: readonly SearchColumns[];
-}
-
-/** What the log table says of the log. */
-export interface LogFacts {
-  readonly tenant: string;
-  readonly origin: string;
-  readonly vkey: string;
-  readonly previous?: { readonly origin: string; readonly size: bigint; readonly root: Uint8Array };
-}
-
-/** What somebody remembers of the log: it must still be at least so long, with that leaf at its end then. */
-export interface KnownSize {
-  readonly source: string;
-  readonly size: bigint;
-  readonly leaf?: Uint8Array;
-  /** True when it is kept, or signed, where who writes the database cannot change it. */
-  readonly isOutside: boolean;
-}
-
-/** A row without its entry. */
-export interface Orphan {
-  readonly table: 'search' | 'payload';
-  readonly seq: bigint;
-}
-
-export interface VerifyInput {
-  readonly log: LogFacts;
-  readonly head: { readonly size: bigint; readonly leaf: Uint8Array };
-  /** All rows of the log that existed when the head was read, in order of seq. */
-  readonly rows: AsyncIterable<StoredEntry> | Iterable<StoredEntry>;
-  /** Rows that belong to no entry; asked once all rows were read. */
-  readonly orphans: () => Promise<readonly Orphan[]> | readonly Orphan[];
-  readonly claims: readonly StreamClaim[];
-  /** Acknowledgements, earlier reports, what the auditor wrote down. */
-  readonly known: readonly KnownSize[];
-  /** Raw public keys of emitters; each is believed only when its hash is the emitter's id. */
-  readonly emitterKeys: ReadonlyMap<string, Uint8Array>;
-  /** The search row that the event makes, with the same columns as the stored ones; undefined when it makes none. */
-  readonly expectedSearch: (entry: Entry, event: Readonly<Record<string, unknown>>) => SearchColumns | undefined;
-  readonly now: () => number;
-  /** How long a number may be missing without a gap entry, ms. */
-  readonly graceMs: number;
-  readonly onProgress?: (done: bigint, total: bigint) => void;
-}
 
 /** How far ingest time may step back or stand ahead of this machine's clock. */
 const CLOCK_TOLERANCE_US = 5_000_000n;
@@ -94,6 +32,7 @@ const NOT_CHECKPOINTED =
 interface Walk {
   readonly findings: Findings;
   readonly streams: StreamTracker;
+  readonly state: StateChecker | undefined;
   readonly input: VerifyInput;
   readonly keys: Map<string, Uint8Array>;
   readonly missing: ReturnType<typeof createNumberSet>;
@@ -151,6 +90,15 @@ const checkHeader = (
   walk.leaf = leaf;
   walk.lastLeaf = leaf;
   walk.tree.add(leaf);
+  const { continued } = walk.input;
+  if (continued !== undefined && walk.tree.size() === continued.size && !bytesEqual(walk.tree.root(), continued.root))
+    fail(
+      'append_only',
+      `root at size ${continued.size}, as the genesis of ${continued.by} names it`,
+      hex(continued.root),
+      hex(walk.tree.root()),
+      'history_rewritten',
+    );
   let entry: Entry;
   try {
     entry = decodeEntry(row.header);
@@ -282,14 +230,17 @@ const checkOpened = (
     const data = isObject(document['data']) ? document['data'] : {};
     const position = isObject(data['emitter']) ? data['emitter'] : {};
     const previous = position['previous'];
-    arrive(walk, entry, {
+    const link = {
       digest: sha256(payload),
       previous: typeof previous === 'string' && /^[0-9a-f]{64}$/.test(previous) ? previous : undefined,
-    });
+    };
+    arrive(walk, entry, link);
+    walk.state?.event(entry, link, row.received);
     checkSignature(walk, row, entry, document);
     if (document['type'] === 'edict.heartbeat.v1') checkRecovered(walk, entry, document);
   }
   const numbers = numbersOf(entry, document, walk.input.log.tenant);
+  walk.state?.payload(entry, document, numbers);
   for (const range of numbers.named) walk.streams.named(range.emitter, range.boot, range.from, range.to);
   for (const { emitter, boot, number, digest } of numbers.wrapped)
     walk.streams.wrapped(emitter, boot, number, entry.seq, digest);
@@ -307,10 +258,26 @@ const arrive = (walk: Walk, entry: Entry, link?: { digest: Uint8Array; previous:
   });
 };
 
+/** Whatever a hostile row makes the checks throw is a finding: it must not keep the rest from being read. */
 const checkRow = (walk: Walk, row: StoredEntry): void => {
+  try {
+    checkParts(walk, row);
+  } catch (error) {
+    failer(walk, row.seq)(
+      'integrity',
+      'entry',
+      'can be checked',
+      `checking it fails: ${String(error)}`,
+      'header_edited',
+    );
+  }
+};
+
+const checkParts = (walk: Walk, row: StoredEntry): void => {
   const header = checkHeader(walk, row);
   if (header === undefined) return;
   const { entry, isIntact } = header;
+  walk.state?.entry(entry, isIntact, row.received);
   const fail = failer(walk, row.seq);
   const { payload } = row;
   switch (payload.state) {
@@ -361,6 +328,15 @@ const finishEnd = (walk: Walk): void => {
       expected: hex(end),
       actual: hex(head.leaf),
       attack: 'history_rewritten',
+    });
+  const { continued } = input;
+  if (continued !== undefined && walk.next !== continued.size)
+    findings.fail('append_only', {
+      seq: String(walk.next < continued.size ? walk.next : continued.size),
+      what: `size of the log, as the genesis of ${continued.by} names it`,
+      expected: String(continued.size),
+      actual: String(walk.next),
+      attack: walk.next < continued.size ? 'tail_truncated' : 'entry_inserted',
     });
   for (const { source, size } of input.known) {
     findings.count('append_only', 'known_sizes');
@@ -413,6 +389,7 @@ export const verifyLog = async (input: VerifyInput): Promise<VerificationReport>
   const walk: Walk = {
     findings,
     streams: createStreamTracker(findings),
+    state: input.tables === undefined ? undefined : createStateChecker(findings, input.tables),
     input,
     keys: new Map([...input.emitterKeys].filter(([id, key]) => key.length === 32 && emitterId(key) === id)),
     missing: createNumberSet(),
@@ -430,6 +407,7 @@ export const verifyLog = async (input: VerifyInput): Promise<VerificationReport>
     input.onProgress?.(walk.next, input.head.size);
   }
   finishEnd(walk);
+  walk.state?.finish();
   const unproven = finishPayloads(walk, await input.orphans());
   const nowUs = BigInt(Math.floor(input.now())) * 1_000n;
   const streams = walk.streams.finish({ nowUs, graceUs: BigInt(input.graceMs) * 1_000n, claims: input.claims });

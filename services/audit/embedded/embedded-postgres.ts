@@ -19,6 +19,8 @@ export interface EmbeddedOptions {
   /** How long to wait for another process to give the folder up, as one that was just killed does; default 10 s. */
   readonly lockTimeoutMs?: number;
   readonly startTimeoutMs?: number;
+  /** Ends making or opening the database; then `startEmbeddedPostgres` rejects with its reason. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Queries and transactions that may wait; more are refused. */
@@ -77,24 +79,33 @@ const ready = (child: ChildProcess, limitMs: number): Promise<void> =>
   });
 
 /** Tries until the process that holds the folder is gone, for so long. */
-const whenUnlocked = async <T>(limitMs: number, attempt: () => Promise<T>): Promise<T> => {
+const whenUnlocked = async <T>(
+  limitMs: number,
+  signal: AbortSignal | undefined,
+  attempt: () => Promise<T>,
+): Promise<T> => {
   const deadline = Date.now() + limitMs;
   for (;;) {
     try {
       return await attempt();
     } catch (error) {
       if (!isAppError(error) || error.code !== 'database_locked' || Date.now() >= deadline) throw error;
+      signal?.throwIfAborted();
       await sleep(100);
     }
   }
 };
 
 /** Makes an empty database in a process that ends, because making one takes 0.8 GB that it never gives back. */
-const initialize = async (folder: string, limitMs: number): Promise<void> => {
+const initialize = async (folder: string, limitMs: number, signal: AbortSignal | undefined): Promise<void> => {
+  signal?.throwIfAborted();
   mkdirSync(dirname(folder), { recursive: true, mode: 0o700 });
   rmSync(`${folder}.new`, { recursive: true, force: true });
   const child = spawn('initialize', folder);
-  const timer = setTimeout(() => child.kill('SIGKILL'), limitMs);
+  const kill = (): void => void child.kill('SIGKILL');
+  const timer = setTimeout(kill, limitMs);
+  // What it made so far lies beside the database and is removed by the next start.
+  signal?.addEventListener('abort', kill, { once: true });
   const failure: { answer?: EmbeddedAnswer } = {};
   child.on('message', (answer: EmbeddedAnswer) => {
     failure.answer = answer;
@@ -102,6 +113,8 @@ const initialize = async (folder: string, limitMs: number): Promise<void> => {
   child.on('error', () => undefined);
   const code = await exited(child);
   clearTimeout(timer);
+  signal?.removeEventListener('abort', kill);
+  signal?.throwIfAborted();
   if (code !== 0) {
     if (failure.answer?.kind === 'failed' && failure.answer.code === 'database_locked')
       throw new AppError('database_locked', failure.answer.message);
@@ -220,14 +233,20 @@ export const startEmbeddedPostgres = async (folder: string, options: EmbeddedOpt
   const waitTimeoutMs = options.waitTimeoutMs ?? 60_000;
   const lockTimeoutMs = options.lockTimeoutMs ?? 10_000;
   const startTimeoutMs = options.startTimeoutMs ?? 120_000;
+  const { signal } = options;
   const open = (): Promise<Connection> =>
-    whenUnlocked(lockTimeoutMs, () => connect(folder, startTimeoutMs, statementTimeoutMs));
+    whenUnlocked(lockTimeoutMs, signal, () => connect(folder, startTimeoutMs, statementTimeoutMs));
 
   if (!existsSync(join(folder, 'PG_VERSION'))) {
     if (existsSync(folder)) throw new AppError('ledger_corrupt', `${folder}: is not a database`);
-    await whenUnlocked(lockTimeoutMs, () => initialize(folder, startTimeoutMs));
+    await whenUnlocked(lockTimeoutMs, signal, () => initialize(folder, startTimeoutMs, signal));
   }
+  signal?.throwIfAborted();
   let connection = await open();
+  if (signal?.aborted === true) {
+    await connection.close();
+    throw signal.reason;
+  }
   let isClosed = false;
 
   let waiting = 0;
@@ -276,6 +295,8 @@ export const startEmbeddedPostgres = async (folder: string, options: EmbeddedOpt
         await sql.query('begin');
         try {
           const result = await work(sql);
+          // A transaction that a failed statement ended takes a commit without an error, and rolls back.
+          await sql.query('select 1');
           await sql.query('commit');
           return result;
         } catch (error) {

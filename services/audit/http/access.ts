@@ -2,7 +2,7 @@ import type { RequestHandler, Response } from 'express';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { isTenant, SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import { createAuthenticate, developmentCaller, type Authenticate } from '../../shared/callers/api-keys.ts';
-import { createHostCheck } from '../../shared/runtime/host-names.ts';
+import { createHostCheck, hasSeveralHosts, SEVERAL_HOSTS } from '../../shared/runtime/host-names.ts';
 import { isLoopback, parseListen } from '../../shared/runtime/http-server.ts';
 import { problem, PROBLEM_TYPE } from '../../shared/runtime/problem.ts';
 import type { Caller } from '../../shared/settings/schema.ts';
@@ -46,10 +46,16 @@ export const sendProblem = (response: Response, status: number, code: string, de
     .send(JSON.stringify(problem(status, code, detail)));
 };
 
-/** The parameters of a request, in order. */
-export const parametersOf = (url: string): URLSearchParams => new URL(url, 'http://localhost').searchParams;
+/** The parameters of a request's target, in order; whatever stands before them is not looked at. */
+export const parametersOf = (url: string): URLSearchParams => {
+  const query = url.indexOf('?');
+  return new URLSearchParams(query === -1 ? '' : url.slice(query + 1));
+};
 
-/** Refuses other names than this listener's while it is open: a page of another name is DNS rebinding. */
+/**
+ * Refuses other names than this listener's while it is open: a page of another name is DNS rebinding; and several names
+ * always.
+ */
 export const checkHost = (options: {
   readonly access: () => AuditAccess;
   readonly listenHost: string;
@@ -57,7 +63,8 @@ export const checkHost = (options: {
 }): RequestHandler => {
   const isOwnHost = createHostCheck(options.listenHost, options.allowedHosts);
   return (request, response, next) => {
-    if (options.access().mode === 'open' && !isOwnHost(request.headers.host))
+    if (hasSeveralHosts(request)) sendProblem(response, 400, SEVERAL_HOSTS.code, SEVERAL_HOSTS.detail);
+    else if (options.access().mode === 'open' && !isOwnHost(request.headers.host))
       sendProblem(
         response,
         403,

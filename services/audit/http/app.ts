@@ -12,14 +12,10 @@ import type { NameSubject } from '../core/pseudonym.ts';
 import { parseDecisionQuery, searchCriteria } from '../core/query.ts';
 import { readCursor, writeCursor, type Cursor } from '../core/query-cursor.ts';
 import type { EmitterState, LedgerReader } from '../core/query-reader.ts';
+import type { RememberedLeaf, VerifyTenant } from '../core/verify-tenant.ts';
 import { NO_CHECKPOINT, showDecision, showEntry } from '../core/query-show.ts';
 import { auditorOf, authorize, checkHost, parametersOf, sendProblem, type AuditAccess } from './access.ts';
-import {
-  createVerificationRuns,
-  type RememberedLeaf,
-  type VerifyTenant,
-  type VerificationRuns,
-} from './verification-runs.ts';
+import { createVerificationRuns, type VerificationRuns } from './verification-runs.ts';
 
 export interface AuditAppDeps {
   readonly reader: LedgerReader;

@@ -1,20 +1,6 @@
 import { AppError, errorMessage, isAppError } from '../../shared/contracts/errors.ts';
 import type { VerificationReport } from '../core/verify-report.ts';
-
-/** What an auditor wrote down at an earlier time. */
-export interface RememberedLeaf {
-  readonly origin: string;
-  readonly size: bigint;
-  readonly leaf: Uint8Array;
-}
-
-export type VerifyTenant = (
-  tenant: string,
-  options: {
-    readonly remembered?: readonly RememberedLeaf[];
-    readonly onProgress?: (done: bigint, total: bigint) => void;
-  },
-) => Promise<readonly VerificationReport[]>;
+import type { RememberedLeaf, VerifyTenant } from '../core/verify-tenant.ts';
 
 export interface RunState {
   readonly id: string;

@@ -29,6 +29,8 @@ import {
 
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 5_000;
+/** Another writer is first now and then; again and again it is a fault that somebody must see. */
+const CONFLICTS_IN_A_ROW = 5;
 /**
  * How long messages are read in one go: less than a round trip to the database, so that reading fills the time in which
  * the transaction of the slice before waits, and hardly delays it.
@@ -120,6 +122,7 @@ export const createIngest = (options: IngestOptions): Ingest => {
 
   /** Until it works, or `keepAlive` says that it is in vain. */
   const persist = async <T>(work: () => Promise<T>, keepAlive: KeepAlive): Promise<T> => {
+    let conflicts = 0;
     for (let delayMs = FIRST_RETRY_MS; ; delayMs = Math.min(delayMs * 2, LAST_RETRY_MS)) {
       try {
         const result = await work();
@@ -127,8 +130,9 @@ export const createIngest = (options: IngestOptions): Ingest => {
         failure = undefined;
         return result;
       } catch (error) {
-        // Another writer was first is no failure: the next attempt reads what it wrote.
-        if (!isConflict(error)) {
+        if (isConflict(error)) conflicts += 1;
+        // That another writer was first is no failure: the next attempt reads what it wrote.
+        if (!isConflict(error) || conflicts >= CONFLICTS_IN_A_ROW) {
           if (failure === undefined) logger.error({ err: error }, 'cannot store; waiting');
           failure = errorMessage(error);
           metrics.failures.inc();

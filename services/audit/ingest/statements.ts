@@ -305,14 +305,40 @@ export const readOpenStreams = async (sql: Sql, logs: Logs): Promise<readonly St
     ),
   );
 
-/** Every stream of one emitter, or of all. */
-export const readStreamsOf = async (sql: Sql, logs: Logs, emitter?: string): Promise<readonly Stream[]> =>
+export interface RecentStreams {
+  /** Microseconds since 1970. */
+  readonly sinceUs: bigint;
+  /** Streams of this boot and later ones belong to them in any case. */
+  readonly fromBoot?: bigint | undefined;
+}
+
+/**
+ * Every stream of one emitter, or of all. With `recent` only those of which something may be expected, or that
+ * changed since then: the rest is complete, covered, and either closed or of a boot that was followed by another.
+ */
+export const readStreamsOf = async (
+  sql: Sql,
+  logs: Logs,
+  emitter?: string,
+  recent?: RecentStreams,
+): Promise<readonly Stream[]> =>
   streamsOf(
     logs,
     await sql.query<StreamRow>(
-      `select ${STREAM_COLUMNS} from edict.stream s where $1::text is null or s.emitter = $1::text
+      `select ${STREAM_COLUMNS} from edict.stream s
+       where s.log_id = any ($2::text::integer[]) and ($1::text is null or s.emitter = $1::text)
+         and ($3::bigint is null or s.last_ingest_us >= $3::bigint or s.boot >= $4::numeric
+           or s.holes <> '[]'::jsonb or s.covered_to < s.complete_to
+           or s.state in ('active', 'idle') and not exists (
+             select from edict.stream later
+             where later.log_id = s.log_id and later.emitter = s.emitter and later.boot > s.boot))
        order by s.log_id, s.emitter, s.boot`,
-      [emitter ?? null],
+      [
+        emitter ?? null,
+        `{${[...logs.values()].map(({ id }) => id).join(',')}}`,
+        recent === undefined ? null : String(recent.sinceUs),
+        recent?.fromBoot === undefined ? null : String(recent.fromBoot),
+      ],
     ),
   );
 

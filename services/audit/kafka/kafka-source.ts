@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Admin, Consumer, EachBatchPayload, IHeaders, Kafka, KafkaMessage } from 'kafkajs';
+import type { Admin, Consumer, EachBatchPayload, Kafka, KafkaMessage } from 'kafkajs';
 import { errorMessage } from '../../shared/contracts/errors.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
 import type { EventSource, SourceHandler, SourceMessage } from '../core/ingest-source.ts';
+import { keepRecordHeaders, recordHeaders } from './record-headers.ts';
 
 export interface KafkaSourceOptions {
   readonly kafka: Kafka;
@@ -22,18 +23,11 @@ const LAST_RETRY_MS = 15_000;
 const MAX_BYTES_PER_PARTITION = 4 * 1024 * 1024;
 const MAX_WAIT_MS = 200;
 
-const headersOf = (headers: IHeaders | undefined): SourceMessage['headers'] =>
-  Object.entries(headers ?? {}).flatMap(([name, value]) =>
-    (Array.isArray(value) ? value : [value]).flatMap((one) =>
-      one === undefined ? [] : [[name, typeof one === 'string' ? Buffer.from(one, 'utf8') : one] as const],
-    ),
-  );
-
 const messageOf = (topic: string, partition: number, message: KafkaMessage): SourceMessage => ({
   topic,
   partition,
   offset: BigInt(message.offset),
-  headers: headersOf(message.headers),
+  headers: recordHeaders(message.headers),
   value: message.value ?? Buffer.alloc(0),
 });
 
@@ -57,6 +51,7 @@ const rangesOf = async (admin: Admin, topic: string): Promise<readonly Partition
  */
 export const createKafkaSource = (options: KafkaSourceOptions): EventSource => {
   const { kafka, topic, groupId, logger, pollMs = 5_000, sessionTimeoutMs = 10_000 } = options;
+  keepRecordHeaders();
   const closing = new AbortController();
   let supervising: Promise<void> = Promise.resolve();
   let failure: string | undefined = 'not connected yet';

@@ -134,7 +134,7 @@ export const connectPostgres = (url: string, options: ConnectOptions = {}): Data
       try {
         await sql.query('begin');
         const result = await work(sql);
-        await sql.query('commit');
+        await commit(client);
         return result;
       } catch (error) {
         failure = isBroken(error);
@@ -156,5 +156,16 @@ export const connectPostgres = (url: string, options: ConnectOptions = {}): Data
 };
 
 /** A connection after such an error is thrown away: a late answer to an old question must reach nobody. */
+/** A transaction that a failed statement ended answers `commit` with ROLLBACK, and no error. */
+const commit = async (client: pg.ClientBase): Promise<void> => {
+  try {
+    const { command } = await client.query('commit');
+    if (command === 'COMMIT') return;
+  } catch (cause) {
+    throw databaseError(cause);
+  }
+  throw new AppError('internal', 'a statement of the transaction failed, and nobody said so: it was rolled back');
+};
+
 const isBroken = (error: unknown): Error | undefined =>
   errorCode(error) === 'database_unavailable' ? new Error('connection in doubt', { cause: error }) : undefined;

@@ -8,6 +8,7 @@ import type { Log, Sql, WriteLedger } from '../core/append.ts';
 import { genesisHash, type Genesis } from '../core/entry.ts';
 import { createTreeHasher } from '../core/merkle.ts';
 import { freshIds, ownEntry } from '../core/own-entry.ts';
+import { lockHead } from './statements.ts';
 
 export interface CreateLedgerOptions {
   /** A writer on the owner's connection, or the embedded one. */
@@ -103,6 +104,8 @@ export const createLedger = async (options: CreateLedgerOptions): Promise<Create
       if (latest !== undefined) return { isNew: false, log: latest };
     } else if (latest === undefined && continued === undefined)
       throw new AppError('usage', `tenant ${tenant} has no ledger that a new incarnation could continue`);
+    // Nothing is appended to the old log from here on: it ends where the new one says.
+    if (latest !== undefined) await lockHead(sql, latest);
     const previous = continued ?? (latest === undefined ? undefined : await rootInDatabase(sql, latest));
     const incarnation = Math.max(latest?.incarnation ?? 0, continued?.incarnation ?? 0) + 1;
     const origin = originOf(authority, shownTenant, incarnation);

@@ -76,6 +76,14 @@ export const createAppender = (
   const open = new Map<number, OpenLog>();
   let total = 0;
 
+  const lock = async (logs: readonly Log[]): Promise<void> => {
+    const heads = await lockHeads(sql, logs);
+    for (const [index, log] of logs.entries()) {
+      const head = heads[index];
+      if (head !== undefined) open.set(log.id, { log, from: head.size, head });
+    }
+  };
+
   const openLog = async (log: Log): Promise<OpenLog> => {
     const known = open.get(log.id);
     if (known !== undefined) return known;
@@ -156,14 +164,7 @@ export const createAppender = (
   };
 
   return {
-    lock: async (logs) => {
-      const heads = await lockHeads(sql, logs);
-      for (const log of logs) {
-        const head = heads.get(log.id);
-        if (head === undefined) throw new AppError('ledger_missing', `there is no ledger ${log.origin}`);
-        open.set(log.id, { log, from: head.size, head });
-      }
-    },
+    lock,
     append,
     finish: async () => {
       for (const { log, from, head } of [...open.values()].sort((a, b) => a.log.id - b.log.id))

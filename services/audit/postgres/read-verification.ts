@@ -1,14 +1,19 @@
 import type { Ack } from '../../shared/contracts/ack.ts';
 import { fromHex } from '../../shared/contracts/bytes.ts';
-import { newUuidV7 } from '../../shared/contracts/uuid.ts';
+import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
+import { bytesToUuid, newUuidV7 } from '../../shared/contracts/uuid.ts';
 import type { Sql } from '../core/append.ts';
+import { decodeEntry } from '../core/entry.ts';
 import type { PayloadKeys } from '../core/payload-keys.ts';
 import type { NameSubject } from '../core/pseudonym.ts';
 import { openPayloads } from '../core/query-reader.ts';
-import { verifyLog, type KnownSize, type LogFacts, type Orphan, type StoredEntry } from '../core/verify.ts';
+import { verifyLog } from '../core/verify.ts';
+import type { KnownSize, LogFacts, Orphan, StoredEntry } from '../core/verify-input.ts';
 import type { VerificationReport } from '../core/verify-report.ts';
 import { searchColumns, type SearchColumns } from '../core/verify-search.ts';
+import type { EmitterRow, ReceivedRow, StreamRow } from '../core/verify-state.ts';
 import type { StreamClaim } from '../core/verify-streams.ts';
+import type { VerifyTenant } from '../core/verify-tenant.ts';
 import { insertReport, readReports } from './read-reports.ts';
 import { SEARCH_COLUMNS } from './read-ledger.ts';
 
@@ -25,14 +30,28 @@ interface FactsRow {
   readonly size: bigint | null;
   readonly leaf: Buffer | null;
   readonly end: bigint;
+  readonly received: bigint;
+  readonly streams: readonly {
+    readonly emitter: string;
+    readonly boot: string;
+    readonly complete_to: string;
+    readonly highest: string;
+    readonly covered_to: string;
+    readonly holes: readonly { readonly from: string; readonly to: string }[];
+  }[];
 }
 
-/** Facts, head and the real end of each log, as of one snapshot. */
+/** Facts, head, the real end and the state of the ingest of each log, as of one snapshot. */
 const readFacts = (sql: Pick<Sql, 'query'>, tenant: string): Promise<readonly FactsRow[]> =>
   sql.query<FactsRow>(
     `select l.id, l.origin, l.vkey, l.previous_origin, l.previous_size, l.previous_root, h.size, h.leaf,
             coalesce((select e.seq + 1 from edict.entry e where e.log_id = l.id
-                      order by e.segment desc, e.seq desc limit 1), 0) as "end"
+                      order by e.segment desc, e.seq desc limit 1), 0) as "end",
+            (select count(*) from edict.received r where r.log_id = l.id) as received,
+            coalesce((select jsonb_agg(jsonb_build_object('emitter', s.emitter, 'boot', s.boot::text,
+                        'complete_to', s.complete_to::text, 'highest', s.highest::text,
+                        'covered_to', s.covered_to::text, 'holes', s.holes))
+                      from edict.stream s where s.log_id = l.id), '[]') as streams
      from edict.log l left join edict.log_head h on h.log_id = l.id
      where l.tenant = $1 order by l.id desc`,
     [tenant],
@@ -81,6 +100,37 @@ const readSearch = (
      where d.log_id = $1::int and d.seq between $2::bigint and $3::bigint order by d.seq`,
     [logId, String(from), String(to)],
   );
+
+interface ReceivedColumns extends ReceivedRow {
+  readonly event_id: string;
+}
+
+/** The page's rows of received events, by the ids that its headers name. */
+const readReceived = async (
+  sql: Pick<Sql, 'query'>,
+  logId: number,
+  page: readonly PageRow[],
+): Promise<ReadonlyMap<string, ReceivedRow>> => {
+  const ids = page.flatMap(({ header }) => eventIdOf(header) ?? []);
+  const rows = await sql.query<
+    Omit<ReceivedColumns, 'boot' | 'number'> & { readonly boot: string; readonly number: string }
+  >(
+    `select r.event_id, r.digest, r.previous, r.emitter::text as emitter, r.boot::text as boot,
+            r.number::text as number, r.seq
+     from edict.received r where r.log_id = $1::int and r.event_id = any ($2::text::uuid[])`,
+    [logId, `{${ids.join(',')}}`],
+  );
+  return new Map(rows.map((row) => [row.event_id, { ...row, boot: BigInt(row.boot), number: BigInt(row.number) }]));
+};
+
+/** Undefined for a header that is none. */
+const eventIdOf = (header: Uint8Array): string | undefined => {
+  try {
+    return bytesToUuid(decodeEntry(header).eventId);
+  } catch {
+    return undefined;
+  }
+};
 
 /**
  * Payload rows in the range of a page that no entry of the page owns. Pages are compared here, not joined there: a server
@@ -142,9 +192,10 @@ const readRows = async function* (
       next = beyond;
       continue;
     }
-    const [search, payloads, strays] = await Promise.all([
+    const [search, payloads, received, strays] = await Promise.all([
       readSearch(sql, log.id, next, to - 1n),
       openPayloads(keys, log, page),
+      readReceived(sql, log.id, page),
       readStrayPayloads(
         sql,
         log.id,
@@ -160,7 +211,8 @@ const readRows = async function* (
       else rows.push(columns);
     }
     for (const { seq } of strays) note('payload', seq);
-    for (const [index, { seq, segment, header, leaf }] of page.entries())
+    for (const [index, { seq, segment, header, leaf }] of page.entries()) {
+      const event = received.get(eventIdOf(header) ?? '');
       yield {
         seq,
         segment,
@@ -168,7 +220,9 @@ const readRows = async function* (
         leaf,
         payload: payloads[index] ?? { state: 'missing' },
         search: bySeq.get(seq) ?? [],
+        ...(event === undefined ? {} : { received: event }),
       };
+    }
     next = to;
   }
   for (const { table, seq } of await readPastEnd(sql, log.id, next)) note(table, seq);
@@ -189,13 +243,24 @@ const readClaims = async (sql: Pick<Sql, 'query'>, logId: number): Promise<reado
   }));
 };
 
-const readEmitterKeys = async (sql: Pick<Sql, 'query'>): Promise<ReadonlyMap<string, Uint8Array>> => {
-  const rows = await sql.query<{ emitter: string; public_key: Buffer }>(
-    'select emitter::text as emitter, public_key from edict.emitter where public_key is not null',
+const readEmitters = (sql: Pick<Sql, 'query'>): Promise<readonly EmitterRow[]> =>
+  sql.query<EmitterRow>(
+    'select emitter::text as emitter, public_key as "publicKey", attested, retired from edict.emitter',
     [],
   );
-  return new Map(rows.map(({ emitter, public_key: key }) => [emitter, key]));
-};
+
+const keysOf = (emitters: readonly EmitterRow[]): ReadonlyMap<string, Uint8Array> =>
+  new Map(emitters.flatMap(({ emitter, publicKey: key }) => (key === null ? [] : [[emitter, key] as const])));
+
+const streamRows = ({ streams }: FactsRow): readonly StreamRow[] =>
+  streams.map(({ emitter, boot, complete_to: complete, highest, covered_to: covered, holes }) => ({
+    emitter,
+    boot: BigInt(boot),
+    completeTo: BigInt(complete),
+    highest: BigInt(highest),
+    coveredTo: BigInt(covered),
+    holes: holes.map(({ from, to }) => ({ from: BigInt(from), to: BigInt(to) })),
+  }));
 
 const claimsOfAcks = (acks: readonly Ack[], origin: string): readonly StreamClaim[] =>
   acks
@@ -214,13 +279,6 @@ const sizesOfAcks = (acks: readonly Ack[], origin: string): readonly KnownSize[]
   return [{ source: 'a signed acknowledgement', size, isOutside: true }];
 };
 
-/** What an auditor wrote down at an earlier time. */
-export interface Remembered {
-  readonly origin: string;
-  readonly size: bigint;
-  readonly leaf: Uint8Array;
-}
-
 export interface VerifierOptions {
   /** Reads everything of the tenant's logs. */
   readonly database: Pick<Sql, 'query'>;
@@ -234,14 +292,6 @@ export interface VerifierOptions {
   readonly acks?: (tenant: string) => Promise<readonly Ack[]>;
 }
 
-export type VerifyTenant = (
-  tenant: string,
-  options: {
-    readonly remembered?: readonly Remembered[];
-    readonly onProgress?: (done: bigint, total: bigint) => void;
-  },
-) => Promise<readonly VerificationReport[]>;
-
 /**
  * Verifies every log of a tenant, newest incarnation first, and keeps the reports. Reads in pages while the ledger
  * grows: what it says is as of the size that the log had when it began. Empty when the tenant has no ledger.
@@ -251,14 +301,15 @@ export const createVerifier = (options: VerifierOptions): VerifyTenant => {
   return async (tenant, { remembered = [], onProgress }) => {
     const acks = (await options.acks?.(tenant)) ?? [];
     const earlier = await readReports(database, tenant);
-    const emitterKeys = await readEmitterKeys(database);
+    const before = await readEmitters(database);
     const claims = new Map<number, readonly StreamClaim[]>();
     // Claims before facts: what is received in between must not look like something that is missing.
     for (const { id } of await readFacts(database, tenant)) claims.set(id, await readClaims(database, id));
     const logs = await readFacts(database, tenant);
+    const emitters = await readEmitters(database);
     const total = logs.reduce((sum, { end }) => sum + end, 0n);
     const out: VerificationReport[] = [];
-    let before = 0n;
+    let done = 0n;
     for (const row of logs) {
       const { id, origin, vkey, end, previous_origin: previous, previous_size: size, previous_root: root } = row;
       const log: LogFacts = {
@@ -286,20 +337,33 @@ export const createVerifier = (options: VerifierOptions): VerifyTenant => {
         ),
       ];
       const orphans: Orphan[] = [];
+      const next = logs.find((other) => other.previous_origin === origin);
       const report = await verifyLog({
         log,
+        ...(next === undefined || next.previous_size === null || next.previous_root === null
+          ? {}
+          : { continued: { by: next.origin, size: next.previous_size, root: next.previous_root } }),
         head: { size: row.size ?? 0n, leaf: row.leaf ?? new Uint8Array(32) },
         rows: readRows(database, keys, { id, tenant, origin }, end, orphans),
         orphans: () => orphans,
         claims: [...(claims.get(id) ?? []), ...claimsOfAcks(acks, origin)],
         known,
-        emitterKeys,
+        emitterKeys: keysOf(before),
+        tables: {
+          received: row.received,
+          streams: streamRows(row),
+          emitters,
+          // An earlier or a later incarnation may have the entry.
+          ...(tenant === SYSTEM_TENANT && logs.length === 1
+            ? { retired: before.flatMap(({ emitter, retired }) => (retired ? emitter : [])) }
+            : {}),
+        },
         expectedSearch: (entry, event) => searchColumns(nameForSearch, tenant, entry, event),
         now,
         graceMs,
-        ...(onProgress === undefined ? {} : { onProgress: (done) => onProgress(before + done, total) }),
+        ...(onProgress === undefined ? {} : { onProgress: (seq) => onProgress(done + seq, total) }),
       });
-      before += end;
+      done += end;
       await insertReport(reports, newUuidV7(now()), id, report);
       out.push(report);
     }

@@ -24,24 +24,45 @@ export interface DecisionRow {
   readonly search: SearchRow;
 }
 
-/** Locks the head of a log until the transaction ends. Throws `ledger_missing` when there is none. */
-export const lockHead = async (sql: Sql, log: Log): Promise<Head> => {
-  const [row] = await sql.query<{ size: bigint; leaf: Buffer; last_ingest_us: bigint }>(
-    'select size, leaf, last_ingest_us from edict.log_head where log_id = $1::int for update',
-    [log.id],
+/**
+ * Locks heads until the transaction ends, always in the same order, so that two writers never wait for each other in a
+ * circle; gives them in the order of `logs`. Throws `ledger_missing` when there is none, and `database_conflict` for a log that a newer incarnation
+ * continues: it ends where that one says.
+ */
+export const lockHeads = async (sql: Sql, logs: readonly Log[]): Promise<readonly Head[]> => {
+  const ids = [`{${logs.map(({ id }) => id).join(',')}}`];
+  // A statement of its own, behind the lock: whoever waited for it must see what was committed meanwhile.
+  const [rows, continued] = await Promise.all([
+    sql.query<{ log_id: number; size: bigint; leaf: Buffer; last_ingest_us: bigint }>(
+      `select log_id, size, leaf, last_ingest_us from edict.log_head where log_id = any ($1::text::int[])
+       order by log_id for update`,
+      ids,
+    ),
+    sql.query<{ origin: string }>(
+      `select l.origin from edict.log l
+       join edict.log n on n.tenant = l.tenant and n.shard = l.shard and n.incarnation > l.incarnation
+       where l.id = any ($1::text::int[]) limit 1`,
+      ids,
+    ),
+  ]);
+  const [ended] = continued;
+  if (ended !== undefined)
+    throw new AppError('database_conflict', `${ended.origin} has ended: a newer incarnation continues it`);
+  const heads = new Map(
+    rows.map((row) => [row.log_id, { size: row.size, leaf: row.leaf, lastIngestUs: row.last_ingest_us }]),
   );
-  if (row === undefined) throw new AppError('ledger_missing', `there is no ledger ${log.origin}`);
-  return { size: row.size, leaf: row.leaf, lastIngestUs: row.last_ingest_us };
+  return logs.map(({ id, origin }) => {
+    const head = heads.get(id);
+    if (head === undefined) throw new AppError('ledger_missing', `there is no ledger ${origin}`);
+    return head;
+  });
 };
 
-/** Locks several heads, always in the same order, so that two writers never wait for each other in a circle. */
-export const lockHeads = async (sql: Sql, logs: readonly Log[]): Promise<ReadonlyMap<number, Head>> => {
-  const rows = await sql.query<{ log_id: number; size: bigint; leaf: Buffer; last_ingest_us: bigint }>(
-    `select log_id, size, leaf, last_ingest_us from edict.log_head where log_id = any ($1::text::int[])
-     order by log_id for update`,
-    [`{${logs.map(({ id }) => id).join(',')}}`],
-  );
-  return new Map(rows.map((row) => [row.log_id, { size: row.size, leaf: row.leaf, lastIngestUs: row.last_ingest_us }]));
+/** The same for one log. */
+export const lockHead = async (sql: Sql, log: Log): Promise<Head> => {
+  const [head] = await lockHeads(sql, [log]);
+  if (head === undefined) throw new AppError('ledger_missing', `there is no ledger ${log.origin}`);
+  return head;
 };
 
 /** Moves a head that this transaction holds. Throws `database_conflict` when it is not where it was. */

@@ -6,6 +6,7 @@ import { listSegments } from '../../shared/spool/segments.ts';
 import { listSpools, type SpoolOfSlot } from '../../shared/spool/slots.ts';
 import type { EventSource, SourceHandler } from '../core/ingest-source.ts';
 import { spoolMessage, spoolTopic } from '../core/spool-message.ts';
+import { createSpoolEnd } from './spool-end.ts';
 
 export interface SpoolSourceOptions {
   readonly home: string;
@@ -14,12 +15,16 @@ export interface SpoolSourceOptions {
   readonly logger: Logger;
   /** How often new slots are looked for; default 500 ms. */
   readonly scanMs?: number;
+  /** How long a spool may be far behind without getting on; default 60 s. */
+  readonly stuckMs?: number;
 }
 
 const MAX_READ_BYTES = 8 * 1024 * 1024;
 /** Transactions' worth of records handed over at once: the next is read while one is stored. */
 const BATCHES_AHEAD = 4;
 const RETRY_MS = 1_000;
+/** Records behind the spool's end from which standing still is a fault. */
+const FAR_BEHIND = 1_000n;
 /** Larger than any record number: a spool never tells where it ends. */
 const NO_END = 2n ** 63n - 1n;
 
@@ -29,18 +34,32 @@ interface Task {
   readonly stop: () => void;
   /** Why it does not get on; undefined when it does. */
   failure: string | undefined;
-  /** Records of the batch in hand. */
-  inHand: number;
+  /** The first record that is not stored yet, and since when it is that. */
+  next: bigint;
+  movedMs: number;
+  /** Where the spool ends, and what tells it. */
+  end: bigint;
+  readonly measure: () => bigint;
 }
+
+const behind = ({ next, end }: Task): bigint => (next < end ? end - next : 0n);
+
+const moveTo = (task: Task, next: bigint): void => {
+  if (next === task.next) return;
+  task.next = next;
+  task.movedMs = performance.now();
+};
 
 /** Reads the spool of every slot under `home/emitters`, whether or not its emitter lives. */
 export const createSpoolSource = (options: SpoolSourceOptions): EventSource => {
-  const { home, batch, logger, scanMs = 500 } = options;
+  const { home, batch, logger, scanMs = 500, stuckMs = 60_000 } = options;
   const closing = new AbortController();
   const tasks = new Map<string, Task>();
   let scanning: Promise<void> = Promise.resolve();
   let unreadable: readonly string[] = [];
   let scanFailure: string | undefined;
+  /** By folder: damaged places that were met in this run. Forgotten when the folder is taken away. */
+  const damage = new Map<string, { readonly slot: string; readonly places: number }>();
 
   /** Reads until stopped or until the folder belongs to another emitter. */
   const follow = async (task: Task, reader: SpoolReader, handler: SourceHandler, isStopped: () => boolean) => {
@@ -51,23 +70,27 @@ export const createSpoolSource = (options: SpoolSourceOptions): EventSource => {
       const got = await reader.read({ maxRecords: batch * BATCHES_AHEAD, maxBytes: MAX_READ_BYTES });
       switch (got.kind) {
         case 'records': {
-          task.inHand = got.records.length;
           const messages = got.records.map((record) => spoolMessage(emitter, record));
           const taken = await handler.take(messages, keepAlive);
           if (taken.nextOffset !== reader.next()) reader.seek(taken.nextOffset);
+          moveTo(task, taken.nextOffset);
           break;
         }
         case 'waiting':
-          task.inHand = 0;
           await reader.changed();
           break;
         case 'gone':
         case 'corrupt': {
-          if (got.kind === 'corrupt')
-            logger.error({ slot: task.spool.slot, file: got.file, reason: got.reason }, 'the spool is damaged');
+          if (got.kind === 'corrupt') {
+            damage.set(directory, { slot: task.spool.slot, places: (damage.get(directory)?.places ?? 0) + 1 });
+            const { at, file, reason } = got;
+            logger.error({ slot: task.spool.slot, file, record: String(at), reason }, 'the spool is damaged');
+          }
           const first = got.kind === 'gone' ? got.first : got.resumeAt;
           const place = { topic, partition: 0, first, end: NO_END, read: reader.next() };
-          reader.seek(await handler.reconcile(place, keepAlive));
+          const next = await handler.reconcile(place, keepAlive);
+          reader.seek(next);
+          moveTo(task, next);
           break;
         }
         case 'foreign': {
@@ -76,7 +99,9 @@ export const createSpoolSource = (options: SpoolSourceOptions): EventSource => {
           // The same emitter's spool ends before what was read of it: read it again, what is known is passed over.
           const first = listSegments(directory)[0] ?? 0n;
           const place = { topic, partition: 0, first, end: first, read: reader.next() };
-          reader.seek(await handler.reconcile(place, keepAlive));
+          const next = await handler.reconcile(place, keepAlive);
+          reader.seek(next);
+          moveTo(task, next);
           break;
         }
         default:
@@ -94,7 +119,9 @@ export const createSpoolSource = (options: SpoolSourceOptions): EventSource => {
       while (!isStopped()) {
         try {
           const from = (await handler.positions(spoolTopic(spool.emitter))).get(0) ?? 0n;
-          reader = openSpoolReader({ directory: spool.directory, emitter: spool.emitter, from });
+          const { directory, emitter, movedAside } = spool;
+          moveTo(task, from);
+          reader = openSpoolReader({ directory, emitter, from, isFinal: movedAside });
           return await follow(task, reader, handler, isStopped);
         } catch (error) {
           if (isStopped()) return;
@@ -109,7 +136,10 @@ export const createSpoolSource = (options: SpoolSourceOptions): EventSource => {
     const task: Task = {
       spool,
       failure: undefined,
-      inHand: 0,
+      next: 0n,
+      movedMs: performance.now(),
+      end: 0n,
+      measure: createSpoolEnd(spool.directory),
       stop: () => {
         stopping.abort();
         reader?.close();
@@ -123,6 +153,8 @@ export const createSpoolSource = (options: SpoolSourceOptions): EventSource => {
   const scan = (handler: SourceHandler): void => {
     const found = listSpools(home);
     unreadable = found.unreadable;
+    for (const directory of damage.keys())
+      if (!found.spools.some((spool) => spool.directory === directory)) damage.delete(directory);
     for (const spool of found.spools) {
       const known = tasks.get(spool.emitter);
       if (known?.spool.directory === spool.directory) continue;
@@ -140,6 +172,11 @@ export const createSpoolSource = (options: SpoolSourceOptions): EventSource => {
     while (!closing.signal.aborted) {
       try {
         scan(handler);
+        for (const task of tasks.values()) {
+          // One that has just caught up does not stand still.
+          if (behind(task) === 0n) task.movedMs = performance.now();
+          task.end = task.measure();
+        }
         scanFailure = undefined;
       } catch (error) {
         scanFailure = errorMessage(error);
@@ -161,8 +198,14 @@ export const createSpoolSource = (options: SpoolSourceOptions): EventSource => {
         ...[...tasks.values()].flatMap(({ failure, spool }) =>
           failure === undefined ? [] : [`slot ${spool.slot}: ${failure}`],
         ),
+        ...[...damage.values()].map(
+          ({ slot, places }) => `slot ${slot}: ${places} damaged places; see the gap entries`,
+        ),
+        ...[...tasks.values()]
+          .filter((task) => behind(task) >= FAR_BEHIND && performance.now() - task.movedMs > stuckMs)
+          .map((task) => `slot ${task.spool.slot}: ${behind(task)} records wait and none is stored`),
       ];
-      const lag = [...tasks.values()].reduce((sum, { inHand }) => sum + inHand, 0);
+      const lag = Number([...tasks.values()].reduce((sum, task) => sum + behind(task), 0n));
       return { ok: failures.length === 0, lag, ...(failures.length === 0 ? {} : { note: failures.join('; ') }) };
     },
     async close() {

@@ -1,13 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors.ts';
 import { isObject } from '../../shared/contracts/json.ts';
-import { parseListen } from '../../shared/runtime/http-server.ts';
-import { loadSettings } from '../../shared/settings/settings.ts';
+import { serviceAddress, type Address } from './service-address.ts';
 
-export interface AuditConnection {
-  readonly url?: string;
+export interface AuditConnection extends Address {
   readonly keyFile?: string;
-  readonly config?: string;
 }
 
 export interface AuditClient {
@@ -26,16 +23,6 @@ export interface AuditClient {
 const TIMEOUT_MS = 60_000;
 const MAX_BODY_BYTES = 256 * 1024 * 1024;
 const API_KEY = /^edict_[a-z0-9]{12}_[A-Za-z0-9_-]{43}$/;
-
-const baseUrl = ({ url, config }: AuditConnection): string => {
-  if (url !== undefined) {
-    if (!URL.canParse(url) || !/^https?:/.test(url)) throw new AppError('usage', `--url: ${url} is no http(s) address`);
-    return url;
-  }
-  const { host, port } = parseListen(loadSettings({ file: config }).settings.audit.listen);
-  const reachable = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host;
-  return `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
-};
 
 const readKey = (file: string): string => {
   let text: string;
@@ -74,7 +61,7 @@ const readBody = async (response: Response): Promise<unknown> => {
 
 /** Asks a running audit service. */
 export const createAuditClient = (connection: AuditConnection): AuditClient => {
-  const base = baseUrl(connection);
+  const base = serviceAddress(connection, 'audit');
   const key = connection.keyFile === undefined ? undefined : readKey(connection.keyFile);
   const ask = async (method: string, path: string, parameters: Readonly<Record<string, string>>, body?: unknown) => {
     const url = new URL(path, base);

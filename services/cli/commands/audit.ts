@@ -4,6 +4,7 @@ import { isObject } from '../../shared/contracts/json.ts';
 import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import { loadSettings, tenantNames } from '../../shared/settings/settings.ts';
 import { hasFailed, type VerificationReport } from '../../audit/core/verify-report.ts';
+import { isOutputGone } from '../output.ts';
 import { createAuditClient, type AuditConnection } from './audit-client.ts';
 import { auditEmitterCommand } from './audit-emitter.ts';
 import { paintFor, printable, printableJson, printReport, table } from './audit-print.ts';
@@ -114,6 +115,7 @@ const query = async (options: QueryOptions): Promise<void> => {
         print(jsonLine({ ...first, decisions: collected, next_cursor: typeof cursor === 'string' ? cursor : null }));
       return;
     }
+    if (isOutputGone()) return;
     parameters['cursor'] = cursor;
   }
 };

@@ -3,10 +3,10 @@ import { Command } from 'commander';
 import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors.ts';
 import { isObject } from '../../shared/contracts/json.ts';
 import { printable, printableJson } from './audit-print.ts';
+import { serviceAddress, type Address } from './service-address.ts';
 
-interface DecideOptions {
+interface DecideOptions extends Address {
   readonly file: string;
-  readonly url: string;
   readonly keyFile?: string;
   readonly json?: boolean;
 }
@@ -22,13 +22,6 @@ const read = (file: string): Buffer => {
   } catch (cause) {
     throw new AppError('usage', `${file}: cannot be read (${errorCode(cause) ?? errorMessage(cause)})`, { cause });
   }
-};
-
-const endpoint = (url: string): URL => {
-  const base = URL.canParse(url) ? new URL(url) : undefined;
-  if (base === undefined || !['http:', 'https:'].includes(base.protocol))
-    throw new AppError('usage', `${url}: is not an http or https address`);
-  return new URL('/v1/decide', base);
 };
 
 const boundedText = async (response: Response): Promise<string> => {
@@ -92,7 +85,7 @@ const describe = (status: number, answer: Readonly<Record<string, unknown>>): st
 
 /** Sends one request to a running decision point; the exit code tells the decision. */
 const decide = async (options: DecideOptions): Promise<void> => {
-  const target = endpoint(options.url);
+  const target = new URL('/v1/decide', serviceAddress(options, 'pdp'));
   const body = read(options.file);
   const key = options.keyFile === undefined ? undefined : read(options.keyFile).toString('utf8').trim();
   const { status, text: answerText } = await ask(target, body, key);
@@ -110,8 +103,9 @@ export const decideCommand = (): Command =>
   new Command('decide')
     .description('ask a running decision point')
     .requiredOption('-f, --file <file>', 'the request as JSON; - reads standard input')
-    .option('--url <url>', 'where the decision point listens', 'http://127.0.0.1:7180')
+    .option('--url <url>', 'address of the decision point (default: pdp.listen of the settings)')
     .option('--key-file <file>', 'file with the API key')
+    .option('-c, --config <file>', 'settings file (default: the environment variable EDICT_CONFIG)')
     .option('--json', 'print the whole answer as JSON')
     .addHelpText('after', '\nExit codes: 0 allow, 1 deny, 2 no decision.\n')
     .action(decide);

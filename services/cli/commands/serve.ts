@@ -15,6 +15,8 @@ interface ReadyMessage {
 const isReady = (message: unknown): message is ReadyMessage =>
   typeof message === 'object' && message !== null && 'ready' in message && 'url' in message;
 
+const isRole = (service: string): service is Role => service === 'pdp' || service === 'audit';
+
 const RESTARTS_MAX = 5;
 const RESTART_WINDOW_MS = 60_000;
 const RESTART_DELAY_MS = 1_000;
@@ -141,9 +143,10 @@ export const serveCommand = (): Command =>
       '\nall runs both on this machine. Without kafka.brokers the audit service reads the spool of the decision point;\nwithout database settings it keeps an embedded Postgres under home.\n',
     )
     .action(async (service: string, options: { readonly config?: string }) => {
-      const loaded = loadSettings({ file: options.config });
-      if (service === 'pdp' || service === 'audit') return serveOne(service, loaded);
-      if (service !== 'all') throw new AppError('usage', `unknown service ${service}: pdp, audit or all`);
+      const roles = service === 'all' ? (['pdp', 'audit'] as const) : isRole(service) ? [service] : undefined;
+      if (roles === undefined) throw new AppError('usage', `unknown service ${service}: pdp, audit or all`);
+      const loaded = loadSettings({ file: options.config, services: roles });
+      if (isRole(service)) return serveOne(service, loaded);
       if (!isEmbedded(loaded.settings))
         process.stderr.write(
           'edict: the settings name a database; on several machines run `serve pdp` and `serve audit` there\n',

@@ -15,7 +15,7 @@ export interface StreamAck {
   readonly holesMs: number;
 }
 
-/** The acks that this machine heard of, the latest of each stream. Marks may move backwards: a restored ledger. */
+/** The acks of the spools on this machine, the latest of each stream. Marks may move backwards: a restored ledger. */
 export interface AckBook {
   readonly put: (ack: Ack, nowMs: number) => void;
   /** Takes the emitter's acks as the whole truth: streams that are not among them are not acknowledged. */

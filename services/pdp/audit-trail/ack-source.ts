@@ -7,22 +7,29 @@ import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors
 import { ACKS_TOPIC } from '../../shared/contracts/events.ts';
 import { parseVkey, type VerifierKey } from '../../shared/contracts/signatures.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
+import type { PrepareReload } from '../../shared/runtime/reload.ts';
+import { homePaths } from '../../shared/settings/home.ts';
+import type { Settings } from '../../shared/settings/schema.ts';
 import { readAckFile } from '../../shared/spool/ack-file.ts';
 import { listSpools } from '../../shared/spool/slots.ts';
 import type { AckBook } from './ack-book.ts';
 
 export interface AckSource {
-  /** Looks for new acks; does nothing where they come by themselves. */
+  /** Looks for new acks, and for new spools whose acks count. */
   readonly poll: () => void;
   readonly status: () => { readonly refused: number; readonly failure?: string };
   readonly close: () => Promise<void>;
 }
 
-/**
- * The keys of the audit services whose acks count. A file that is missing is left out when `optional` (the audit
- * service on the same machine makes it at its first start). Throws `settings_invalid`.
- */
-export const readAckKeys = (files: readonly string[], optional: boolean): readonly VerifierKey[] =>
+export interface AckKeys {
+  /** The keys of the audit services whose acks count; another array when they changed. */
+  readonly current: () => readonly VerifierKey[];
+  /** Reads the files that were named at the start again. */
+  readonly reload: PrepareReload;
+  readonly files: readonly string[];
+}
+
+const readAckKeys = (files: readonly string[], isOptional: boolean): readonly VerifierKey[] =>
   files.flatMap((file) => {
     try {
       return readFileSync(file, 'utf8')
@@ -30,16 +37,41 @@ export const readAckKeys = (files: readonly string[], optional: boolean): readon
         .filter((line) => line.trim() !== '')
         .map(parseVkey);
     } catch (cause) {
-      if (optional && errorCode(cause) === 'ENOENT') return [];
+      if (isOptional && errorCode(cause) === 'ENOENT') return [];
       throw new AppError('settings_invalid', `${file}: ${errorMessage(cause)}`, { cause });
     }
   });
 
-/** Acks from the files of an audit service on this machine. `keys` is asked until it gives some. */
+/**
+ * The verifier keys in `audit.ack_vkey_files`, one a line, else the one that the audit service on the same machine makes
+ * at its first start: it is looked for until it is there. Throws `settings_invalid`.
+ */
+export const createAckKeys = ({ home, audit }: Pick<Settings, 'home' | 'audit'>): AckKeys => {
+  const isOptional = audit.ack_vkey_files.length === 0;
+  const files = isOptional ? [homePaths(home).ackVkey] : audit.ack_vkey_files;
+  // Named files must be there now, not when the first ack comes.
+  let keys = readAckKeys(files, isOptional);
+  return {
+    files,
+    current() {
+      if (keys.length === 0) keys = readAckKeys(files, isOptional);
+      return keys;
+    },
+    reload: () => {
+      const next = readAckKeys(files, isOptional);
+      const isSame = next.length === keys.length && next.every(({ key }, n) => keys[n]?.key.equals(key));
+      return () => {
+        if (!isSame) keys = next;
+      };
+    },
+  };
+};
+
+/** Acks from the files of an audit service on this machine. */
 export const createFileAckSource = (options: {
   readonly home: string;
   readonly acks: AckBook;
-  readonly keys: () => readonly VerifierKey[];
+  readonly keys: AckKeys['current'];
   readonly nowMs: () => number;
   readonly logger: Logger;
 }): AckSource => {
@@ -51,7 +83,10 @@ export const createFileAckSource = (options: {
   return {
     poll() {
       try {
-        if (keys.length === 0) keys = options.keys();
+        const trusted = options.keys();
+        // What was refused may count now, and the other way round.
+        if (trusted !== keys) versions.clear();
+        keys = trusted;
         if (keys.length === 0) return;
         for (const { emitter } of listSpools(home).spools) {
           const content = readAckFile(home, emitter, keys, versions.get(emitter));
@@ -77,17 +112,26 @@ const PAUSE_MIN_MS = 500;
 const PAUSE_MAX_MS = 10_000;
 const MAX_ACK_BYTES = 64 * 1024;
 
-/** Acks from the compacted topic, from its beginning, through a consumer group of this process alone. */
+/**
+ * Acks from the compacted topic, from its beginning, through a consumer group of this process alone. Those of emitters
+ * without a spool under `home` are passed over: they are of no use here, and there may be any number of them.
+ */
 export const createKafkaAckSource = (options: {
+  readonly home: string;
   readonly kafka: Kafka;
   readonly acks: AckBook;
-  readonly keys: () => readonly VerifierKey[];
+  readonly keys: AckKeys['current'];
   readonly nowMs: () => number;
   readonly logger: Logger;
 }): AckSource => {
-  const { kafka, acks, logger } = options;
+  const { home, kafka, acks, logger } = options;
   let keys: readonly VerifierKey[] = [];
   const closing = new AbortController();
+  const emitters = new Set<string>();
+  /** Why spools or keys cannot be read. */
+  let unread: string | undefined;
+  /** Reads the topic from its beginning again. */
+  let rewind: () => void = () => undefined;
   let refused = 0;
   let failure: string | undefined;
 
@@ -96,19 +140,46 @@ export const createKafkaAckSource = (options: {
     try {
       const ack = value.length > MAX_ACK_BYTES ? undefined : parseAck(JSON.parse(value.toString('utf8')), keys);
       if (ack === undefined) refused += 1;
-      else acks.put(ack, options.nowMs());
+      else if (emitters.has(ack.emitter)) acks.put(ack, options.nowMs());
     } catch {
       refused += 1;
+    }
+  };
+
+  const poll = (): void => {
+    try {
+      const before = emitters.size;
+      for (const { emitter } of listSpools(home).spools) emitters.add(emitter);
+      // A spool that somebody put here may have been acknowledged long ago.
+      const trusted = options.keys();
+      const isOther = keys.length > 0 && trusted !== keys;
+      if (isOther) {
+        keys = trusted;
+        for (const emitter of emitters) acks.replace(emitter, [], options.nowMs());
+      }
+      if (isOther || emitters.size > before) rewind();
+      unread = undefined;
+    } catch (error) {
+      const text = errorMessage(error);
+      if (text !== unread) logger.warn({ err: error }, 'spools or keys cannot be read');
+      unread = text;
     }
   };
 
   /** Runs a consumer until it crashes for good or the source is closed. */
   const consume = async (consumer: Consumer): Promise<void> => {
     // An ack that is read before its key is there would be refused and not come again.
-    if (keys.length === 0) keys = options.keys();
+    keys = options.keys();
     if (keys.length === 0) throw new AppError('kafka_unavailable', 'no key is trusted for acks yet');
     await consumer.connect();
     await consumer.subscribe({ topic: ACKS_TOPIC, fromBeginning: true });
+    consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
+      rewind = () => {
+        // Where the topic does not begin at 0, the client finds its beginning.
+        for (const partition of payload.memberAssignment[ACKS_TOPIC] ?? [])
+          consumer.seek({ topic: ACKS_TOPIC, partition, offset: '0' });
+      };
+    });
     const over = new Promise<string | undefined>((resolve) => {
       consumer.on(consumer.events.CRASH, ({ payload }) => {
         if (!payload.restart) resolve(errorMessage(payload.error));
@@ -153,17 +224,22 @@ export const createKafkaAckSource = (options: {
         if (text !== failure) logger.warn({ err: error }, 'acks cannot be read from Kafka');
         failure = text;
       }
+      rewind = () => undefined;
       await consumer.disconnect().catch(() => undefined);
       if (performance.now() - startedMs > PAUSE_MAX_MS) pauseMs = PAUSE_MIN_MS;
       await sleep(pauseMs, undefined, { signal: closing.signal }).catch(() => undefined);
       pauseMs = Math.min(pauseMs * 2, PAUSE_MAX_MS);
     }
   };
+  poll();
   const running = run();
 
   return {
-    poll: () => undefined,
-    status: () => ({ refused, ...(failure === undefined ? {} : { failure }) }),
+    poll,
+    status: () => {
+      const reason = failure ?? unread;
+      return { refused, ...(reason === undefined ? {} : { failure: reason }) };
+    },
     async close() {
       closing.abort();
       await running;

@@ -4,7 +4,7 @@ import { createKafkaClient } from '../../shared/kafka/client.ts';
 import { createSender, type ProducerPort } from '../../shared/kafka/sender.ts';
 import type { Check } from '../../shared/runtime/health.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
-import { homePaths } from '../../shared/settings/home.ts';
+import type { PrepareReload } from '../../shared/runtime/reload.ts';
 import type { Settings } from '../../shared/settings/schema.ts';
 import { durationMs, sizeBytes } from '../../shared/settings/units.ts';
 import { releaseCovered } from '../../shared/spool/release.ts';
@@ -12,7 +12,7 @@ import { listSpools } from '../../shared/spool/slots.ts';
 import type { SpoolLimits } from '../../shared/spool/writer.ts';
 import type { CountRefusal, RecordEvent } from '../core/record.ts';
 import { createAckBook } from './ack-book.ts';
-import { createFileAckSource, createKafkaAckSource, readAckKeys } from './ack-source.ts';
+import { createFileAckSource, createKafkaAckSource, createAckKeys } from './ack-source.ts';
 import { startEmitter, type EmitterStatus } from './emitter.ts';
 import { HEARTBEATS, type HeartbeatSchedule } from './heartbeats.ts';
 import { createLostNumbers } from './lost.ts';
@@ -35,6 +35,9 @@ export interface AuditTrail {
   /** To be called when a tenant's set of active bundles changed. Written later when there is no room now. */
   readonly recordActivation: (tenant: string, policy: PolicyUsed) => void;
   readonly status: () => AuditTrailStatus;
+  /** Reads `keyFiles`, the verifier keys for acks, again. */
+  readonly reload: PrepareReload;
+  readonly keyFiles: readonly string[];
   /** `spool`: a boot is running and has room. `relay`, with Kafka: what was recorded reaches the broker. */
   readonly checks: Readonly<Record<'spool', Check>> & Readonly<Partial<Record<'relay', Check>>>;
   /** Final heartbeats, a bounded time to reach the broker, cursors, locks. Call when no decision runs any more. */
@@ -96,16 +99,13 @@ export const startAuditTrail = async (options: AuditTrailOptions): Promise<Audit
   const keepMs = durationMs(settings.spool.keep);
   const limits = limitsOf(settings);
   const acks = createAckBook();
-  const named = settings.audit.ack_vkey_files;
-  const ackKeys = () => readAckKeys(named.length > 0 ? named : [homePaths(home).ackVkey], named.length === 0);
-  // Named files must be there now, not when the first ack comes.
-  ackKeys();
+  const ackKeys = createAckKeys(settings);
 
   const kafka = settings.kafka.brokers.length > 0 ? createKafkaClient(settings.kafka, 'edict-pdp', logger) : undefined;
   const ackSource =
     kafka === undefined
-      ? createFileAckSource({ home, acks, keys: ackKeys, nowMs, logger })
-      : createKafkaAckSource({ kafka, acks, keys: ackKeys, nowMs, logger });
+      ? createFileAckSource({ home, acks, keys: ackKeys.current, nowMs, logger })
+      : createKafkaAckSource({ home, kafka, acks, keys: ackKeys.current, nowMs, logger });
   ackSource.poll();
 
   const emitter = await startEmitter({
@@ -236,6 +236,8 @@ export const startAuditTrail = async (options: AuditTrailOptions): Promise<Audit
     countRefusal: emitter.countRefusal,
     recordActivation: emitter.recordActivation,
     status,
+    reload: ackKeys.reload,
+    keyFiles: ackKeys.files,
     checks: { spool: checkSpool, ...(relay === undefined ? {} : { relay: checkRelay }) },
     async close() {
       clearInterval(timer);

@@ -1,5 +1,6 @@
 import { randomFillSync } from 'node:crypto';
 import { signEvent, type EventType } from '../../shared/contracts/events.ts';
+import { rfc3339 } from '../../shared/contracts/rfc3339.ts';
 import type { SigningKey } from '../../shared/contracts/signatures.ts';
 
 /** What every event says about where it stands. */
@@ -42,7 +43,7 @@ const newNonce = (): string => {
  */
 export const eventText = (head: Head, at: Position, members: string): string =>
   `{"specversion":"1.0","id":"${head.id}","source":"${at.emitter}","type":"${head.type}",` +
-  `"time":"${new Date(head.timeMs).toISOString()}","datacontenttype":"application/json",` +
+  `"time":"${rfc3339(head.timeMs)}","datacontenttype":"application/json",` +
   `"data":{"schema_version":1,"nonce":"${newNonce()}","tenant":"${at.tenant}",` +
   `"emitter":{"id":"${at.emitter}","boot":"${at.boot}","sequence":"${at.sequence}","previous":"${at.previous}"}` +
   `${at.suppressed > 0 ? `,"suppressed":${at.suppressed}` : ''}${members === '' ? '' : `,${members}`}}}`;

@@ -97,11 +97,17 @@ export const startSlotRelay = (options: SlotRelayOptions): SlotRelay => {
 
   /** The first record that the broker did not confirm. */
   let next = startCursor();
-  const reader: SpoolReader = openSpoolReader({ directory, emitter, from: next });
+  const reader: SpoolReader = openSpoolReader({
+    directory,
+    emitter,
+    from: next,
+    isFinal: spool.movedAside,
+  });
 
   const segments = (): readonly SegmentSummary[] => {
     const live = options.segmentsOf(emitter);
-    if (live !== undefined) return live;
+    // Segments come and go while this is walked.
+    if (live !== undefined) return [...live];
     const bases = listSegments(directory);
     for (const base of sealed.keys()) if (!bases.includes(base)) sealed.delete(base);
     return bases.flatMap((base, index) => {
@@ -183,6 +189,10 @@ export const startSlotRelay = (options: SlotRelayOptions): SlotRelay => {
       const end = base + BigInt(records);
       while (!closed && again.next() < end) {
         const batch = await again.read(BATCH);
+        if (batch.kind === 'corrupt') {
+          again.seek(batch.resumeAt);
+          continue;
+        }
         if (batch.kind !== 'records') return;
         const matching = batch.records.filter(
           ({ boot, tenant, sequence, number }) =>
@@ -258,7 +268,7 @@ export const startSlotRelay = (options: SlotRelayOptions): SlotRelay => {
         damaged += 1;
         logger.error(
           { slot: spool.slot, file: batch.file, record: batch.at.toString(), reason: batch.reason },
-          'a record in the spool cannot be read; the rest of its segment is not passed on',
+          'a record in the spool cannot be read; it is not passed on',
         );
         next = batch.resumeAt;
         reader.seek(next);

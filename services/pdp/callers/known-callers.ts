@@ -5,8 +5,11 @@ import type { PrepareReload } from '../../shared/runtime/reload.ts';
 import type { Caller, Settings } from '../../shared/settings/schema.ts';
 
 export interface KnownCallers {
-  /** The caller of a request, or undefined. Never throws. */
-  readonly identify: (authorization: string | undefined) => Caller | undefined;
+  /**
+   * The caller of a request, or undefined. Never throws. A `connection` that brought a good key once is believed when it
+   * brings the same one again, until callers change: it is not checked anew for every request.
+   */
+  readonly identify: (authorization: string | undefined, connection?: object) => Caller | undefined;
   /** True while nobody has to say who they are: loopback, no `callers`. */
   readonly isOpen: () => boolean;
   readonly reload: PrepareReload;
@@ -37,14 +40,28 @@ export const createKnownCallers = (
     };
   };
   let current = read(initial);
+  /** Nobody learns a key from how long the comparison takes: only who has it gets an entry, and only for their own. */
+  let identified = new WeakMap<object, { readonly authorization: string; readonly caller: Caller }>();
+
+  const identify: KnownCallers['identify'] = (authorization, connection) => {
+    if (current.open !== undefined) return current.open;
+    const before = connection === undefined ? undefined : identified.get(connection);
+    if (before !== undefined && before.authorization === authorization) return before.caller;
+    const caller = current.authenticate(authorization);
+    if (connection !== undefined && authorization !== undefined && caller !== undefined)
+      identified.set(connection, { authorization, caller });
+    return caller;
+  };
+
   return {
-    identify: (authorization) => current.open ?? current.authenticate(authorization),
+    identify,
     isOpen: () => current.open !== undefined,
     reload: (settings) => {
       // The address is fixed at the start, whatever the file says now.
       const next = read({ ...settings, pdp: { ...settings.pdp, listen: initial.pdp.listen } });
       return () => {
         current = next;
+        identified = new WeakMap();
         onChange(next.ids);
       };
     },

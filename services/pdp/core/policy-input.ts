@@ -1,5 +1,6 @@
 import type { DecisionRequest } from '../../shared/contracts/decision.ts';
 import type { PolicyInput } from '../../shared/contracts/policy-io.ts';
+import { rfc3339 } from '../../shared/contracts/rfc3339.ts';
 
 /** What the core needs to know of an authenticated caller. */
 export interface DecidingCaller {
@@ -51,7 +52,7 @@ export const policyInput = (request: DecisionRequest, caller: DecidingCaller, no
     resource: { type: resource.type, id: resource.id, properties: resource.properties ?? {} },
     context: contextWithoutTokens(request.context),
     session: { labels: [], step: 0 },
-    time: { rfc3339: new Date(nowMs).toISOString(), ns: nowMs * NS_PER_MS },
+    time: { rfc3339: rfc3339(nowMs), ns: nowMs * NS_PER_MS },
   };
 };
 

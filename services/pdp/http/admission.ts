@@ -9,7 +9,7 @@ export type Admit = (
 ) => { readonly caller: Caller } | { readonly refused: RefusedRequest };
 
 export interface AdmissionOptions {
-  readonly identify: (authorization: string | undefined) => Caller | undefined;
+  readonly identify: (authorization: string | undefined, connection: object) => Caller | undefined;
   /** True while nobody has to say who they are; then `Host` is checked. */
   readonly isOpen: () => boolean;
   readonly takeQuota: (caller: Caller) => number;
@@ -25,7 +25,7 @@ export const createAdmit =
       const detail = 'this listener knows its callers by its loopback address only; see pdp.allowed_hosts';
       return { refused: { status: 403, code: 'host_refused', detail } };
     }
-    const caller = identify(authorization);
+    const caller = identify(authorization, request.socket);
     if (caller === undefined) {
       const detail = authorization === undefined ? 'send Authorization: Bearer <API key>' : 'the API key is not known';
       return { refused: { status: 401, code: 'unauthenticated', detail, headers: { 'www-authenticate': 'Bearer' } } };

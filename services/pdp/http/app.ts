@@ -4,7 +4,7 @@ import express, { type Express } from 'express';
 import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import { errorCode } from '../../shared/contracts/errors.ts';
 import { healthHandlers, type Checks } from '../../shared/runtime/health.ts';
-import { createHostCheck } from '../../shared/runtime/host-names.ts';
+import { createHostCheck, hasSeveralHosts, SEVERAL_HOSTS } from '../../shared/runtime/host-names.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
 import type { Registry } from '../../shared/runtime/metrics.ts';
 import { PROBLEM_TYPE, problemHandler } from '../../shared/runtime/problem.ts';
@@ -28,7 +28,7 @@ export interface PdpHttpOptions {
   /** `GET /v1/bundles`: what is active, pending and failed, as far as this caller may see it. */
   readonly bundleStatus: (caller: Caller) => unknown;
   readonly countRefusal: CountRefusal;
-  readonly identify: (authorization: string | undefined) => Caller | undefined;
+  readonly identify: (authorization: string | undefined, connection: object) => Caller | undefined;
   readonly isOpen: () => boolean;
   readonly takeQuota: (caller: Caller) => number;
   readonly charge: (caller: Caller, count: number) => void;
@@ -190,6 +190,11 @@ export const createPdpHttp = (options: PdpHttpOptions): PdpHttp => {
     const startedMs = monotonicMs();
     response.on('error', ignore);
     exchanges.set(request.socket, { response, previous: exchanges.get(request.socket)?.response });
+    if (hasSeveralHosts(request)) {
+      const headers = { connection: 'close' };
+      refuse(request, response, { status: 400, ...SEVERAL_HOSTS, headers, requestId: requestIdOf(request) });
+      return;
+    }
     const route = routeOf(pathOf(request.url ?? ''));
     if (route === undefined) {
       refuse(request, response, { status: 404, code: 'not_found', requestId: requestIdOf(request) });
@@ -247,7 +252,11 @@ export const createPdpHttp = (options: PdpHttpOptions): PdpHttp => {
     keepAliveTimeout: KEEP_ALIVE_MS,
   });
   server.maxConnections = options.maxConnections;
-  server.on('request', onRequest);
+  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+    // Here it is of HTTP/1.0, whose client does not know `100 Continue`: to be ignored (RFC 9110, 10.1.1).
+    if (request.headers.expect !== undefined) delete request.headers.expect;
+    onRequest(request, response);
+  });
   // The body is asked for only after everything before it was found good.
   server.on('checkContinue', onRequest);
   server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) =>

@@ -57,6 +57,8 @@ const pathOf = (url: string): DataPath | undefined => {
   }
 };
 
+const announcedBytes = (request: IncomingMessage): number => Number(request.headers['content-length'] ?? 0);
+
 const bodyTypeProblem = (request: IncomingMessage): string | undefined => {
   const { 'content-type': type = '', 'content-encoding': encoding } = request.headers;
   if (request.method === 'PATCH' && encoding === undefined && PATCH_TYPE.test(type)) return undefined;
@@ -132,11 +134,15 @@ export const createDataEndpoint = (options: DataEndpointOptions): DataEndpoint =
         code: 'request_invalid',
         detail: 'the path has an empty name, or does not decode',
       });
-    if (request.method === 'GET') return finish(show(caller.tenant, path));
+    if (request.method === 'GET') {
+      // Nobody reads its body, so a connection that brings one is not kept.
+      if (!request.complete && (request.headers['transfer-encoding'] !== undefined || announcedBytes(request) > 0))
+        response.shouldKeepAlive = false;
+      return finish(show(caller.tenant, path));
+    }
     const hasBody = request.method !== 'DELETE';
     const limit = hasBody ? BODY_BYTES : 0;
-    if (request.headers.expect !== undefined && Number(request.headers['content-length'] ?? 0) <= limit)
-      response.writeContinue();
+    if (request.headers.expect !== undefined && announcedBytes(request) <= limit) response.writeContinue();
     const body = await bodies.read(request, limit);
     if (body.kind === 'aborted') return;
     if (body.kind === 'slow') return turnAway({ status: 408, code: 'body_timeout', body: body.bytes });

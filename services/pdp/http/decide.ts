@@ -83,6 +83,8 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
   const { decide, policyFor, admit, refuse, bodies, metrics, logger, monotonicMs } = options;
   let inFlight = 0;
   const loggedMs = new Map<string, number>();
+  /** Those of which an event exists. */
+  const withEvent = new WeakSet<Exchange>();
 
   const noteFault = (code: string, message: string | undefined, decisionId: string): void => {
     metrics.fault(code);
@@ -108,11 +110,14 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
     const { caller, requestId, traceparent, startedMs } = exchange;
     try {
       const decided = decide({ request, caller, policy, requestId, traceparent, startedMs });
+      withEvent.add(exchange);
       if (decided.fault !== undefined) noteFault(decided.fault, decided.faultMessage, decided.decisionId);
       return decided;
     } catch (error) {
       if (isAppError(error) && httpStatus(error.code) === 503) throw new NotRecorded(error.code, false);
-      throw error;
+      // A fault of ours: what it decided, if anything, has no event, and so is not given.
+      logger.error({ err: error }, 'a decision could not be recorded');
+      throw new NotRecorded('internal', false);
     }
   };
 
@@ -160,8 +165,14 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
 
   type Slot = Decided | string;
 
-  /** Throws `NotRecorded`. Bad items become the text of their denial. */
-  const decideAll = async (exchange: Exchange, batch: Batch, first: DecidingPolicy, slots: Slot[]): Promise<void> => {
+  /** Throws `NotRecorded`. Bad items become the text of their denial, and a refusal of the body they came in. */
+  const decideAll = async (
+    exchange: Exchange,
+    body: Buffer,
+    batch: Batch,
+    first: DecidingPolicy,
+    slots: Slot[],
+  ): Promise<void> => {
     const { caller } = exchange;
     let policy = first;
     let sliceStartMs = monotonicMs();
@@ -179,7 +190,8 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
           caller: caller.id,
           code: 'request_invalid',
           status: 400,
-          bytes: 0,
+          bytes: body.length,
+          body,
         });
         slots.push(deniedItem(item.problems));
       }
@@ -208,7 +220,7 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
       return turnAway(exchange, { status: 503, code: 'policy_unavailable', headers: RETRY, body });
     options.charge(exchange.caller, checked.batch.length - 1);
     const slots: Slot[] = [];
-    await decideAll(exchange, checked.batch, policy, slots);
+    await decideAll(exchange, body, checked.batch, policy, slots);
     const texts: string[] = [];
     for (const slot of slots)
       texts.push(
@@ -257,7 +269,16 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
     } catch (error) {
       if (error instanceof NotRecorded) return answerNotRecorded(exchange, error, body.bytes);
       logger.error({ err: error }, 'decide failed');
-      if (!exchange.response.headersSent) turnAway(exchange, { status: 500, code: 'internal', body: body.bytes });
+      if (exchange.response.headersSent) return;
+      // 500 says that there is an event of it, any other status that it counts as a refusal.
+      const hasEvent = withEvent.has(exchange);
+      turnAway(exchange, {
+        status: hasEvent ? 500 : 503,
+        code: 'internal',
+        body: body.bytes,
+        isCounted: !hasEvent,
+        ...(hasEvent ? {} : { headers: RETRY }),
+      });
     }
   };
 

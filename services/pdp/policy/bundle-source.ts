@@ -1,7 +1,8 @@
+import { constants } from 'node:fs';
 import { open, readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { sha256 } from '../../shared/contracts/bytes.ts';
-import { AppError, errorCode } from '../../shared/contracts/errors.ts';
+import { AppError, errorCode, isAppError } from '../../shared/contracts/errors.ts';
 import { BUNDLE_LIMITS } from './bundle-archive.ts';
 
 /** Bundles that one set may have. */
@@ -41,10 +42,13 @@ const stampOf = async (
 ): Promise<{ readonly isFolder: boolean; readonly size: number; readonly key: string }> => {
   try {
     const found = await stat(file, { bigint: true });
+    // A pipe or a device can keep its reader waiting for ever.
+    if (!found.isFile() && !found.isDirectory())
+      throw new AppError('bundle_invalid', `${file} is neither a file nor a folder`);
     const key = [found.dev, found.ino, found.size, found.mtimeNs, found.ctimeNs].join(':');
     return { isFolder: found.isDirectory(), size: Number(found.size), key };
   } catch (cause) {
-    throw unreadable(file, cause);
+    throw isAppError(cause) ? cause : unreadable(file, cause);
   }
 };
 
@@ -80,7 +84,8 @@ const readWhole = async ({ path: file, key }: Seen): Promise<SourceFile | undefi
   }
   const bytes = Buffer.alloc(size);
   try {
-    const handle = await open(file, 'r');
+    // Without waiting: it may have become a pipe since it was looked at.
+    const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
     try {
       let read = 0;
       while (read < size) {

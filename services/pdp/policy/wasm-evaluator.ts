@@ -4,8 +4,8 @@ import { isObject } from '../../shared/contracts/json.ts';
 import { PolicyOutput } from '../../shared/contracts/policy-io.ts';
 import type { Evaluate } from '../core/evaluate.ts';
 import { ENTRYPOINT } from './bundle-reader.ts';
+import { BUILTINS } from './engine/builtins.ts';
 import { createEngine, EngineRefusal, hostBuiltinsOf, type Engine } from './engine/host.ts';
-import { SUPPLIED } from './supplied-builtins.ts';
 
 /** Stands in events, so that a decision can be evaluated again by the same engine. */
 export const WASM_ENGINE = 'edict-wasm/1';
@@ -131,7 +131,7 @@ const PROBE = JSON.stringify({
  */
 export const createWasmEvaluator = async (options: WasmEvaluatorOptions): Promise<WasmEvaluator> => {
   const { wasm, dataJson, memoryMaxBytes = DEFAULT_MEMORY_MAX_BYTES, fuel = DEFAULT_FUEL } = options;
-  const engine = await refusing(createEngine({ wasm, dataJson, builtins: SUPPLIED, memoryMaxBytes, fuel }));
+  const engine = await refusing(createEngine({ wasm, dataJson, builtins: BUILTINS, memoryMaxBytes, fuel }));
   const entrypoint = engine.entrypoints.get(ENTRYPOINT);
   if (entrypoint === undefined) throw refuse(`policy.wasm has no entrypoint ${ENTRYPOINT}`);
   const read = createOutputReader();

@@ -83,6 +83,7 @@ export interface Evaluation {
   /** The policy's clock, nanoseconds since 1970 as decimal text. */
   readonly time_ns: string;
   readonly seed: string | null;
+  /** Steps that the evaluation might take, and took; null when the engine itself failed. */
   readonly fuel_limit: number | null;
   readonly fuel_used: number | null;
   readonly memo: boolean;

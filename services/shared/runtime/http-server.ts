@@ -7,13 +7,19 @@ export interface ListenAddress {
   readonly port: number;
 }
 
-/** `127.0.0.1:7180` or `[::1]:7180`; the text was checked against the settings' schema. */
-export const parseListen = (text: string): ListenAddress => {
+export const MAX_PORT = 65_535;
+
+/** `127.0.0.1:7180` or `[::1]:7180`; the text was checked against the settings' schema, the port may be too large. */
+export const splitListen = (text: string): ListenAddress => {
   const colon = text.lastIndexOf(':');
-  const host = text.slice(0, colon).replace(/^\[|\]$/g, '');
-  const port = Number(text.slice(colon + 1));
-  if (!Number.isInteger(port) || port < 0 || port > 65_535)
-    throw new AppError('settings_invalid', `${text}: the port is not a number up to 65535`);
+  return { host: text.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(text.slice(colon + 1)) };
+};
+
+/** As `splitListen`; throws `settings_invalid` for a port that does not exist. */
+export const parseListen = (text: string): ListenAddress => {
+  const { host, port } = splitListen(text);
+  if (!Number.isInteger(port) || port < 0 || port > MAX_PORT)
+    throw new AppError('settings_invalid', `${text}: the port is not a number up to ${MAX_PORT}`);
   return { host, port };
 };
 

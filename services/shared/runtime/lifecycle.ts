@@ -15,9 +15,10 @@ export interface ProcessEvents {
 export interface Lifecycle {
   /**
    * Opens a part; it is closed, after all that were opened later, when the program stops. When opening fails,
-   * everything opened before is closed and the error passed on.
+   * everything opened before is closed and the error passed on. A stop while it is opening aborts the signal that
+   * `open` is given: what then rejects has closed what it had, and that is a clean stop.
    */
-  start<T extends Handle>(name: string, open: () => Promise<T> | T): Promise<T>;
+  start<T extends Handle>(name: string, open: (stopping: AbortSignal) => Promise<T> | T): Promise<T>;
   /** Closes everything in reverse order, once; later calls get the same promise. Never rejects. */
   stop(reason: string): Promise<void>;
   /** Resolves with true when everything is closed, with false when a part failed to close or was too slow. */
@@ -43,6 +44,8 @@ export const createLifecycle = (options: {
   const exit = options.exit ?? ((code: number) => process.exit(code));
   const open: { readonly name: string; readonly handle: Handle }[] = [];
   let stopping: Promise<void> | undefined;
+  let isSignalled = false;
+  const aborting = new AbortController();
   /** What is being opened right now; a stop waits for it, so that it is closed too. */
   let opening: Promise<unknown> = Promise.resolve();
   let settle: (clean: boolean) => void = () => undefined;
@@ -78,11 +81,14 @@ export const createLifecycle = (options: {
     events.off('unhandledRejection', onCrash);
     if (outcome === true) logger.info('stopped');
     settle(outcome === true);
+    // At once, before whoever waits for a part that is not started any more makes an error of it.
+    if (isSignalled) exit(outcome === true ? 0 : 1);
   };
 
   const stop = (reason: string): Promise<void> => {
     if (stopping === undefined) {
       logger.info({ reason }, 'stopping');
+      aborting.abort(new AppError('internal', `not started: stopping (${reason})`));
       stopping = finish();
     }
     return stopping;
@@ -94,9 +100,8 @@ export const createLifecycle = (options: {
       exit(1);
       return;
     }
-    void stop(String(signal))
-      .then(() => stopped)
-      .then((clean) => exit(clean ? 0 : 1));
+    isSignalled = true;
+    void stop(String(signal));
   };
   const onCrash = (error: unknown): void => {
     logger.fatal({ err: error, error: errorMessage(error) }, 'uncaught');
@@ -110,7 +115,7 @@ export const createLifecycle = (options: {
     async start(name, opener) {
       if (stopping !== undefined) throw new AppError('internal', `cannot start ${name}: stopping`);
       const opened = Promise.resolve()
-        .then(opener)
+        .then(() => opener(aborting.signal))
         .then((handle) => {
           open.push({ name, handle });
           return handle;

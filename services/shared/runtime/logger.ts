@@ -31,13 +31,19 @@ const isErrorLike = (value: object): value is Error =>
 
 const cleanText = (text: string): string => text.replace(SECRET_TEXT, REDACTED);
 
+/** SQLSTATE classes whose messages quote values (PostgreSQL, appendix A): data exceptions, violated constraints. */
+const QUOTING_STATE = /^2[23][0-9A-Z]{3}$/;
+
+const isQuoting = (error: Error): boolean =>
+  'code' in error && typeof error.code === 'string' && QUOTING_STATE.test(error.code);
+
 /** Only what errors of ours and of Node surely hold; drivers hang rows and requests on theirs. */
 const cleanError = (error: Error, depth: number): Readonly<Record<string, unknown>> => ({
   type: error.name,
   ...('code' in error ? { code: String(error.code) } : {}),
-  message: cleanText(error.message),
+  ...(isQuoting(error) ? { message: REDACTED } : { message: cleanText(error.message) }),
   ...(error.name === 'AppError' && 'details' in error ? { details: clean(error.details, depth + 1) } : {}),
-  ...(typeof error.stack === 'string' ? { stack: cleanText(error.stack) } : {}),
+  ...(typeof error.stack === 'string' && !isQuoting(error) ? { stack: cleanText(error.stack) } : {}),
   ...(typeof error.cause === 'object' && error.cause !== null && isErrorLike(error.cause) && depth < MAX_CAUSES
     ? { cause: cleanError(error.cause, depth + 1) }
     : {}),
@@ -63,7 +69,8 @@ const cleanMembers = (value: object, depth: number): Record<string, unknown> =>
 
 /**
  * One JSON line an event. Secrets are removed by the name of the member at any depth and by their shape inside
- * texts; errors keep type, code, message, stack, causes and, when they are ours, details.
+ * texts; errors keep type, code, message, stack, causes and, when they are ours, details. Messages of a database that may
+ * quote values are left out.
  */
 export const createLogger = (options: {
   readonly service: string;
@@ -76,6 +83,8 @@ export const createLogger = (options: {
       level: options.level ?? 'info',
       base: { service: options.service },
       redact: { paths: SECRET_BINDINGS.flatMap((name) => [name, `*.${name}`]), censor: REDACTED },
+      // The formatter below made it what it shall be; pino's own would run over that again.
+      serializers: { err: (cleaned: unknown) => cleaned },
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: {
         level: (label) => ({ level: label }),

@@ -47,7 +47,7 @@ export type Caller = Static<typeof Caller>;
 const TenantSettings = Type.Object(
   {
     bundles: Type.Optional(Type.Array(Type.String({ minLength: 1 }), { minItems: 1 })),
-    mask_key_file: File('32 random bytes, the same for all PDPs and the audit service. Embedded: made in home/keys.'),
+    mask_key_file: File('32 random bytes, the same for all PDPs and the audit service. Required with kafka.brokers.'),
     spool_quota: Type.Optional(Type.String({ pattern: SIZE_PATTERN, description: 'Default: spool.tenant_quota.' })),
   },
   strict,

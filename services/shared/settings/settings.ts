@@ -7,16 +7,14 @@ import { Settings as TypeBoxSettings } from 'typebox/system';
 import { Value } from 'typebox/value';
 import { AppError, errorCode, errorMessage } from '../contracts/errors.ts';
 import { isObject } from '../contracts/json.ts';
-import { isTenant, SYSTEM_TENANT } from '../contracts/tenant.ts';
+import { crossProblems, type Service } from './cross-checks.ts';
 import { SettingsSchema, type Settings } from './schema.ts';
-import { sizeBytes } from './units.ts';
 
 export type { Settings, Caller } from './schema.ts';
 
 const MAX_FILE_BYTES = 4 * 1024 * 1024;
 const MAX_PROBLEMS = 64;
-/** A snapshot of it must fit into one frame of its log. */
-const MAX_DATA_BYTES = 16 * 1024 * 1024;
+const MAX_ALIASES = 10;
 const checker = Compile(SettingsSchema);
 
 export interface LoadedSettings {
@@ -42,7 +40,13 @@ const readYaml = (file: string): Readonly<Record<string, unknown>> => {
   const document = parseDocument(text, { uniqueKeys: true });
   const problems = document.errors.map((error) => error.message.split('\n')[0] ?? error.message);
   if (problems.length > 0) throw invalid(problems, file);
-  const value: unknown = document.toJS({ maxAliasCount: 10 }) ?? {};
+  let value: unknown;
+  try {
+    value = document.toJS({ maxAliasCount: MAX_ALIASES }) ?? {};
+  } catch (cause) {
+    // Aliases that multiply, or that name nothing.
+    throw invalid([errorMessage(cause)], file);
+  }
   if (!isObject(value)) throw invalid(['is not a mapping'], file);
   return value;
 };
@@ -100,53 +104,45 @@ const absolutePaths = (value: unknown, base: string, isWhole = true): unknown =>
   );
 };
 
-const schemaProblems = (document: unknown): readonly string[] => {
+interface Checked {
+  readonly problems: readonly string[];
+  /** JSON pointers of the members that are missing or wrong. */
+  readonly faulty: ReadonlySet<string>;
+}
+
+const namesIn = (params: object, member: string): readonly string[] => {
+  const value: unknown = member in params ? Reflect.get(params, member) : undefined;
+  return Array.isArray(value) ? value.map(String) : [];
+};
+
+const checkSchema = (document: unknown): Checked => {
   // The library stops at 8 problems otherwise.
   TypeBoxSettings.Set({ maxErrors: MAX_PROBLEMS });
-  return [...checker.Errors(document)]
-    .filter(({ keyword, message }) => !(keyword === 'boolean' && message === 'schema is false'))
-    .map(({ keyword, instancePath, message, params }) => {
-      const at = instancePath === '' ? '/' : instancePath;
-      if (keyword !== 'additionalProperties') return `${at}: ${message}`;
-      const unknown = 'additionalProperties' in params ? String(params.additionalProperties) : '';
-      return `${at}: unknown key ${unknown}`;
-    });
-};
-
-const repeated = (values: readonly string[]): readonly string[] => [
-  ...new Set(values.filter((value, index) => values.indexOf(value) !== index)),
-];
-
-/** What the schema cannot say: how settings must fit each other. */
-const crossProblems = (settings: Settings): readonly string[] => {
   const problems: string[] = [];
-  const { callers, tenants, database, kafka, ledger } = settings;
-  for (const id of repeated(callers.map((caller) => caller.id))) problems.push(`/callers: id ${id} appears twice`);
-  for (const id of repeated(callers.flatMap((caller) => caller.api_keys.map((key) => key.slice(0, 12)))))
-    problems.push(`/callers: API key id ${id} appears twice`);
-  const known = tenantNames(settings);
-  callers.forEach(({ tenant }, index) => {
-    if (!known.includes(tenant) && tenant !== SYSTEM_TENANT)
-      problems.push(`/callers/${index}/tenant: ${tenant} is not in /tenants`);
-  });
-  for (const name of Object.keys(tenants)) if (!isTenant(name)) problems.push(`/tenants: ${name} is not a tenant name`);
-  if (tenants[SYSTEM_TENANT] !== undefined) problems.push(`/tenants/${SYSTEM_TENANT}: this name is the system tenant`);
-  if (database.writer_url_file !== undefined) {
-    for (const member of ['reader_url_file', 'keys_url_file'] as const)
-      if (database[member] === undefined) problems.push(`/database/${member}: required with writer_url_file`);
-    if (settings.audit.master_key_file === undefined)
-      problems.push('/audit/master_key_file: required with database.writer_url_file');
-    if (ledger.authority === undefined) problems.push('/ledger/authority: required with database.writer_url_file');
-    if (ledger.blind_tenants && ledger.blind_key_file === undefined)
-      problems.push('/ledger/blind_key_file: required with ledger.blind_tenants');
+  const faulty = new Set<string>();
+  for (const { keyword, instancePath, message, params } of checker.Errors(document)) {
+    // Each unknown member makes an error of its own, and all of one object together the one that is told.
+    if (keyword === 'boolean' && message === 'schema is false') continue;
+    const at = instancePath === '' ? '/' : instancePath;
+    if (keyword === 'additionalProperties') {
+      problems.push(`${at}: unknown key ${namesIn(params, 'additionalProperties').join(', ')}`);
+      continue;
+    }
+    problems.push(`${at}: ${message}`);
+    if (keyword !== 'required') faulty.add(instancePath);
+    else for (const name of namesIn(params, 'requiredProperties')) faulty.add(`${instancePath}/${name}`);
   }
-  if (sizeBytes(settings.pdp.data_max) > MAX_DATA_BYTES) problems.push('/pdp/data_max: is above 16MiB');
-  if (kafka.brokers.length === 0) {
-    if (kafka.tls !== undefined || kafka.sasl !== undefined) problems.push('/kafka/brokers: required with tls or sasl');
-    if (settings.pdp.durability === 'broker') problems.push('/pdp/durability: broker needs kafka.brokers');
-  }
-  return problems;
+  return { problems, faulty };
 };
+
+/** False for a member that is faulty itself, or stands in one that is. */
+const isSoundIn =
+  (faulty: ReadonlySet<string>) =>
+  (...pointers: readonly string[]): boolean =>
+    pointers.every((pointer) => {
+      for (let at = pointer; at !== ''; at = at.slice(0, at.lastIndexOf('/'))) if (faulty.has(at)) return false;
+      return true;
+    });
 
 const deepFreeze = <T>(value: T): T => {
   if (typeof value === 'object' && value !== null && !Object.isFrozen(value)) {
@@ -157,11 +153,16 @@ const deepFreeze = <T>(value: T): T => {
 };
 
 /**
- * Reads `edict.yaml`, lays the environment over it, adds defaults, checks it whole.
+ * Reads `edict.yaml`, lays the environment over it, adds defaults, checks it whole, and, for the `services` that are to
+ * be started with it, that their listeners may be opened and the files that they need are there.
  * Throws `settings_invalid` with every problem found (`details.problems`), each beginning with its JSON pointer.
  */
 export const loadSettings = (
-  options: { readonly file?: string | undefined; readonly environment?: NodeJS.ProcessEnv } = {},
+  options: {
+    readonly file?: string | undefined;
+    readonly environment?: NodeJS.ProcessEnv;
+    readonly services?: readonly Service[];
+  } = {},
 ): LoadedSettings => {
   const environment = options.environment ?? process.env;
   const named = options.file ?? environment['EDICT_CONFIG'];
@@ -169,10 +170,9 @@ export const loadSettings = (
   const fromFile = file === undefined ? {} : absolutePaths(readYaml(file), dirname(file));
   const merged = overlay(isObject(fromFile) ? fromFile : {}, SettingsSchema, environment);
   const document: unknown = absolutePaths(Value.Default(SettingsSchema, structuredClone(merged)), process.cwd());
-  const problems = schemaProblems(document);
-  if (problems.length > 0 || !checker.Check(document)) throw invalid(problems, file);
-  const cross = crossProblems(document);
-  if (cross.length > 0) throw invalid(cross, file);
+  const { problems, faulty } = checkSchema(document);
+  const cross = crossProblems(document as Settings, options.services ?? [], isSoundIn(faulty));
+  if (problems.length + cross.length > 0 || !checker.Check(document)) throw invalid([...problems, ...cross], file);
   return { settings: deepFreeze(document), ...(file === undefined ? {} : { file }) };
 };
 

@@ -146,3 +146,13 @@ export const decodeFrame = (bytes: Buffer, at: number): DecodedFrame => {
     frameBytes: FRAME_HEAD_BYTES + bodyBytes,
   };
 };
+
+/**
+ * Where the first whole frame begins in `bytes`, from `from` on and before `end`; undefined when none does. It looks at
+ * zero bytes only, with which every possible length begins: no event has one, so none can be taken for a frame.
+ */
+export const findFrame = (bytes: Buffer, from: number, end: number): number | undefined => {
+  for (let at = bytes.indexOf(0, from); at >= 0 && at < end; at = bytes.indexOf(0, at + 1))
+    if (decodeFrame(bytes, at).kind === 'frame') return at;
+  return undefined;
+};

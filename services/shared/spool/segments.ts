@@ -6,6 +6,7 @@ import { isObject } from '../contracts/json.ts';
 import {
   decodeFrame,
   decodeSegmentHeader,
+  findFrame,
   MAX_FRAME_BYTES,
   SEGMENT_HEADER_BYTES,
   segmentBaseOf,
@@ -135,14 +136,12 @@ export const scanSegment = (
 export const syncedBehind = (path: string, from: number): number => {
   const bytes = readFileSync(path);
   let synced = 0;
-  for (let at = from + 1; at < bytes.length - 8; at += 1) {
-    // Cheap first: hardly any four bytes of text, and no stretch of zeros, are a possible length.
-    const length = bytes.readUInt32BE(at);
-    if (length === 0 || length > MAX_FRAME_BYTES) continue;
+  let at = findFrame(bytes, from + 1, bytes.length);
+  while (at !== undefined) {
     const frame = decodeFrame(bytes, at);
-    if (frame.kind !== 'frame') continue;
+    if (frame.kind !== 'frame') break;
     if (frame.syncedPosition > synced) synced = frame.syncedPosition;
-    at += frame.frameBytes - 1;
+    at = findFrame(bytes, at + frame.frameBytes, bytes.length);
   }
   return synced;
 };

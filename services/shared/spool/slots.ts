@@ -1,6 +1,7 @@
-import { readdirSync } from 'node:fs';
+import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { errorCode, isAppError, type AppError } from '../contracts/errors.ts';
+import { emitterId, signingKeyFromPem } from '../contracts/signatures.ts';
 import { homePaths } from '../settings/home.ts';
 import { segmentFileName } from './format.ts';
 import { listSegments, readSegmentHeader } from './segments.ts';
@@ -13,6 +14,8 @@ export interface SpoolOfSlot {
   readonly emitter: string;
   /** What `openSpoolReader` takes. */
   readonly directory: string;
+  /** Nobody writes to it any more. */
+  readonly movedAside: boolean;
 }
 
 export const slotPaths = (home: string, slot: string) => {
@@ -27,8 +30,8 @@ export const slotPaths = (home: string, slot: string) => {
 };
 
 /**
- * Every spool under `home`, with or without a living emitter, those moved aside included. A slot whose oldest
- * segment cannot be told is left out and named in `unreadable`. Look again from time to time: slots come.
+ * Every spool under `home`, with or without a living emitter, those moved aside included. A slot of
+ * which neither a segment nor the key tells the emitter is left out and named in `unreadable`. Look again from time to time: slots come.
  */
 export const listSpools = (
   home: string,
@@ -43,11 +46,11 @@ export const listSpools = (
   const spools: SpoolOfSlot[] = [];
   const unreadable: string[] = [];
   for (const slot of names.toSorted()) {
-    const directory = slotPaths(home, slot).spool;
+    const { spool: directory, key } = slotPaths(home, slot);
     try {
       // Any segment tells whose spool it is; a damaged one must not hide the others.
-      const emitter = emitterOf(directory);
-      if (emitter !== undefined) spools.push({ slot, emitter, directory });
+      const emitter = emitterOf(directory, key);
+      if (emitter !== undefined) spools.push({ slot, emitter, directory, movedAside: slot.includes('.') });
     } catch {
       unreadable.push(slot);
     }
@@ -55,7 +58,7 @@ export const listSpools = (
   return { spools, unreadable };
 };
 
-const emitterOf = (directory: string): string | undefined => {
+const emitterOf = (directory: string, keyFile: string): string | undefined => {
   const bases = listSegments(directory);
   let damage: AppError | undefined;
   for (const base of bases) {
@@ -66,6 +69,6 @@ const emitterOf = (directory: string): string | undefined => {
       damage = cause;
     }
   }
-  if (damage !== undefined) throw damage;
-  return undefined;
+  // No segment says it, so the key must: what lies behind a damaged head can be read.
+  return damage === undefined ? undefined : emitterId(signingKeyFromPem(readFileSync(keyFile, 'utf8')).publicKey);
 };

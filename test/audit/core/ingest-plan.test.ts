@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { completeTo } from '../../../services/audit/core/ingest-stream.ts';
+import { completeTo, streamKey } from '../../../services/audit/core/ingest-stream.ts';
 import { generateSigningKey } from '../../../services/shared/contracts/signatures.ts';
 import { createEmitter, ingest, newLedger, payloadOf, type Ledger, type MadeEvent } from './ingest-fixtures.ts';
 
@@ -132,6 +132,13 @@ describe('a message that is no event', () => {
     ['headers_disagree', { ...good, headers: { ...good.headers, tenant: 'edict' } }],
     ['headers_disagree', createEmitter().event('acme', { envelope: { source: '0'.repeat(32) } })],
     ['headers_missing', { ...good, headers: { tenant: 'acme' } }],
+    [
+      'too_many_headers',
+      {
+        ...good,
+        headers: { ...good.headers, ...Object.fromEntries(Array.from({ length: 61 }, (_, i) => [`h${i}`, ''])) },
+      },
+    ],
     [
       'signature_invalid',
       createEmitter().event('edict', { type: 'edict.start.v1', signedBy: generateSigningKey().key }),
@@ -284,9 +291,40 @@ describe('streams', () => {
     ledger.state = { ...ledger.state, streams: new Map([[key, named]]) };
     ingest(ledger, [events[1], events[2]] as MadeEvent[]);
     expect(kinds(ledger, 'acme').slice(2)).toEqual(['decision', 'decision', 'heal']);
-    expect(payloadOf(ledger.entries.get('acme')?.at(-1))).toMatchObject({ gap: '17', healed: [['2', '3']] });
+    expect(payloadOf(ledger.entries.get('acme')?.at(-1))).toMatchObject({
+      gaps: [{ gap: '17', healed: [['2', '3']] }],
+    });
     ingest(ledger, [events[3] as MadeEvent]);
-    expect(payloadOf(ledger.entries.get('acme')?.at(-1))).toMatchObject({ gap: '17', healed: [['4', '4']] });
+    expect(payloadOf(ledger.entries.get('acme')?.at(-1))).toMatchObject({
+      gaps: [{ gap: '17', healed: [['4', '4']] }],
+    });
+  });
+
+  it('heal all gaps of a stream by one entry, however many a lost event names', () => {
+    const ledger = newLedger();
+    const emitter = createEmitter(2n);
+    ingest(ledger, [emitter.event('acme')]);
+    const [key, open] = [...ledger.state.streams][0] ?? [];
+    if (key === undefined || open === undefined) throw new Error('no stream');
+    const gaps = Array.from({ length: 1_000 }, (_, index) => {
+      const number = 2n * BigInt(index) + 1n;
+      return { from: number, to: number, sinceMs: 0, gapSeq: BigInt(index) };
+    });
+    const earlier = { ...open, boot: 1n, highest: 2_000n, holes: gaps };
+    ledger.state = {
+      ...ledger.state,
+      streams: new Map([
+        [key, open],
+        [streamKey(earlier), earlier],
+      ]),
+    };
+    ingest(ledger, [
+      emitter.event('acme', { type: 'edict.lost.v1', data: { lost: [{ boot: '1', from: '1', to: '2000' }] } }),
+    ]);
+    expect(holes(ledger, emitter.id, 'acme', '1')).toEqual([]);
+    expect(kinds(ledger, 'acme').slice(1)).toEqual(['lost', 'heal']);
+    const healed = payloadOf(ledger.entries.get('acme')?.at(-1)) as { readonly gaps: readonly unknown[] };
+    expect(healed.gaps).toHaveLength(1_000);
   });
 
   it('stay right when a hostile number is as large as a number can be', () => {

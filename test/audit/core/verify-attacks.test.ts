@@ -46,7 +46,7 @@ const ATTACKS: readonly Attack[] = [
   {
     name: 'the emitter in a header',
     sql: `update edict.entry ${flip('header', 90)} where ${LOG} and seq = 3`,
-    red: ['integrity', 'completeness'],
+    red: ['integrity', 'projection', 'completeness'],
     seq: '3',
   },
   {
@@ -104,14 +104,14 @@ const ATTACKS: readonly Attack[] = [
     name: 'a row and all that hangs on it deleted from the middle',
     sql: `delete from edict.entry where ${LOG} and seq = 3; delete from edict.payload where ${LOG} and seq = 3;
           delete from edict.decision where ${LOG} and seq = 3; delete from edict.received where ${LOG} and seq = 3`,
-    red: ['integrity', 'completeness'],
+    red: ['integrity', 'projection', 'completeness'],
     seq: '3',
   },
   {
     name: 'the tail deleted',
     sql: `delete from edict.entry where ${LOG} and seq >= 8; delete from edict.payload where ${LOG} and seq >= 8;
           delete from edict.decision where ${LOG} and seq >= 8`,
-    red: ['append_only', 'completeness'],
+    red: ['append_only', 'projection', 'completeness'],
     seq: '8',
   },
   {
@@ -119,7 +119,7 @@ const ATTACKS: readonly Attack[] = [
     sql: `delete from edict.entry where ${LOG} and seq >= 8; delete from edict.payload where ${LOG} and seq >= 8;
           delete from edict.decision where ${LOG} and seq >= 8;
           update edict.log_head set size = 8, leaf = (select leaf from edict.entry where ${LOG} and seq = 7) where ${LOG}`,
-    red: ['completeness'],
+    red: ['projection', 'completeness'],
     seq: '',
   },
   {
@@ -150,6 +150,54 @@ const ATTACKS: readonly Attack[] = [
             select event_id from edict.received where ${LOG} and seq = 3)`,
     red: ['lifecycle'],
     seq: '3',
+  },
+  ...(
+    [
+      ['a received event deleted', 'delete from edict.received where log_id = 2 and seq = 3', '3'],
+      [
+        'the digest of a received event',
+        "update edict.received set digest = sha256('x') where log_id = 2 and seq = 3",
+        '3',
+      ],
+      ['the entry of a received event', 'update edict.received set seq = 900 where log_id = 2 and seq = 3', '3'],
+      [
+        'the number of a received event',
+        'update edict.received set number = 9, boot = 8 where log_id = 2 and seq = 3',
+        '3',
+      ],
+      [
+        'the id of a received event',
+        'update edict.received set event_id = gen_random_uuid() where log_id = 2 and seq = 3',
+        '3',
+      ],
+      [
+        'a received event invented',
+        "insert into edict.received values (2, gen_random_uuid(), sha256('x'), repeat('a', 32), 1, 1, 9999)",
+        '',
+      ],
+      ['how far a stream is complete', 'update edict.stream set complete_to = 12 where log_id = 2', ''],
+      ['how far a stream goes', 'update edict.stream set complete_to = 12, highest = 12 where log_id = 2', ''],
+      [
+        'a stream that lags behind',
+        'update edict.stream set complete_to = 1, covered_to = 1, highest = 1 where log_id = 2',
+        '',
+      ],
+      ['how far a stream is covered', 'update edict.stream set covered_to = 12 where log_id = 2', ''],
+      ['a stream deleted', 'delete from edict.stream where log_id = 2', ''],
+      ['an emitter deleted', 'delete from edict.emitter', ''],
+    ] as const
+  ).map(([name, sql, seq]): Attack => ({
+    name,
+    sql,
+    // A number beyond the log's is a claim as well.
+    red: /the number of a received|invented/.test(name) ? ['projection', 'completeness'] : ['projection'],
+    seq,
+  })),
+  {
+    name: 'the key of an emitter',
+    sql: `update edict.emitter set public_key = sha256('x')`,
+    red: ['projection'],
+    seq: '',
   },
   {
     name: 'a log that got the key of another',
@@ -202,7 +250,7 @@ describe('a superuser who disables the triggers and alters', () => {
     const report = await verify();
     expect(report).toMatchObject({ size: '10' });
     expect(report.verdicts.integrity.checked).toEqual({ entries: 10, payloads: 10 });
-    expect(report.verdicts.projection.checked).toEqual({ rows: 8 });
+    expect(report.verdicts.projection.checked).toEqual({ rows: 8, received: 9, streams: 1, emitters: 1 });
     expect(report.verdicts.authenticity.checked).toEqual({ emitter_signatures: 1 });
     expect((await verify('edict')).verdicts.authenticity.checked).toEqual({ emitter_signatures: 1 });
   });
@@ -246,6 +294,7 @@ describe('a superuser who disables the triggers and alters', () => {
        update edict.log_head set size = 8, leaf = (select leaf from edict.entry where ${LOG} and seq = 7) where ${LOG};
        delete from edict.verification`,
     );
+    await database.query(`update edict.stream set complete_to = 7, highest = 7, covered_to = 7 where ${LOG}`);
     expect(redOf(await verify())).toEqual([]);
     await database.query('delete from edict.verification');
     expect(redOf(await verify('acme', {}, [ack]))).toEqual(['append_only', 'completeness']);
@@ -294,8 +343,16 @@ describe('a superuser who disables the triggers and alters', () => {
       ]),
     );
     const report = await verify();
-    expect(redOf(report)).toEqual(['completeness']);
+    // The forger left out the row of received events and the stream.
+    expect(redOf(report)).toEqual(['projection', 'completeness']);
     expect(report.verdicts.completeness.firstBad).toMatchObject({ seq: '10', attack: 'emitter_forged' });
+  });
+
+  it('takes an emitter for unattested, or for retired, against the log of the system tenant', async () => {
+    await database.query('update edict.emitter set attested = false, public_key = null');
+    expect((await verify('edict')).findings).toMatchObject([{ verdict: 'projection', attack: 'state_edited' }]);
+    await database.query('update edict.emitter set retired = true');
+    expect((await verify('edict')).findings).toHaveLength(2);
   });
 
   it('rewrites everything from an entry on: found only by what somebody wrote down', async () => {

@@ -15,7 +15,8 @@ import {
   type Entry,
   type EntryKind,
 } from '../../../services/audit/core/entry.ts';
-import { verifyLog, type StoredEntry, type VerifyInput } from '../../../services/audit/core/verify.ts';
+import { verifyLog } from '../../../services/audit/core/verify.ts';
+import type { StoredEntry, VerifyInput } from '../../../services/audit/core/verify-input.ts';
 import type { SearchColumns } from '../../../services/audit/core/verify-search.ts';
 
 export const NOW_MS = 1_767_225_600_000;

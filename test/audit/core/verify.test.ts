@@ -131,6 +131,28 @@ describe('verifyLog', () => {
     expect(await redOf(log.input({ head: shorter, claims }))).toEqual(['completeness']);
   });
 
+  it('finds a log that does not end where the next incarnation says', async () => {
+    const log = filled();
+    const { root } = await verifyLog(log.input());
+    const continued = (size: bigint, hash = root) => ({ by: 'next', size, root: fromHex(hash) });
+    expect(await redOf({ ...log.input(), continued: continued(10n) })).toEqual([]);
+    expect(await redOf({ ...log.input(), continued: continued(9n) })).toEqual(['append_only']);
+    expect(await redOf({ ...log.input(), continued: continued(11n) })).toEqual(['append_only']);
+    expect(await redOf({ ...log.input(), continued: continued(10n, '00'.repeat(32)) })).toEqual(['append_only']);
+  });
+
+  it('goes on behind a row that its checks cannot take', async () => {
+    const log = filled();
+    const broken = {
+      ...log.input(),
+      expectedSearch: () => {
+        throw new RangeError('no time');
+      },
+    };
+    const report = await verifyLog(broken);
+    expect(report.verdicts.integrity).toMatchObject({ status: 'failed', checked: { entries: 10 } });
+  });
+
   it('finds a history that was rewritten with good hashes only by a leaf that is remembered', async () => {
     const log = filled();
     const other = filled();

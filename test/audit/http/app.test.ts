@@ -1,4 +1,5 @@
 import { createServer, request as httpRequest, type Server } from 'node:http';
+import { connect } from 'node:net';
 import { createAuditApp, type AuditApp } from '../../../services/audit/http/app.ts';
 import { auditAccess, type AuditAccess } from '../../../services/audit/http/access.ts';
 import type { Database } from '../../../services/audit/core/database.ts';
@@ -237,6 +238,16 @@ describe('the audit service over HTTP', () => {
     expect(status).toBe(403);
   });
 
+  it('refuses two Host headers, whatever they say (RFC 9112, 3.2)', async () => {
+    const { hostname, port } = new URL(server.url);
+    const socket = connect(Number(port), hostname);
+    socket.write(`GET /health/live HTTP/1.1\r\nHost: ${hostname}\r\nhost: ${hostname}\r\nConnection: close\r\n\r\n`);
+    let answer = '';
+    for await (const chunk of socket) answer += String(chunk);
+    expect(answer).toMatch(/^HTTP\/1\.1 400 /);
+    expect(answer).toContain('"code":"malformed_http"');
+  });
+
   it('gives an auditor the own tenant, and no other', async () => {
     const [auditor, gateway] = [newApiKey(), newApiKey()];
     const { settings } = loadSettings({ environment: {} });
@@ -274,7 +285,10 @@ describe('the audit service over HTTP', () => {
   });
 
   it('shows emitters and counts every query', async () => {
-    expect((await get('/v1/emitters?tenant=acme')).body).toEqual({ tenant: 'acme', emitters: [] });
+    expect((await get('/v1/emitters?tenant=acme')).body).toMatchObject({
+      tenant: 'acme',
+      emitters: [{ attested: true, retired: false, boots: [{ boot: '1', complete_to: '9', holes: [] }] }],
+    });
     const metrics = await registry.metrics();
     expect(metrics).toMatch(/edict_audit_queries_total\{route="decisions",status="200"[^}]*\} \d+/);
     expect(metrics).toMatch(/edict_audit_queries_total\{route="decisions",status="400"[^}]*\} \d+/);

@@ -1,6 +1,6 @@
 /** A ledger in a real Postgres: two tenants, one emitter, decisions of several people. Cloned for each test. */
 import { createHmac } from 'node:crypto';
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fromHex, hex, sha256, ZERO_DIGEST } from '../../../services/shared/contracts/bytes.ts';
@@ -104,8 +104,16 @@ export const createFeeder = (write: WriteLedger, log: Log) => {
         const first = await append(log, entries);
         for (const [index, entry] of entries.entries())
           await sql.query(
-            `insert into edict.received (log_id, event_id, digest, emitter, boot, number, seq)
-             values ($1::int, $2::uuid, $3::bytea, $4, $5, $6, $7::bigint)`,
+            `with row as (
+               insert into edict.received (log_id, event_id, digest, emitter, boot, number, seq)
+               values ($1::int, $2::uuid, $3::bytea, $4::text, $5::text::numeric, $6::text::numeric, $7::bigint)),
+             heard as (
+               insert into edict.emitter (emitter, public_key, attested, first_seen_us, last_seen_us)
+               values ($4::text, $8::bytea, true, 0, 0) on conflict do nothing)
+             insert into edict.stream (log_id, emitter, boot, complete_to, highest, covered_to, last_ingest_us)
+             values ($1::int, $4::text, $5::text::numeric, $6::text::numeric, $6::text::numeric, $6::text::numeric, 0)
+             on conflict (log_id, emitter, boot) do update
+             set complete_to = excluded.highest, highest = excluded.highest, covered_to = excluded.highest`,
             [
               log.id,
               entry.eventId,
@@ -114,6 +122,7 @@ export const createFeeder = (write: WriteLedger, log: Log) => {
               String(entry.boot),
               String(entry.emitterSeq),
               String(first + BigInt(index)),
+              EMITTER_KEY.publicKey,
             ],
           );
         return first;
@@ -164,11 +173,11 @@ export const decisionMembers = (
 /** acme: incarnation, 8 decisions, a heartbeat; globex: incarnation, two decisions, one of a masked person; edict: incarnation, start. */
 const fill = async (adminUrl: string): Promise<void> => {
   const database = connectPostgres(adminUrl, { poolSize: 2 });
+  const folder = mkdtempSync(path.join(os.tmpdir(), 'edict-ledger-keys-'));
   try {
     await migrate(database, ledgerMigrations());
     await migrate(database, keyStoreMigrations());
     const { write } = openLedger(database);
-    const folder = mkdtempSync(path.join(os.tmpdir(), 'edict-ledger-keys-'));
     const logs = new Map<string, Log>();
     for (const tenant of ['edict', 'acme', 'globex']) {
       const { log } = await createLedger({
@@ -205,13 +214,9 @@ const fill = async (adminUrl: string): Promise<void> => {
       globex.decision(decisionMembers('alice', 'read', 'allow')),
       globex.decision(decisionMembers('', 'read', 'deny', { subject: { id: erin } })),
     ]);
-    await database.query(
-      `insert into edict.emitter (emitter, public_key, attested, first_seen_us, last_seen_us)
-       values ($1, $2::bytea, true, 0, 0)`,
-      [EMITTER, EMITTER_KEY.publicKey],
-    );
   } finally {
     await database.close();
+    rmSync(folder, { recursive: true, force: true });
   }
 };
 

@@ -6,7 +6,8 @@ import { pino } from 'pino';
 import type { WriteLedger } from '../../../services/audit/core/append.ts';
 import type { Database } from '../../../services/audit/core/database.ts';
 import { decodeEntry, entryKindName, leafHash } from '../../../services/audit/core/entry.ts';
-import { createSearchNames } from '../../../services/audit/core/pseudonym.ts';
+import type { PayloadKeys } from '../../../services/audit/core/payload-keys.ts';
+import { createSearchNames, type NameSubject } from '../../../services/audit/core/pseudonym.ts';
 import type { Stream } from '../../../services/audit/core/ingest-stream.ts';
 import { createIngest, type Ingest } from '../../../services/audit/ingest/ingest.ts';
 import { createIngestMetrics } from '../../../services/audit/ingest/metrics.ts';
@@ -30,6 +31,8 @@ export interface LedgerHarness {
   readonly writeLedger: WriteLedger;
   readonly clock: Clock;
   readonly home: string;
+  readonly keys: PayloadKeys;
+  readonly nameForSearch: NameSubject;
   readonly committed: Stream[];
   /** Another ingest on the same database. */
   readonly newIngest: (options?: { readonly pinned?: readonly string[]; readonly batch?: number }) => Ingest;
@@ -43,20 +46,23 @@ export interface LedgerHarness {
 /** A ledger on `url`, as `edict migrate` and `edict ledger create` make it. */
 export const openHarness = async (url: string): Promise<LedgerHarness> => {
   const home = mkdtempSync(path.join(os.tmpdir(), 'edict-ingest-'));
-  const database = connectPostgres(url, { poolSize: 4, connectTimeoutMs: 1_000 });
+  const database = connectPostgres(url, { poolSize: 4, connectTimeoutMs: 1_000, prepares: true });
   await migrate(database, ledgerMigrations());
   await migrate(database, keyStoreMigrations());
   const masterKey = randomBytes(32);
   const clock: Clock = { ms: Date.now() };
   const nowUs = (): bigint => BigInt(clock.ms) * 1_000n;
   const keys = createPostgresPayloadKeys(database, { masterKey });
-  const writeLedger = createLedgerWriter({ database, keys, nameForSearch: createSearchNames(masterKey), nowUs });
+  const nameForSearch = createSearchNames(masterKey);
+  const writeLedger = createLedgerWriter({ database, keys, nameForSearch, nowUs });
   const committed: Stream[] = [];
   return {
     database,
     writeLedger,
     clock,
     home,
+    keys,
+    nameForSearch,
     committed,
     newIngest: (options = {}) =>
       createIngest({

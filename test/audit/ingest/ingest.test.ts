@@ -69,6 +69,24 @@ describe('ingest', () => {
     expect(await harness.kinds('acme')).toEqual(['incarnation', 'decision', 'quarantine', 'decision']);
   });
 
+  it('says that it cannot store when a conflict does not go away', async () => {
+    // A search row of an entry that does not exist yet: the next entry cannot be stored, again and again.
+    await harness.database.query(
+      `insert into edict.decision (log_id, seq, event_id, event_time_ms, ingest_us, decision, reasons, subject, action,
+                                   resource_type, resource, caller)
+       select l.id, 1, gen_random_uuid(), 0, 0, 'deny', '{}', sha256(''), '', '', '', '' from edict.log l
+       where l.tenant = 'acme'`,
+      [],
+    );
+    const ingest = harness.newIngest();
+    let attempts = 0;
+    const seven = (): Promise<boolean> => Promise.resolve((attempts += 1) < 7);
+    await expect(ingest.take(messages([createEmitter().event('acme')]), seven)).rejects.toMatchObject({
+      code: 'database_conflict',
+    });
+    expect(ingest.failure()).toContain('SQLSTATE 23505');
+  });
+
   it('stores what an unknown tenant was sent once its ledger exists', async () => {
     const emitter = createEmitter();
     const events = [emitter.event('beta'), emitter.event('beta')];

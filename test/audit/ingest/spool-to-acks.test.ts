@@ -1,9 +1,10 @@
-import { mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openAckKey } from '../../../services/audit/acks/ack-key.ts';
 import { createAckPublisher, type AckPublisher } from '../../../services/audit/acks/ack-publisher.ts';
 import { createFileSink } from '../../../services/audit/acks/file-sink.ts';
+import type { EventSource } from '../../../services/audit/core/ingest-source.ts';
 import { createIngest, type Ingest } from '../../../services/audit/ingest/ingest.ts';
 import { createIngestMetrics } from '../../../services/audit/ingest/metrics.ts';
 import { readStreamsOf } from '../../../services/audit/ingest/statements.ts';
@@ -12,6 +13,9 @@ import { createSpoolSource } from '../../../services/audit/spool/spool-source.ts
 import { homePaths } from '../../../services/shared/settings/home.ts';
 import { createRegistry } from '../../../services/shared/runtime/metrics.ts';
 import { readAckFile } from '../../../services/shared/spool/ack-file.ts';
+import { generateSigningKey } from '../../../services/shared/contracts/signatures.ts';
+import { releaseCovered } from '../../../services/shared/spool/release.ts';
+import { listSpools } from '../../../services/shared/spool/slots.ts';
 import { openSpoolWriter, type SpoolWriter } from '../../../services/shared/spool/writer.ts';
 import { createEmitter, type MadeEvent } from '../core/ingest-fixtures.ts';
 import { openTestLedger, silent, type LedgerHarness } from './fixtures.ts';
@@ -28,6 +32,7 @@ const until = async <T>(what: () => Promise<T> | T, isDone: (value: T) => boolea
 interface Service {
   readonly ingest: Ingest;
   readonly acks: AckPublisher;
+  readonly source: EventSource;
   readonly close: () => Promise<void>;
 }
 
@@ -37,7 +42,7 @@ describe('from spools to acknowledgements', () => {
   const services: Service[] = [];
   const writers: SpoolWriter[] = [];
 
-  const startService = async (): Promise<Service> => {
+  const startService = async ({ keepMs = 3_600_000 } = {}): Promise<Service> => {
     const { home, database, writeLedger } = harness;
     const paths = homePaths(home);
     const { key, verifier } = openAckKey(paths.ackKey, paths.ackVkey);
@@ -45,7 +50,13 @@ describe('from spools to acknowledgements', () => {
     const acks: AckPublisher = createAckPublisher({
       key,
       logs: () => ingest.logs(),
-      streams: async (emitter) => readStreamsOf(database, await ingest.logs(), emitter),
+      streams: async (emitter, recent) =>
+        readStreamsOf(
+          database,
+          await ingest.logs(),
+          emitter,
+          recent === undefined ? undefined : { ...recent, sinceUs: BigInt(Date.now() - keepMs) * 1_000n },
+        ),
       flush: createFlush(database),
       sink,
       logger: silent,
@@ -70,6 +81,7 @@ describe('from spools to acknowledgements', () => {
     const service = {
       ingest,
       acks,
+      source,
       close: async () => {
         ingest.close();
         await source.close();
@@ -165,6 +177,40 @@ describe('from spools to acknowledgements', () => {
     );
   });
 
+  it('reads what lies behind damage in a spool that was moved aside, and says what it could not read', async () => {
+    const emitter = createEmitter();
+    const writer = openWriter(emitter.id, '0');
+    for (let n = 0; n < 40; n += 1) {
+      append(writer, emitter.event('acme'));
+      await writer.whenSynced(BigInt(n));
+    }
+    await writers.splice(0)[0]?.close();
+    const { emitters } = homePaths(harness.home);
+    const file = path.join(emitters, '0', 'spool', readdirSync(path.join(emitters, '0', 'spool'))[0] ?? '');
+    const bytes = readFileSync(file);
+    const place = Math.floor(bytes.length / 2);
+    bytes[place] = (bytes[place] ?? 0) ^ 1;
+    writeFileSync(file, bytes);
+    renameSync(path.join(emitters, '0'), path.join(emitters, '0.damaged-now'));
+    const { source } = await startService();
+    await until(
+      () => acksOf(emitter.id),
+      ([ack]) => ack?.holes.length === 1 && ack.holes[0]?.[0] === ack.holes[0]?.[1],
+    );
+    await until(
+      () => harness.streams(),
+      ([stream]) => stream?.['highest'] === '40',
+    );
+    expect((await harness.kinds('acme')).filter((kind) => kind === 'decision')).toHaveLength(39);
+    expect((await harness.kinds('edict')).filter((kind) => kind === 'gap')).toHaveLength(1);
+    expect(source.health()).toMatchObject({ ok: false, note: expect.stringContaining('0.damaged-now: 1 damaged') });
+    rmSync(path.join(emitters, '0.damaged-now'), { recursive: true });
+    await until(
+      () => source.health().ok,
+      (ok) => ok,
+    );
+  });
+
   it('goes back with a restored database and reads again what the spool still has', async () => {
     const emitter = createEmitter();
     const writer = openWriter(emitter.id, '0');
@@ -190,6 +236,34 @@ describe('from spools to acknowledgements', () => {
     for (const service of services.splice(0)) await service.close();
     await restored.close();
     ({ opened, harness } = before);
+  });
+
+  it('names a stream as long as the spool holds any of it, then leaves it out once nothing is expected of it', async () => {
+    const { key } = generateSigningKey();
+    const emitters = [createEmitter(1n, key), createEmitter(2n, key), createEmitter(3n, key)] as const;
+    const writer = openWriter(emitters[0].id, '0');
+    const boots = () => acksOf(emitters[0].id).map(({ boot, covered_to: to }) => `${boot}/${to}`);
+    const { directory } = listSpools(harness.home).spools[0] ?? { directory: '' };
+    await startService({ keepMs: -1_000 });
+    for (const emitter of emitters) for (let n = 0; n < 100; n += 1) append(writer, emitter.event('acme'));
+    // A hole keeps its stream, whatever the spool holds.
+    append(writer, emitters[1].event('acme', { sequence: 102n }));
+    await until(boots, (found) => String(found) === '1/100,2/100,3/100');
+    expect(releaseCovered(directory, 0, Date.now() + 1_000, (boot) => boot === 1n)).toBeGreaterThan(0);
+    append(writer, emitters[2].event('acme'));
+    // The segment in which boot 1 ends and boot 2 begins is still there.
+    await until(boots, (found) => String(found) === '1/100,2/100,3/101');
+    expect(releaseCovered(directory, 0, Date.now() + 1_000, () => true)).toBeGreaterThan(0);
+    append(writer, emitters[2].event('acme'));
+    await until(boots, (found) => String(found) === '2/100,3/102');
+    // A start with nothing new says the same.
+    await services.splice(0)[0]?.close();
+    await startService({ keepMs: -1_000 });
+    expect(boots()).toEqual(['2/100', '3/102']);
+    await services.splice(0)[0]?.close();
+    // What changed lately stays too.
+    await startService();
+    expect(boots()).toEqual(['1/100', '2/100', '3/102']);
   });
 
   it('asks for what it acknowledged once and neither database nor spool have', async () => {

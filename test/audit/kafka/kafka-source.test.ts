@@ -100,6 +100,26 @@ describe('the Kafka source', () => {
     expect(new Set((await harness.streams()).map(({ complete_to }) => complete_to))).toEqual(new Set(['200', '300']));
   }, 90_000);
 
+  it('sets messages aside whose headers have names that every object inherits, and reads on', async () => {
+    const names = ['__proto__', 'constructor', 'toString', 'hasOwnProperty'];
+    const hostile = Object.fromEntries(names.map((name) => [name, `of ${name}`]));
+    const emitter = createEmitter();
+    await send(0, [{ bytes: Buffer.from('junk'), headers: hostile }, ...someEvents(3, emitter)]);
+    await start();
+    await until(async () => (await decisions()) === 3);
+    expect((await harness.kinds('edict')).filter((kind) => kind === 'quarantine')).toHaveLength(1);
+  }, 60_000);
+
+  it('sets a message with twenty thousand headers aside at once', async () => {
+    const many = Object.fromEntries(Array.from({ length: 20_000 }, (_, index) => [`h${index}`, 'v']));
+    await send(0, [{ bytes: Buffer.from('junk'), headers: many }, ...someEvents(3)]);
+    const startedMs = Date.now();
+    await start();
+    await until(async () => (await decisions()) === 3);
+    expect(Date.now() - startedMs).toBeLessThan(30_000);
+    expect((await harness.kinds('edict')).filter((kind) => kind === 'quarantine')).toHaveLength(1);
+  }, 60_000);
+
   it('shares the partitions with a second service and loses and doubles nothing when one goes', async () => {
     const emitters = [createEmitter(), createEmitter()] as const;
     await send(0, someEvents(200, emitters[0]));

@@ -60,7 +60,7 @@ export const openLedgerFixture = async (): Promise<LedgerFixture> => {
     const known = open.get(role);
     if (known !== undefined) return known;
     const url = role === 'admin' ? test.adminUrl : test.url(login(role));
-    const database = connectPostgres(url, { poolSize: 3 });
+    const database = connectPostgres(url, { poolSize: 3, prepares: role === 'writer' });
     open.set(role, database);
     return database;
   };

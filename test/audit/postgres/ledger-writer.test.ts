@@ -177,6 +177,10 @@ describe('the ledger writer', () => {
     expect(Buffer.from(decodeEntry(first!.header).prev)).toEqual(
       genesisHash({ ...next, previous: { origin: ledger.log.origin, size: 3n, root } }),
     );
+    await expect(ledger.write(({ append }) => append(ledger.log, [newDecision()]))).rejects.toMatchObject({
+      code: 'database_conflict',
+      message: expect.stringContaining('a newer incarnation continues it'),
+    });
     const key = path.join(ledger.folder, 'acme-2.pem');
     expect(statSync(key).mode & 0o777).toBe(0o600);
     expect(readFileSync(key.replace('.pem', '.vkey'), 'utf8')).toBe(`${next.vkey}\n`);

@@ -34,6 +34,12 @@ describe('what each role may do', () => {
     ).toEqual(before);
   });
 
+  it('the writer cannot put another leaf at the end of a log', async () => {
+    await expect(
+      ledger.as('writer').query(`update edict.log_head set leaf = sha256('x') where log_id = ${ledger.log.id}`),
+    ).rejects.toMatchObject({ details: { sqlstate: '42501' } });
+  });
+
   it('a superuser is stopped by the triggers too, also as a replica', async () => {
     for (const statement of changes)
       for (const setting of ['origin', 'replica'])

@@ -7,7 +7,7 @@ import { writeAckFile } from '../../../services/shared/spool/ack-file.ts';
 import { listSpools } from '../../../services/shared/spool/slots.ts';
 import { createFolders } from '../../shared/spool/spool-fixture.ts';
 import { draft, spooled } from './emitter-fixture.ts';
-import { openTrail, until } from './trail-fixture.ts';
+import { openTrail, settingsOf, until } from './trail-fixture.ts';
 
 const folders = createFolders();
 afterEach(() => folders.removeAll());
@@ -105,10 +105,28 @@ describe('the audit trail without Kafka', () => {
     expect(activations.map(({ data }) => data['policy'])).toMatchObject([{ set: expect.stringContaining('bbb') }]);
   }, 30_000);
 
+  it('believes another key once its file was read again, and keeps the old one when the file is bad', async () => {
+    const home = folders.create();
+    trust(home);
+    const trail = await openTrail(home);
+    const { emitter } = listSpools(home).spools[0]!;
+    const { key: next } = generateSigningKey();
+    writeAckFile(home, emitter, [ack(emitter, 'edict', 1n, [], next)]);
+    await until('the refused ack', () => trail.status().acks.refused === 1);
+    expect(trail.keyFiles).toEqual([homePaths(home).ackVkey]);
+    writeFileSync(homePaths(home).ackVkey, 'no key');
+    expect(() => trail.reload(settingsOf(home))).toThrow(expect.objectContaining({ code: 'settings_invalid' }));
+    expect(trail.status().acks.lastHeardMs).toBeUndefined();
+    writeFileSync(homePaths(home).ackVkey, formatVkey('acks', next.publicKey));
+    trail.reload(settingsOf(home))();
+    await until('the ack', () => trail.status().acks.lastHeardMs !== undefined);
+    await trail.close();
+  }, 30_000);
+
   it('refuses settings under which nothing could be recorded or acknowledged', async () => {
     const home = folders.create();
     const invalid = { code: 'settings_invalid' };
-    await expect(openTrail(home, { EDICT_SPOOL_RESERVE: '1GiB' })).rejects.toMatchObject(invalid);
+    expect(() => openTrail(home, { EDICT_SPOOL_RESERVE: '1GiB' })).toThrow(expect.objectContaining(invalid));
     const missing = path.join(home, 'no.vkey');
     await expect(openTrail(home, { EDICT_AUDIT_ACK_VKEY_FILES: missing })).rejects.toMatchObject(invalid);
   });

@@ -1,3 +1,5 @@
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Kafka } from 'kafkajs';
 import { ackKey, signAck, type Ack } from '../../../services/shared/contracts/ack.ts';
@@ -9,9 +11,12 @@ import { loadSettings } from '../../../services/shared/settings/settings.ts';
 import { startAuditTrail, type AuditTrailOptions } from '../../../services/pdp/audit-trail/audit-trail.ts';
 import { logger } from './emitter-fixture.ts';
 
-/** Settings with everything at its default but these variables. */
-export const settingsOf = (home: string, environment: Readonly<Record<string, string>> = {}) =>
-  loadSettings({ environment: { EDICT_HOME: home, ...environment } }).settings;
+/** Settings with everything at its default but these variables, and the masking key that a broker demands. */
+export const settingsOf = (home: string, environment: Readonly<Record<string, string>> = {}) => {
+  const file = path.join(home, 'edict.yaml');
+  writeFileSync(file, 'tenants: { default: { mask_key_file: mask.key } }\n');
+  return loadSettings({ file, environment: { EDICT_HOME: home, ...environment } }).settings;
+};
 
 export const openTrail = (
   home: string,
@@ -36,7 +41,7 @@ export const until = async (what: string, holds: () => boolean | Promise<boolean
 };
 
 export const kafkaClient = (brokers: readonly string[]): Kafka =>
-  createKafkaClient(settingsOf('unused', { EDICT_KAFKA_BROKERS: brokers.join(',') }).kafka, 'test', logger);
+  createKafkaClient({ brokers: [...brokers], partitions: 3, replication: 1 }, 'test', logger);
 
 export const createTopics = async (kafka: Kafka): Promise<void> => {
   const admin = kafka.admin();

@@ -50,10 +50,16 @@ describe('known callers', () => {
     const known = createKnownCallers(first, (ids) => told.push([...ids]));
     const commit = known.reload({ ...base, callers: [caller({ id: 'new', api_keys: [b.stored] })] });
     expect(known.identify(`Bearer ${a.key}`)?.id).toBe('gw');
+    const connection = {};
+    for (let request = 0; request < 2; request += 1)
+      expect(known.identify(`Bearer ${a.key}`, connection)?.id).toBe('gw');
+    expect(known.identify(`Bearer ${b.key}`, connection)).toBeUndefined();
+    expect(known.identify(undefined, connection)).toBeUndefined();
     commit();
     expect(known.identify(`Bearer ${a.key}`)).toBeUndefined();
     expect(known.identify(`Bearer ${b.key}`)?.id).toBe('new');
     expect(told).toEqual([['new']]);
+    expect(known.identify(`Bearer ${a.key}`, connection)).toBeUndefined();
     expect(() => known.reload(base)).toThrow(expect.objectContaining({ code: 'settings_invalid' }));
   });
 });

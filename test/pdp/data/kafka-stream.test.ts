@@ -26,8 +26,8 @@ describe('the stream of pushed data on Kafka', () => {
   let open: RunningDataStream[] = [];
   beforeAll(async () => {
     broker = await startKafka();
-    const { settings } = loadSettings({ environment: { EDICT_KAFKA_BROKERS: broker.brokers.join(',') } });
-    kafka = createKafkaClient(settings.kafka, 'test', logger);
+    const { settings } = loadSettings({ environment: {} });
+    kafka = createKafkaClient({ ...settings.kafka, brokers: [...broker.brokers] }, 'test', logger);
     expect(await createTopics(kafka, { partitions: 3, replication: 1 })).toContain(DATA_TOPIC);
     folder = mkdtempSync(join(tmpdir(), 'edict-data-topic-'));
   }, 60_000);

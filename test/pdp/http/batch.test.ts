@@ -42,7 +42,8 @@ describe('POST /decide/batch', () => {
 
   it('denies a bad item in its place, without id, and counts it as a refusal', async () => {
     await start();
-    const answer = await batch({ defaults: REQUEST, requests: [{}, { subject: 1 }, 'x', { tokens: {} }, {}] });
+    const sent = JSON.stringify({ defaults: REQUEST, requests: [{}, { subject: 1 }, 'x', { tokens: {} }, {}] });
+    const answer = await batch(sent);
     expect(answer.status).toBe(200);
     expect(responses(answer).map(({ decision }) => decision)).toEqual(['allow', 'deny', 'deny', 'deny', 'allow']);
     expect(responses(answer)[1]).toMatchObject({
@@ -53,6 +54,10 @@ describe('POST /decide/batch', () => {
     });
     expect(responses(answer)[1]).not.toHaveProperty('decision_id');
     expect(edge.refusals.map(({ code, status }) => `${code} ${status}`)).toEqual(Array(3).fill('request_invalid 400'));
+    for (const { bytes, body } of edge.refusals) {
+      expect(bytes).toBe(Buffer.byteLength(sent));
+      expect(String(body)).toBe(sent);
+    }
     expect(edge.drafts).toHaveLength(2);
   });
 

@@ -321,16 +321,48 @@ describe('POST /decide', () => {
     expect(edge.refusals).toEqual([]);
   });
 
-  it('answers 500, not nothing, when recording fails in a way that nobody foresaw', async () => {
+  it('answers 503, not nothing, and counts a refusal when recording fails in a way that nobody foresaw', async () => {
     await start({
       record: () => {
         throw new TypeError('secret detail');
       },
     });
     const { status, body } = await ask(edge, REQUEST);
-    expect(status).toBe(500);
+    expect(status).toBe(503);
+    expect(body.code).toBe('internal');
+    expect(edge.refusals).toMatchObject([{ code: 'internal', status: 503 }]);
     expectDeny(body);
     expect(JSON.stringify(body)).not.toContain('secret detail');
+  });
+
+  it('answers 500 and counts no refusal when answering fails after the event was written', async () => {
+    await start({
+      record: (_draft, sequence) => ({
+        get emitter(): string {
+          throw new TypeError('secret detail');
+        },
+        boot: '1',
+        sequence: String(sequence),
+        durable: Promise.resolve('spool'),
+      }),
+    });
+    const { status, body } = await ask(edge, REQUEST);
+    expect(status).toBe(500);
+    expectDeny(body);
+    expect(edge.drafts).toHaveLength(1);
+    expect(edge.refusals).toEqual([]);
+  });
+
+  it('answers 503 and counts a refusal when a fault of ours comes before the policy', async () => {
+    await start({
+      http: {
+        policyFor: () => {
+          throw new TypeError('secret detail');
+        },
+      },
+    });
+    expect((await ask(edge, REQUEST)).status).toBe(503);
+    expect(edge.refusals).toMatchObject([{ code: 'internal', status: 503 }]);
   });
 
   it('counts decisions, faults and refusals', async () => {

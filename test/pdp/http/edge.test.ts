@@ -172,6 +172,12 @@ describe('the HTTP edge', () => {
       'POST /decide HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n',
       400,
     ],
+    ['two hosts', 'GET /health/live HTTP/1.1\r\nHost: localhost\r\nhOST: localhost\r\nConnection: close\r\n\r\n', 400],
+    [
+      'two hosts and an expectation',
+      'POST /decide HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n',
+      400,
+    ],
     ['a tunnel', 'CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example\r\n\r\n', 405],
     [
       'another expectation',
@@ -187,6 +193,18 @@ describe('the HTTP edge', () => {
     expect(answer.body).toMatchObject({ decision: 'deny', allow: false, reasons: expect.any(Array) as unknown[] });
     expect(edge.refusals.some((refusal) => refusal.status === status)).toBe(true);
     expect((await ask(edge, REQUEST)).status).toBe(200);
+  });
+
+  it('asks a client of HTTP/1.1 for its body, and never one of HTTP/1.0, which knows no such answer', async () => {
+    await start();
+    const request = post(JSON.stringify(REQUEST), ['Expect: 100-continue', 'Connection: close']);
+    for (const version of ['HTTP/1.1', 'HTTP/1.0']) {
+      const client = await rawConnection(edge);
+      client.write(request.replace('HTTP/1.1', version));
+      const answer = await client.end();
+      expect(answer.startsWith('HTTP/1.1 100 Continue')).toBe(version === 'HTTP/1.1');
+      expect(lastAnswer(answer).status).toBe(200);
+    }
   });
 
   it('answers pipelined requests in order, and garbage after them last', async () => {

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { mkdtemp, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
@@ -259,5 +260,19 @@ describe('the active policy', () => {
     await replace(file, await bundleOf('three', 3));
     await new Promise((resolve) => setTimeout(resolve, 50));
     expect(codesOf(policy.current('acme'))).toEqual(['two']);
+  });
+
+  it.each(['itself', 'in a folder'])('refuses a pipe and goes on, as the source %s', async (where) => {
+    const pipe = path.join(folder, where === 'itself' ? 'pipe' : 'z.tar.gz');
+    execFileSync('mkfifo', [pipe]);
+    const policy = await start({ bundles: [where === 'itself' ? pipe : folder] });
+    await policy.refresh();
+    expect(failures).toMatchObject([{ code: 'bundle_invalid', message: `${pipe} is neither a file nor a folder` }]);
+    await rm(pipe);
+    await replace(pipe, await bundleOf('two', 1, where === 'itself' ? 'test' : 'other'));
+    await policy.refresh();
+    expect(codesOf(policy.current('acme'))).toContain('two');
+    // Closing waits for what is looked at.
+    await policy.close();
   });
 });

@@ -42,6 +42,14 @@ it('a token of ECDSA may have another signature of the same length, one of HMAC 
   expect(same('HS256', 'BBBB')).toBe(false);
 });
 
+it('the errors of a schema may come in another order, with another verdict they may not', () => {
+  const same = (given: string): boolean =>
+    isSameAnswer('json.match_schema', answer('[false,["a","b"]]'), answer(given));
+  expect(same('[false,["b","a"]]')).toBe(true);
+  expect(same('[true,["b","a"]]')).toBe(false);
+  expect(same('[false,["b"]]')).toBe(false);
+});
+
 it('one seed draws one sequence', () => {
   const draw = (seed: number): readonly number[] =>
     randomOf(seed)

@@ -55,6 +55,26 @@ describe('lifecycle', () => {
     expect(closed).toEqual(['slow']);
   });
 
+  it('aborts what is opening when the signal comes; that is a clean stop', async () => {
+    const { events, exits, closed, lifecycle, part } = setUp();
+    await lifecycle.start('a', part('a'));
+    const starting = lifecycle.start(
+      'waits for something',
+      (stopping) =>
+        new Promise<{ close: () => void }>((_resolve, reject) => {
+          stopping.addEventListener('abort', () => reject(stopping.reason as Error));
+        }),
+    );
+    const exitsWhenToldSo = starting.catch(() => [...exits]);
+    await settled();
+    events.emit('SIGTERM', 'SIGTERM');
+    expect(await lifecycle.stopped).toBe(true);
+    expect(closed).toEqual(['a']);
+    // The process is gone before anybody can report the start as a failure.
+    expect(await exitsWhenToldSo).toEqual([0]);
+    expect(exits).toEqual([0]);
+  });
+
   it('gives up at the deadline and exits with 1', async () => {
     const { events, exits, lifecycle } = setUp(10);
     await lifecycle.start('stuck', () => ({ close: () => new Promise<void>(() => undefined) }));

@@ -39,10 +39,29 @@ describe('logger', () => {
     expect(capture((logger) => logger.child({ token: SECRET }).info('m'))).not.toContain(SECRET);
   });
 
-  it('keeps code, message and details of our errors', () => {
-    const line = JSON.parse(
-      capture((logger) => logger.error({ err: new AppError('spool_full', 'no room', { details: { bytes: 5 } }) }, 'm')),
-    ) as Record<string, unknown>;
-    expect(line['err']).toMatchObject({ code: 'spool_full', message: 'no room', details: { bytes: 5 } });
+  it('keeps type, code, message, details and cause of our errors, each once', () => {
+    const cause = new TypeError('a cause');
+    const error = new AppError('spool_full', 'no room', { details: { bytes: 5 }, cause });
+    const line = JSON.parse(capture((logger) => logger.error({ err: error }, 'm'))) as Record<string, unknown>;
+    expect(line['err']).toEqual({
+      type: 'AppError',
+      code: 'spool_full',
+      message: 'no room',
+      details: { bytes: 5 },
+      stack: error.stack,
+      cause: { type: 'TypeError', message: 'a cause', stack: cause.stack },
+    });
+  });
+
+  it.each(['22P02', '23505'])('leaves out what a database quotes in an error of state %s', (code) => {
+    const text = 'invalid input syntax for type json: alice@example.com';
+    const cause = Object.assign(new Error(text), { name: 'error', code });
+    const logged = capture((logger) => {
+      logger.error({ err: new AppError('internal', 'the statement failed', { cause }) }, 'm');
+      logger.error({ err: cause }, 'm');
+      logger.error({ detail: { reason: cause } }, 'm');
+    });
+    expect(logged).not.toContain('alice');
+    expect(logged.match(new RegExp(`"code":"${code}"`, 'g'))).toHaveLength(3);
   });
 });

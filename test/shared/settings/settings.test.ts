@@ -10,9 +10,9 @@ const write = (text: string): string => {
   return file;
 };
 
-const problemsOf = (text: string, environment: NodeJS.ProcessEnv = {}): readonly string[] => {
+const problemsOf = (text: string, services: readonly ('pdp' | 'audit')[] = []): readonly string[] => {
   try {
-    loadSettings({ file: write(text), environment });
+    loadSettings({ file: write(text), environment: {}, services });
   } catch (error) {
     return (error as { details: { problems: string[] } }).details.problems;
   }
@@ -30,6 +30,7 @@ describe('settings', () => {
 
   it('take a scalar from the environment variable of its path', () => {
     const { settings } = loadSettings({
+      file: write('tenants: { default: { mask_key_file: mask.key } }'),
       environment: { EDICT_PDP_LISTEN: '127.0.0.1:9', EDICT_AUDIT_BATCH: '7', EDICT_KAFKA_BROKERS: 'a:1, b:2' },
     });
     expect(settings.pdp.listen).toBe('127.0.0.1:9');
@@ -45,12 +46,123 @@ describe('settings', () => {
     expect(problems.join('\n')).toMatch(/\/: unknown key nope/);
   });
 
+  it('name the faults between members beside those of the schema, and make none up', () => {
+    const key = `abcdefghijkl$sha256$${'s'.repeat(22)}$${'h'.repeat(43)}`;
+    const problems = problemsOf(
+      JSON.stringify({
+        nope: 1,
+        pdp: { listen: '127.0.0.1:70000', durability: 'broker' },
+        audit: { batch: 'many', listen: '127.0.0.1:99999' },
+        // Whether there is a broker is not known, so nothing is said that depends on it.
+        kafka: { brokers: 5 },
+        database: { writer_url_file: 'w' },
+        spool: { reserve: '2GiB' },
+        tenants: { acme: { nope: 1 }, globex: null },
+        callers: [
+          { id: 'a', tenant: 'other', api_keys: [key] },
+          { id: 'a', api_keys: 5 },
+          { id: 'b', tenant: 'nobody', api_keys: [key, 'short'] },
+          7,
+        ],
+      }),
+    );
+    const sorted = (texts: readonly string[]): readonly string[] =>
+      [...texts].sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+    expect(sorted(problems.map((problem) => problem.split(': ')[0] ?? ''))).toEqual(
+      sorted([
+        '/',
+        '/pdp/listen',
+        '/audit/batch',
+        '/audit/listen',
+        '/kafka/brokers',
+        '/database/reader_url_file',
+        '/database/keys_url_file',
+        '/audit/master_key_file',
+        '/ledger/authority',
+        '/spool/reserve',
+        '/tenants/acme',
+        '/tenants/globex',
+        '/callers',
+        '/callers',
+        '/callers/0/tenant',
+        '/callers/1',
+        '/callers/1/api_keys',
+        '/callers/2/tenant',
+        '/callers/2/api_keys/1',
+        '/callers/3',
+      ]),
+    );
+  });
+
+  it('are checked against the machine of the service that starts with them, whole', () => {
+    const text = JSON.stringify({
+      pdp: { listen: '0.0.0.0:7180' },
+      audit: { listen: '127.0.0.1:7180', master_key_file: 'master.key', ack_vkey_files: ['ack.vkey'] },
+      tenants: { acme: { mask_key_file: 'mask.key' }, globex: { mask_key_file: '.' } },
+    });
+    const masks = [/^\/tenants\/acme\/mask_key_file: .*mask\.key cannot be read \(ENOENT\)$/, /globex.*is a folder$/];
+    const expectProblems = (services: readonly ('pdp' | 'audit')[], expected: readonly RegExp[]): void => {
+      const problems = problemsOf(text, services);
+      for (const each of expected) expect(problems).toContainEqual(expect.stringMatching(each));
+      expect(problems).toHaveLength(expected.length);
+    };
+    const port = /^\/audit\/listen: 127\.0\.0\.1:7180 is taken by \/pdp\/listen$/;
+    const open = /^\/pdp\/listen: 0\.0\.0\.0:7180 can be reached from other machines/;
+    expectProblems([], [port]);
+    expectProblems(['pdp'], [port, open, ...masks, /^\/audit\/ack_vkey_files\/0: .*ENOENT/]);
+    expectProblems(['audit'], [port, ...masks, /^\/audit\/master_key_file: .*ENOENT/]);
+    expectProblems(['pdp', 'audit'], [port, open, ...masks, /ack_vkey_files/, /master_key_file/]);
+  });
+
+  it('name a key of another length', () => {
+    const file = write('tenants: { acme: { mask_key_file: mask.key } }\n');
+    writeFileSync(join(file, '..', 'mask.key'), Buffer.alloc(31));
+    expect(() => loadSettings({ file, environment: {}, services: ['pdp'] })).toThrow(
+      /\/tenants\/acme\/mask_key_file: .* has 31 bytes, not 32/,
+    );
+  });
+
+  it.each([
+    ['the same address', '127.0.0.1:7180', true],
+    ['another name of it', 'localhost:7180', true],
+    ['every address', '[::]:7180', true],
+    ['any free port', '127.0.0.1:0', false],
+    ['another port', '127.0.0.1:7181', false],
+  ])('refuse one port for both services: %s', (_name, listen, isRefused) => {
+    const port = listen.endsWith(':0') ? '127.0.0.1:0' : '127.0.0.1:7180';
+    const text = (members: object): string => JSON.stringify({ pdp: { listen: port }, audit: { listen }, ...members });
+    expect(problemsOf(text({})).length > 0).toBe(isRefused);
+    // With a broker the two may be on two machines.
+    const tenants = { default: { mask_key_file: 'mask.key' } };
+    expect(problemsOf(text({ kafka: { brokers: ['a:1'] }, tenants }))).toEqual([]);
+  });
+
+  it('name the file in which aliases multiply', () => {
+    const bomb = [
+      'a: &a [x, x, x, x, x, x, x, x, x, x]',
+      ...'bcdef'.split('').map((name, n) => {
+        const below = 'abcdef'[n];
+        return `${name}: &${name} [${Array.from({ length: 10 }, () => `*${below}`).join(', ')}]`;
+      }),
+    ].join('\n');
+    const file = write(bomb);
+    expect(() => loadSettings({ file, environment: {} })).toThrow(
+      expect.objectContaining({ code: 'settings_invalid', message: expect.stringContaining(file) as string }),
+    );
+  });
+
   it.each([
     ['a caller of an unknown tenant', 'callers: [{id: a, tenant: acme, api_keys: [%]}]', /acme is not in/],
     ['a doubled key', 'home: a\nhome: b\n', /unique/i],
     ['a tenant name that is none', 'tenants: { Acme: {} }', /tenants/],
     ['broker durability without a broker', 'pdp: {durability: broker}', /needs kafka/],
     ['a writer without its companions', 'database: {writer_url_file: w}', /reader_url_file: required/],
+    ['a broker without a shared masking key', 'kafka: {brokers: [a:1]}', /\/tenants\/default\/mask_key_file: required/],
+    [
+      'a broker and a tenant without one',
+      'kafka: {brokers: [a:1]}\ntenants: {a: {mask_key_file: m}, b: {}}',
+      /^\/tenants\/b\/mask_key_file: required.*$/,
+    ],
     ['a number that is text', 'audit: {batch: many}', /\/audit\/batch/],
   ])('refuse %s', (_name, text, expected) => {
     const key = `abcdefghijkl$sha256$${'s'.repeat(22)}$${'h'.repeat(43)}`;

@@ -91,11 +91,14 @@ describe('a reader', () => {
     const reader = openSpoolReader({ directory, emitter: EMITTER, from: 0n });
     let batch = await reader.read(many);
     while (batch.kind === 'records') batch = await reader.read(many);
-    expect(batch).toMatchObject({ kind: 'corrupt', file: files[1], resumeAt: BigInt((files[2] ?? '').slice(0, 20)) });
     if (batch.kind !== 'corrupt') throw new Error('unreachable');
+    expect(batch).toMatchObject({ file: files[1], resumeAt: batch.at + 1n });
     expect(reader.next()).toBe(batch.at);
     reader.seek(batch.resumeAt);
-    expect(await reader.read(many)).toMatchObject({ kind: 'records' });
+    expect(await reader.read({ ...many, maxRecords: 1 })).toMatchObject({
+      kind: 'records',
+      records: [{ number: batch.at + 1n }],
+    });
     rmSync(path.join(directory, files[0] ?? ''));
     reader.seek(0n);
     expect(await reader.read(many)).toEqual({ kind: 'gone', first: BigInt((files[1] ?? '').slice(0, 20)) });
@@ -112,6 +115,92 @@ describe('a reader', () => {
   it('waits for a spool that does not exist yet', async () => {
     const directory = path.join(folders.create(), 'later');
     expect(await readAll(directory)).toEqual([]);
+  });
+});
+
+/** One segment with the events `event 1` to `event 40`, each written when the disk had the one before. */
+const damagedSpool = async (damage: (bytes: Buffer, starts: readonly number[]) => Buffer) => {
+  const directory = folders.create();
+  const writer = openWriter(directory);
+  const starts: number[] = [];
+  for (let sequence = 1n; sequence <= 40n; sequence += 1n) {
+    starts.push(writer.status().usedBytes);
+    await writer.whenSynced(writer.append(record('acme', sequence, `event ${sequence}`)));
+  }
+  await writer.close();
+  const file = path.join(directory, readdirSync(directory)[0] ?? '');
+  writeFileSync(file, damage(readFileSync(file), starts));
+  return directory;
+};
+
+/** What a reader gives that goes on behind damage as it is told; the places as `[at, resumeAt]`. */
+const readPast = async (directory: string, from: bigint, isFinal: boolean) => {
+  const reader = openSpoolReader({ directory, emitter: EMITTER, from, isFinal });
+  const [sequences, places, numbers]: [number[], [number, number][], number[]] = [[], [], []];
+  for (;;) {
+    const batch = await reader.read({ maxRecords: 7, maxBytes: 1_000_000 });
+    if (batch.kind === 'records') {
+      sequences.push(...batch.records.map((item) => Number(item.sequence)));
+      numbers.push(...batch.records.map((item) => Number(item.number)));
+    } else if (batch.kind === 'corrupt') {
+      places.push([Number(batch.at), Number(batch.resumeAt)]);
+      reader.seek(batch.resumeAt);
+    } else {
+      reader.close();
+      return { end: batch.kind, sequences, places, numbers };
+    }
+  }
+};
+const span = (from: number, to: number): readonly number[] => Array.from({ length: to - from + 1 }, (_, i) => from + i);
+const flip = (bytes: Buffer, at: number): Buffer => {
+  bytes[at] = (bytes[at] ?? 0) ^ 0x41;
+  return bytes;
+};
+
+describe('damage in the newest segment', () => {
+  it.each([
+    ['a byte of an event', 38],
+    ['a checksum', 5],
+    ['a length that becomes too large', 0],
+    ['a length that becomes another', 3],
+  ])('%s hides that record only', async (_what, offset) => {
+    const directory = await damagedSpool((bytes, starts) => flip(bytes, (starts[22] ?? 0) + offset));
+    for (const isFinal of [false, true]) {
+      const { end, sequences, places } = await readPast(directory, 0n, isFinal);
+      expect(end).toBe('waiting');
+      expect(sequences).toEqual([...span(1, 22), ...span(24, 40)]);
+      expect(places).toEqual([[22, 23]]);
+    }
+    // Whoever comes again finds the same numbers.
+    expect(await readPast(directory, 30n, false)).toMatchObject({ places: [], sequences: span(31, 40) });
+  });
+
+  it('of several places is told place by place, and each counts as one record', async () => {
+    const directory = await damagedSpool((bytes, starts) =>
+      flip(bytes.fill(0, starts[10], (starts[13] ?? 0) + 5), (starts[30] ?? 0) + 38),
+    );
+    const { sequences, places, numbers } = await readPast(directory, 0n, true);
+    expect(sequences).toEqual([...span(1, 10), ...span(15, 30), ...span(32, 40)]);
+    expect(places).toEqual([
+      [10, 11],
+      [27, 28],
+    ]);
+    expect(numbers).toEqual([...span(0, 9), ...span(11, 26), ...span(28, 36)]);
+  });
+
+  it('at its very end may be a record that is being written, but not in a spool that was moved aside', async () => {
+    const directory = await damagedSpool((bytes) => bytes.subarray(0, bytes.length - 3));
+    expect(await readPast(directory, 0n, false)).toMatchObject({ sequences: span(1, 39), places: [], end: 'waiting' });
+    expect(await readPast(directory, 0n, true)).toMatchObject({
+      sequences: span(1, 39),
+      places: [[39, 40]],
+      end: 'waiting',
+    });
+  });
+
+  it('of its header hides no record', async () => {
+    const directory = await damagedSpool((bytes) => flip(bytes, 20));
+    expect(await readPast(directory, 0n, false)).toMatchObject({ sequences: span(1, 40), places: [] });
   });
 });
 

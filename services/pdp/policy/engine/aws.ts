@@ -104,7 +104,8 @@ const sign = (
   const scope = `${date}/${region}/${service}/aws4_request`;
   const key = [region, service, 'aws4_request'].reduce(hmac, hmac(`AWS4${secretKey}`, date));
   const signature = hmac(key, `AWS4-HMAC-SHA256\n${time}\n${scope}\n${sha256(canonical)}`).toString('hex');
-  const authorization = `AWS4-HMAC-SHA256 Credential=${accessKey}/${scope},SignedHeaders=${names},Signature=${signature}`;
+  const credential = `Credential=${accessKey}/${scope}`;
+  const authorization = `AWS4-HMAC-SHA256 ${credential},SignedHeaders=${names},Signature=${signature}`;
   return { authorization, headers: own };
 };
 

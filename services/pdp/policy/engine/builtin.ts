@@ -52,8 +52,6 @@ export const flag = (value: Value | undefined): boolean => (typeof value === 'bo
 export const array = (value: Value | undefined): readonly Value[] =>
   value !== undefined && value !== null && typeof value === 'object' && isArray(value) ? value : wrong('an array');
 
-export const set = (value: Value | undefined): RegoSet => (value instanceof RegoSet ? value : wrong('a set'));
-
 export const object = (value: Value | undefined): RegoObject =>
   value instanceof RegoObject ? value : wrong('an object');
 

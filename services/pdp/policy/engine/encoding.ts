@@ -9,7 +9,8 @@ const hexDecode = (digits: string): string => {
   return goText(Buffer.from(digits, 'hex'));
 };
 
-const queryEncode = (value: string): string =>
+/** Go's `url.QueryEscape`. */
+export const queryEncode = (value: string): string =>
   encodeURIComponent(value).replace(/%20|[!'()*]/g, (part) =>
     part === '%20' ? '+' : `%${part.charCodeAt(0).toString(16).toUpperCase()}`,
   );

@@ -2,7 +2,7 @@ import { isIPv6 } from 'node:net';
 import { BuiltinError } from './builtin.ts';
 import { goText } from './go-json.ts';
 
-/** A parsed URL reference with the parts, and the names, of Go's `net/url`. Texts are byte strings: a character a byte. */
+/** A parsed URL reference with the parts of Go's `net/url`. Texts are byte strings: each character is a byte. */
 export interface GoUrl {
   readonly scheme: string;
   readonly opaque: string;

@@ -30,11 +30,21 @@ import { RegoObject, type Value } from './value.ts';
 const MAX_SOURCE = 256 * 1024;
 
 /** What gqlparser defines itself; it takes no second definition of these types. */
-const OWN_TYPES: ReadonlySet<string> = new Set(
-  'Int Float String Boolean ID __Schema __Type __TypeKind __Field __InputValue __EnumValue __Directive __DirectiveLocation'.split(
-    ' ',
-  ),
-);
+const OWN_TYPES: ReadonlySet<string> = new Set([
+  'Int',
+  'Float',
+  'String',
+  'Boolean',
+  'ID',
+  '__Schema',
+  '__Type',
+  '__TypeKind',
+  '__Field',
+  '__InputValue',
+  '__EnumValue',
+  '__Directive',
+  '__DirectiveLocation',
+]);
 
 const DEFER = parse(
   'directive @defer(if: Boolean = true, label: String) on FRAGMENT_SPREAD | INLINE_FRAGMENT',

@@ -112,13 +112,15 @@ const tableOf = (instance: PolicyInstance, which: 'builtins' | 'entrypoints'): R
   return new Map(Object.entries(table).map(([name, number]) => [name, Number(number)]));
 };
 
-const noCalls = (): BuiltinCalls => refuse('policy.wasm calls a built-in before it evaluates');
-
 /** The built-ins that a module asks its host for, sorted. Throws `EngineRefusal` for what is no OPA policy module. */
 export const hostBuiltinsOf = async (wasm: Uint8Array): Promise<readonly string[]> => {
   const { module, memoryPages } = await compile(wasm);
   const initial = memoryPages + 1;
-  const instance = new PolicyInstance(module, new wasmApi.Memory({ initial, maximum: initial }), noCalls);
+  const instance = new PolicyInstance(
+    module,
+    new wasmApi.Memory({ initial, maximum: initial }),
+    createBuiltinCalls(new Map(), {}),
+  );
   return [...tableOf(instance, 'builtins').keys()].sort();
 };
 
@@ -246,8 +248,10 @@ export const createEngine = async (options: EngineOptions): Promise<Engine> => {
   const maxPages = Math.floor(options.memoryMaxBytes / PAGE_BYTES);
   const { module, memoryPages, isPatchable } = await compile(options.wasm);
   const initial = Math.min(memoryPages + ROOM_PAGES, maxPages);
-  let current: BuiltinCalls | undefined;
-  const make = (memory: WasmMemory): PolicyInstance => new PolicyInstance(module, memory, () => current ?? noCalls());
+  /** The module's built-ins by their numbers in it; known once there is an instance. */
+  const names = new Map<number, string>();
+  const calls = createBuiltinCalls(names, options.builtins);
+  const make = (memory: WasmMemory): PolicyInstance => new PolicyInstance(module, memory, calls);
 
   const begin = () => {
     const first = make(new wasmApi.Memory({ initial, maximum: maxPages }));
@@ -268,8 +272,7 @@ export const createEngine = async (options: EngineOptions): Promise<Engine> => {
     }
   })();
   const { first, builtins, entrypoints, image } = begun;
-  const calls = createBuiltinCalls(new Map([...builtins].map(([name, id]) => [id, name])), options.builtins);
-  current = calls;
+  for (const [name, id] of builtins) names.set(id, name);
   const hostBuiltins = [...builtins.keys()].sort();
   const { fuel } = options;
   return engineOf({ make, calls, image, maxPages, fuel, isPatchable, entrypoints, hostBuiltins }, first);

@@ -39,8 +39,17 @@ interface PolicyExports {
 }
 
 export const NEEDED_EXPORTS = [
-  ...['opa_eval', 'opa_malloc', 'opa_value_parse', 'opa_value_dump', 'opa_json_dump', 'opa_heap_ptr_get'],
-  ...['opa_heap_ptr_set', 'builtins', 'entrypoints', 'opa_wasm_abi_version', 'opa_wasm_abi_minor_version'],
+  'opa_eval',
+  'opa_malloc',
+  'opa_value_parse',
+  'opa_value_dump',
+  'opa_json_dump',
+  'opa_heap_ptr_get',
+  'opa_heap_ptr_set',
+  'builtins',
+  'entrypoints',
+  'opa_wasm_abi_version',
+  'opa_wasm_abi_minor_version',
 ] as const;
 
 /** Of ABI 1.3: what changing the data in place needs. */
@@ -93,9 +102,9 @@ export class PolicyInstance implements ValueMemory {
   #data = 0;
   #heap = 0;
 
-  constructor(module: WasmModule, memory: WasmMemory, calls: () => BuiltinCalls) {
+  constructor(module: WasmModule, memory: WasmMemory, calls: BuiltinCalls) {
     this.memory = memory;
-    const call = (id: number, ...addresses: readonly number[]): number => calls().call(this, id, addresses);
+    const call = (id: number, ...addresses: readonly number[]): number => calls.call(this, id, addresses);
     const env = {
       memory,
       opa_abort: (address: number): never => {

@@ -16,7 +16,7 @@ export const jsonText = (value: Value): string => {
   return `{${value.entries.map(([key, member]) => `${jsonText(key)}:${jsonText(member)}`).join(',')}}`;
 };
 
-/** The value as JSON has it (OPA's `ast.JSON`): sets are arrays, and keys that are no strings become their JSON text. */
+/** The value as JSON has it (OPA's `ast.JSON`): sets are arrays, keys that are no strings are their JSON text. */
 export const jsonForm = (value: Value): Value => {
   if (value === null || typeof value !== 'object' || value instanceof RegoNumber) return value;
   if (isArray(value)) return value.map(jsonForm);

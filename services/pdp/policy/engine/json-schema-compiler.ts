@@ -78,8 +78,11 @@ const isList = (value: Value | undefined): value is readonly Value[] =>
 /** Whether the text of a number stands for an integer. */
 export const isIntegerText = (text: string): boolean => {
   const [, whole = '', fraction = '', exponentText = '0'] = /^-?(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(text) ?? [];
-  const digits = (whole + fraction).replace(/0+$/, '');
-  return digits === '' || digits.length - whole.length <= Number(exponentText);
+  const digits = whole + fraction;
+  // Not by a pattern: it would try every run of zeros.
+  let end = digits.length;
+  while (end > 0 && digits.charAt(end - 1) === '0') end -= 1;
+  return end === 0 || end - whole.length <= Number(exponentText);
 };
 
 const empty = (): Schema => ({

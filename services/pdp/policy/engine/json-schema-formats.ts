@@ -19,12 +19,13 @@ const DATE_TIMES = [...TIMES, DATE, '2006-01-02T15:04:05Z07:00'] as const;
 const isOneOf = (layouts: readonly string[], text: string): boolean =>
   layouts.some((layout) => matchesLayout(layout, text));
 
-const ATOM = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~\\u0080-\\u{10ffff}-]+";
+const ATOM_CHARACTERS = "A-Za-z0-9!#$%&'*+/=?^_`{|}~\\u0080-\\u{10ffff}-";
+const ATOM = `[${ATOM_CHARACTERS}]+`;
 const QUOTED = '"(?:[^"\\\\\\r\\n]|\\\\[ -~])*"';
 const ADDRESS = `(?:${ATOM}(?:\\.${ATOM})*|${QUOTED})@(?:${ATOM}(?:\\.${ATOM})*|\\[[\\d.:A-Fa-f]+\\])`;
 const PLAIN_EMAIL = new RegExp(`^ *${ADDRESS} *$`, 'u');
 const NAMED_EMAIL = new RegExp(`^[^<]*<${ADDRESS}> *$`, 'u');
-const NAME = new RegExp(`^(?: *(?:${ATOM}|\\.|${QUOTED}) *)*$`, 'u');
+const NAME = new RegExp(`^(?:[. ${ATOM_CHARACTERS}]|${QUOTED})*$`, 'u');
 
 /** RFC 5322 addresses, with a name or without, as far as Go's net/mail reads them. */
 const isEmail = (text: string): boolean =>

@@ -155,9 +155,39 @@ const readKey = (value: Value): Jwk => {
   }
 };
 
+/** Where the object that the text starts with ends; `undefined` when it does not. */
+const endOfObject = (text: string): number | undefined => {
+  let depth = 0;
+  let isInString = false;
+  for (let at = 0; at < text.length; at += 1) {
+    const character = text[at];
+    if (character === '"') isInString = !isInString;
+    if (isInString) {
+      if (character === '\\') at += 1;
+      continue;
+    }
+    if (character === '{') depth += 1;
+    if (character === '}') depth -= 1;
+    if (character === '}' && depth === 0) return at + 1;
+  }
+  return undefined;
+};
+
+/** Go reads a lone key from the front of a text and does not look at what follows. */
+const readLoneKey = (text: string): Jwk => {
+  const end = endOfObject(text);
+  return end === undefined || end === text.length ? refuse('no JSON') : readKey(readJson(text.slice(0, end)));
+};
+
 /** The keys of a JSON Web Key Set, or the one of a JSON Web Key. One bad key makes the set bad: `BuiltinError`. */
 export const parseJwks = (json: string): readonly Jwk[] => {
-  const value = readJson(json);
+  let value: Value;
+  try {
+    value = readJson(json);
+  } catch (cause) {
+    if (cause instanceof BuiltinError) return [readLoneKey(json)];
+    throw cause;
+  }
   const keys = value instanceof RegoObject ? value.get('keys') : undefined;
   if (keys === undefined) return [readKey(value)];
   if (keys === null || typeof keys !== 'object' || !isArray(keys) || keys.length > MAX_KEYS)

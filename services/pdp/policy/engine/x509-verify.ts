@@ -156,8 +156,8 @@ const isForUsage = (chain: readonly Certificate[], usages: readonly number[]): b
 };
 
 /**
- * The first valid chain, leaf first, from the last of the certificates to the first, which is the one trusted root; the
- * others are intermediates. `undefined` when there is none. The rules are those of Go's `Certificate.Verify` (RFC 5280).
+ * The first valid chain, leaf first, from the last certificate to the first, which is the one trusted root; the
+ * others are intermediates. `undefined` when there is none. The rules are those of Go's `Certificate.Verify`.
  */
 export const verifyChain = (
   certificates: readonly Certificate[],

@@ -94,10 +94,21 @@ const readable = (value: string): string => {
     throw new BuiltinError('control characters are not allowed');
   if (!value.includes('\u0085')) return value;
   // To the reader it is a line break, which it folds.
-  return value.replace(/ *\u0085[ \u0085]*/g, (breaks) => {
-    const count = breaks.replaceAll(' ', '').length;
-    return count === 1 ? ' ' : '\n'.repeat(count - 1);
+  const [first = '', ...rest] = value.split('\u0085').map((line, index, lines) => {
+    let [start, end] = [0, line.length];
+    while (index > 0 && line.charAt(start) === ' ') start += 1;
+    while (index < lines.length - 1 && end > start && line.charAt(end - 1) === ' ') end -= 1;
+    return line.slice(start, end);
   });
+  let folded = first;
+  let breaks = 0;
+  for (const [index, line] of rest.entries()) {
+    breaks += 1;
+    if (line === '' && index < rest.length - 1) continue;
+    folded += (breaks === 1 ? ' ' : '\n'.repeat(breaks - 1)) + line;
+    breaks = 0;
+  }
+  return folded;
 };
 
 const LETTER = /^\p{L}$/u;

@@ -16,7 +16,7 @@ const DIRECTIVE = /^%(?:YAML[ \t]+1\.1|TAG[ \t]+![\w-]*!?[ \t]+\S+)[ \t]*(?:#.*)
 /** After these a block collection may begin, and no tab may stand before it. */
 const OPENS_BLOCK: ReadonlySet<string> = new Set(['newline', 'seq-item-ind', 'explicit-key-ind', 'doc-start']);
 
-/** In block context, white space at the start of a line and behind `-` and `?` is indentation: no tab is allowed in it. */
+/** In block context, white space at the start of a line and behind `-` and `?` is indentation: it holds no tab. */
 const checkTabs = (tokens: readonly CST.SourceToken[], isLineStart: boolean): void => {
   let isIndentation = isLineStart;
   for (const { type, source } of tokens) {

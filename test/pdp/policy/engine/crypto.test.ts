@@ -67,7 +67,7 @@ describe('a certificate', () => {
       for (const name of ['x509.parse_certificates', 'x509.parse_certificate_request', 'x509.parse_rsa_private_key'])
         expect([undefined, null, '[]']).toContain(attempt(name, text));
     }
-    expect(performance.now() - started).toBeLessThan(3000);
+    expect(performance.now() - started).toBeLessThan(10_000);
   });
 
   test('beside a thousand others fails the decision', () => {

@@ -69,7 +69,7 @@ describe('an engine', () => {
       },
     };
     const engine = await engineOf('decide := sprintf(input, [])', {
-      sprintf: (_context, name) => failures[String(name)]?.() ?? 'fine',
+      sprintf: (_context, name) => failures[typeof name === 'string' ? name : '']?.() ?? 'fine',
     });
     expect(textOf(ask(engine, '"error"'))).toBe('[]');
     expect(ask(engine, '"halt"')).toMatchObject({ code: 'policy_error', message: 'a built-in: too large' });

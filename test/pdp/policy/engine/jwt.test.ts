@@ -72,6 +72,21 @@ describe('JSON Web Tokens', () => {
     );
   });
 
+  test('a lone key is read from the front of a text, a set of keys is not', () => {
+    const { privateKey, publicKey } = generateKeyPairSync('ed25519');
+    const token = jwt('encode_sign', { alg: 'EdDSA' }, {}, privateKey.export({ format: 'jwk' }));
+    const key = JSON.stringify({ ...publicKey.export({ format: 'jwk' }), note: '}"{' });
+    expect(jwt('verify_eddsa', token, `${key} and more`)).toBe(true);
+    expect(jwt('verify_eddsa', token, `more and ${key}`)).toBeUndefined();
+    expect(jwt('verify_eddsa', token, `{"keys":[${key}]}`)).toBe(true);
+    expect(jwt('verify_eddsa', token, `{"keys":[${key}]} and more`)).toBeUndefined();
+  });
+
+  test('an Ed25519 key is no secret of an HMAC', () => {
+    const { privateKey } = generateKeyPairSync('ed25519');
+    expect(jwt('encode_sign', { alg: 'HS256' }, {}, privateKey.export({ format: 'jwk' }))).toBeUndefined();
+  });
+
   test('an error names nothing of a key', () => {
     const key = { kty: 'oct', k: 'c2VjcmV0*', alg: 'HS256' };
     expect(() => jwtBuiltins['io.jwt.encode_sign_raw']!(context, '{"alg":"HS256"}', '{}', JSON.stringify(key))).toThrow(
@@ -100,11 +115,11 @@ describe('JSON Web Tokens', () => {
   test('texts of megabytes are refused at once', () => {
     const token = hmacToken('{"alg":"RS256"}', '{}');
     const started = performance.now();
-    for (const unit of ['.', 'a', 'a.b.=', '-----BEGIN x-----\n-----END :\n', '{"keys":[']) {
+    for (const unit of ['.', 'a', 'a.b.=', '-----BEGIN x-----\n-----END :\n', '{"keys":[', '{"', '\\"']) {
       const text = unit.repeat(5_000_000 / unit.length);
       expect(() => jwtBuiltins['io.jwt.decode']!(context, text)).toThrow(BuiltinError);
       expect(() => jwtBuiltins['io.jwt.verify_rs256']!(context, token, text)).toThrow(BuiltinError);
     }
-    expect(performance.now() - started).toBeLessThan(2000);
+    expect(performance.now() - started).toBeLessThan(10_000);
   });
 });

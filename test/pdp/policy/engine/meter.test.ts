@@ -1,7 +1,9 @@
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
+import * as opaWasm from '@open-policy-agent/opa-wasm';
 import { packageFolder } from '../../../../services/cli/opa-binary.ts';
 import { readBundle } from '../../../../services/pdp/policy/bundle-reader.ts';
+import { createEngine } from '../../../../services/pdp/policy/engine/host.ts';
 import { FUEL_EXPORT, meterModule } from '../../../../services/pdp/policy/engine/meter.ts';
 import { wasmApi } from '../../../../services/pdp/policy/engine/wasm.ts';
 
@@ -64,12 +66,24 @@ describe('a metered module', () => {
 
   it('steps over the immediates of everything that may stand before a loop', async () => {
     // A constant whose bytes look like a loop; a branch table; a select; a saturating truncation; sign extension.
-    const before = [
-      ...[0x42, 0x83, 0x80, 0x40, 0x1a],
-      ...[0x44, 0x03, 0x40, 0x03, 0x40, 0x03, 0x40, 0x03, 0x40, 0xfc, 0x02, 0x1a],
-      ...[0x02, 0x40, 0x20, 0, 0x0e, 1, 0, 0, 0x0b],
-      ...[0x41, 1, 0x41, 2, 0x41, 3, 0x1c, 1, 0x7f, 0x1a, 0x41, 1, 0xc0, 0x1a],
-    ];
+    const before = Buffer.from(
+      '42838040' +
+        '1a' + // i64.const, drop
+        '440340034003400340' +
+        'fc02' +
+        '1a' + // f64.const, i32.trunc_sat_f64_s, drop
+        '0240' +
+        '2000' +
+        '0e010000' +
+        '0b' + // block, local.get 0, br_table, end
+        '410141024103' +
+        '1c017f' +
+        '1a' + // three i32.const, select i32, drop
+        '4101' +
+        'c0' +
+        '1a', // i32.const, i32.extend8_s, drop
+      'hex',
+    );
     const { run, fuel } = await instanceOf(moduleOf([...before, ...COUNT_DOWN]));
     fuel.value = 100;
     expect(run(5)).toBe(0);
@@ -83,6 +97,40 @@ describe('a metered module', () => {
     expect(metered.wasm.length).toBeGreaterThan(wasm.length);
     expect(metered.wasm.length).toBeLessThan(wasm.length * 1.1);
     await expect(wasmApi.compile(metered.wasm)).resolves.toBeDefined();
+  });
+});
+
+interface Sdk {
+  readonly loadPolicySync: (
+    wasm: Uint8Array,
+    memory: number,
+  ) => { evaluate(input: unknown, entrypoint: string): unknown; setData(data: unknown): void };
+}
+const { default: sdk } = opaWasm as unknown as { readonly default: Sdk };
+
+describe('the mesh policies, metered', () => {
+  it("answer every case as they do unmetered on OPA's own SDK", async () => {
+    const folder = path.join(packageFolder(), 'policies', 'cases');
+    const { wasm, dataJson } = await readBundle(await readFile(path.join(packageFolder(), 'bundles', 'mesh.tar.gz')));
+    const plain = sdk.loadPolicySync(wasm, 64);
+    plain.setData(JSON.parse(Buffer.from(dataJson).toString()));
+    const engine = await createEngine({ wasm, dataJson, builtins: {}, memoryMaxBytes: 2 ** 26, fuel: 100_000 });
+    const entrypoint = engine.entrypoints.get('edict/decide') ?? -1;
+    let compared = 0;
+    for (const file of (await readdir(folder)).filter((name) => name.endsWith('.json'))) {
+      const { defaults, cases } = JSON.parse(await readFile(path.join(folder, file), 'utf8')) as {
+        readonly defaults?: object;
+        readonly cases: readonly { readonly input: object }[];
+      };
+      for (const each of cases) {
+        const input = { ...defaults, ...each.input };
+        const result = engine.evaluate({ entrypoint, input: JSON.stringify(input), nowMs: 0 });
+        const text = result.outcome === 'result' ? result.text : '[]';
+        expect(JSON.parse(text)).toEqual(plain.evaluate(input, 'edict/decide'));
+        compared += 1;
+      }
+    }
+    expect(compared).toBeGreaterThan(20);
   });
 });
 

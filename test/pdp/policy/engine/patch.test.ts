@@ -63,8 +63,9 @@ const applied = (document: Record<string, unknown>, { path, value }: Change): Re
 };
 const goesThroughObjects = (document: unknown, path: readonly string[]): boolean => {
   const [name, ...rest] = path;
-  if (name === undefined || document === undefined) return true;
+  if (document === undefined) return true;
   if (typeof document !== 'object' || document === null || Array.isArray(document)) return false;
+  if (name === undefined) return true;
   const below: unknown = Object.hasOwn(document, name) ? (document as Record<string, unknown>)[name] : undefined;
   return goesThroughObjects(below, rest);
 };

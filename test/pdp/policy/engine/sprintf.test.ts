@@ -1,4 +1,3 @@
-import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { BuiltinError, BuiltinHalt } from '../../../../services/pdp/policy/engine/builtin.ts';
 import { sprintfBuiltins } from '../../../../services/pdp/policy/engine/sprintf.ts';

@@ -1,4 +1,3 @@
-import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { BuiltinHalt } from '../../../../services/pdp/policy/engine/builtin.ts';
 import { stringBuiltins } from '../../../../services/pdp/policy/engine/strings.ts';

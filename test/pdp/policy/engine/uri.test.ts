@@ -1,4 +1,3 @@
-import { describe, expect, it } from '@jest/globals';
 import { uriBuiltins } from '../../../../services/pdp/policy/engine/uri.ts';
 import { answerOf } from './call-builtin.ts';
 

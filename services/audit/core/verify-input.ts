@@ -1,0 +1,74 @@
+import type { Entry } from './entry.ts';
+import type { SearchColumns } from './verify-search.ts';
+import type { IngestTables, ReceivedRow } from './verify-state.ts';
+import type { StreamClaim } from './verify-streams.ts';
+
+/** What became of an entry's payload. */
+export type StoredPayload =
+  | { readonly state: 'opened'; readonly salt: Uint8Array; readonly contentType: string; readonly payload: Uint8Array }
+  /** There is no row. */
+  | { readonly state: 'missing' }
+  /** There is a row, but the key that opens it is gone. */
+  | { readonly state: 'no_key' }
+  /** There are a row and a key, and they do not fit: AES-GCM refused. */
+  | { readonly state: 'unopened' };
+
+/** One row as it is stored. */
+export interface StoredEntry {
+  readonly seq: bigint;
+  readonly segment: number;
+  readonly header: Uint8Array;
+  readonly leaf: Uint8Array;
+  readonly payload: StoredPayload;
+  /** The search rows that name this entry. */
+  readonly search: readonly SearchColumns[];
+  /** The row of `edict.received` with this entry's event id. */
+  readonly received?: ReceivedRow;
+}
+
+/** What the log table says of the log. */
+export interface LogFacts {
+  readonly tenant: string;
+  readonly origin: string;
+  readonly vkey: string;
+  readonly previous?: { readonly origin: string; readonly size: bigint; readonly root: Uint8Array };
+}
+
+/** What somebody remembers of the log: it must still be at least so long, with that leaf at its end then. */
+export interface KnownSize {
+  readonly source: string;
+  readonly size: bigint;
+  readonly leaf?: Uint8Array;
+  /** True when it is kept, or signed, where who writes the database cannot change it. */
+  readonly isOutside: boolean;
+}
+
+/** A row without its entry. */
+export interface Orphan {
+  readonly table: 'search' | 'payload';
+  readonly seq: bigint;
+}
+
+export interface VerifyInput {
+  readonly log: LogFacts;
+  readonly head: { readonly size: bigint; readonly leaf: Uint8Array };
+  /** All rows of the log that existed when the head was read, in order of seq. */
+  readonly rows: AsyncIterable<StoredEntry> | Iterable<StoredEntry>;
+  /** Rows that belong to no entry; asked once all rows were read. */
+  readonly orphans: () => Promise<readonly Orphan[]> | readonly Orphan[];
+  /** The end that the next incarnation's genesis names, where there is one. */
+  readonly continued?: { readonly by: string; readonly size: bigint; readonly root: Uint8Array };
+  readonly claims: readonly StreamClaim[];
+  /** Absent: there are no such tables, the log is all there is. */
+  readonly tables?: IngestTables;
+  /** Acknowledgements, earlier reports, what the auditor wrote down. */
+  readonly known: readonly KnownSize[];
+  /** Raw public keys of emitters; each is believed only when its hash is the emitter's id. */
+  readonly emitterKeys: ReadonlyMap<string, Uint8Array>;
+  /** The search row that the event makes, with the same columns as the stored ones; undefined when it makes none. */
+  readonly expectedSearch: (entry: Entry, event: Readonly<Record<string, unknown>>) => SearchColumns | undefined;
+  readonly now: () => number;
+  /** How long a number may be missing without a gap entry, ms. */
+  readonly graceMs: number;
+  readonly onProgress?: (done: bigint, total: bigint) => void;
+}

@@ -1,0 +1,17 @@
+import type { VerificationReport } from './verify-report.ts';
+
+/** What an auditor wrote down at an earlier time. */
+export interface RememberedLeaf {
+  readonly origin: string;
+  readonly size: bigint;
+  readonly leaf: Uint8Array;
+}
+
+/** Verifies every log of a tenant, newest incarnation first. */
+export type VerifyTenant = (
+  tenant: string,
+  options: {
+    readonly remembered?: readonly RememberedLeaf[];
+    readonly onProgress?: (done: bigint, total: bigint) => void;
+  },
+) => Promise<readonly VerificationReport[]>;
