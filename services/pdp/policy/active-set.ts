@@ -71,6 +71,8 @@ export interface ActiveSetOptions {
   readonly limits: EvaluatorLimits | undefined;
   /** Wall clock. */
   readonly nowMs: () => number;
+  /** Throws for a set that must not become active beside what else decides; its tenant comes first. */
+  readonly accept: ((tenant: string | undefined, set: Pick<PolicySnapshot, 'roots'>) => void) | undefined;
   readonly onActivated: ((activation: PolicyActivation) => void) | undefined;
   readonly onFailed: ((failure: PolicyFailure) => void) | undefined;
 }
@@ -189,6 +191,7 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
     const loaded = await loadPolicySet(files, options.limits);
     refuseOlder(loaded.archives);
     refuseExpired(loaded.archives);
+    options.accept?.(tenant, loaded.snapshot);
     if (closed) return;
     for (const { name, serial } of loaded.archives) serials.set(name, Math.max(serial, serials.get(name) ?? 0));
     // Kept first: what decided once is never forgotten.
