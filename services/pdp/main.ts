@@ -22,7 +22,6 @@ import { createMaskKeys } from './callers/mask-keys.ts';
 import { createRateLimits } from './callers/rate-limit.ts';
 import { createDecide, type DecidingPolicy } from './core/decide.ts';
 import { compileMask } from './core/mask.ts';
-import { ownershipProblem } from './core/pushed-data.ts';
 import { createPdpHttp } from './http/app.ts';
 import { startActivePolicy, type ActivePolicy } from './policy/active-policy.ts';
 import type { PolicySetStatus } from './policy/active-set.ts';
@@ -223,7 +222,7 @@ const openPdp = async (
     storeOf: (tenant) => createBundleStore(homePaths(settings.home).bundles(tenant)),
     staleness: stalenessOf(settings),
     nowMs: Date.now,
-    accept: (set, { roots }) => pushed.refuseRoots(tenantsOf(current, set), roots),
+    accept: (set, { roots }) => pushed.claim(tenantsOf(current, set), roots),
     onActivated: ({ tenant, snapshot, archives, restored }) => {
       loads.inc({ result: 'active' });
       const { bundles, setDigest: set } = snapshot;
@@ -302,9 +301,8 @@ const openPdp = async (
     policyFor,
     waitForData: pushed.waitFor,
     data: {
-      push: pushed.push,
+      push: (tenant, change) => pushed.push(tenant, change, policy.current(tenant)?.roots),
       dataOf: pushed.dataOf,
-      ownershipProblem: (tenant, change) => ownershipProblem(change, policy.current(tenant)?.roots),
     },
     bundleStatus: bundleStatus(policy),
     countRefusal: trail.countRefusal,

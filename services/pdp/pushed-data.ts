@@ -9,21 +9,17 @@ import { homePaths } from '../shared/settings/home.ts';
 import type { Settings } from '../shared/settings/schema.ts';
 import { durationMs, sizeBytes } from '../shared/settings/units.ts';
 import { createDataBook, type DataBook } from './core/data-book.ts';
-import type { PushData } from './core/data-stream.ts';
-import type { DataPath } from './core/json-pointer.ts';
-import { dataInsideRoots, type PushedData } from './core/pushed-data.ts';
+import { createDataOwners, type DataOwners } from './core/data-owners.ts';
+import type { PushedData } from './core/pushed-data.ts';
 import { hasFileData, startFileDataStream, type RunningDataStream } from './data/file-stream.ts';
 import { startKafkaDataStream } from './data/kafka-stream.ts';
 
-export interface PushedDataPart extends Handle {
-  readonly push: PushData;
+export interface PushedDataPart extends Handle, DataOwners {
   readonly dataOf: (tenant: string) => PushedData;
   /** False while it is not known what was pushed for the tenant. */
   readonly isKnown: (tenant: string) => boolean;
   /** Resolves when the tenant's data is at `revision`, or after `pdp.data_wait`. */
   readonly waitFor: (tenant: string, revision: number) => Promise<void>;
-  /** Throws `bundle_invalid` when one of the tenants has pushed data where a bundle with these roots has its own. */
-  readonly refuseRoots: (tenants: readonly string[], roots: readonly DataPath[]) => void;
   /** From now on `listener` is called after each change, before the push is answered. */
   readonly onChanged: (listener: (tenant: string) => void) => void;
   /** `denied`: tenants whose bundles cannot be used with their data, and why. */
@@ -75,21 +71,10 @@ export const startPushedData = async ({
   const waitMs = durationMs(settings.pdp.data_wait);
   const stream = await startStream(settings, book, logger);
   return {
-    push: stream.push,
+    ...createDataOwners({ push: stream.push, dataOf: book.of }),
     dataOf: book.of,
     isKnown: stream.isKnown,
     waitFor: (tenant, revision) => book.waitFor(tenant, revision, waitMs),
-    refuseRoots(tenants, roots) {
-      for (const tenant of tenants) {
-        const inside = dataInsideRoots(book.of(tenant), roots);
-        if (inside === undefined) continue;
-        const owned = inside === '' ? 'all data' : inside;
-        throw new AppError(
-          'bundle_invalid',
-          `the roots of the set have ${owned}, where data of tenant ${tenant} was pushed; DELETE that first`,
-        );
-      }
-    },
     onChanged(next) {
       listener = next;
     },

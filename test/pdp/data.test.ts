@@ -1,15 +1,7 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { startPdp, type Pdp } from '../../services/pdp/main.ts';
-import { newApiKey } from '../../services/shared/callers/api-keys.ts';
-import { createLogger } from '../../services/shared/runtime/logger.ts';
-import { createRegistry } from '../../services/shared/runtime/metrics.ts';
-import { loadSettings } from '../../services/shared/settings/settings.ts';
-import { decodeFrame, SEGMENT_HEADER_BYTES, segmentFileName } from '../../services/shared/spool/format.ts';
-import { listSpools } from '../../services/shared/spool/slots.ts';
 import { makeBundle } from './policy/make-bundles.ts';
+import { createPushing, type Pushing } from './pushing.ts';
 
 /** Allows who stands in the pushed data, and says which bundle speaks. */
 const regoOf = (code: string): string => `package edict
@@ -23,42 +15,11 @@ default allow := false
 allow if data.users[input.subject.id].grade >= data.mesh.least
 `;
 
-interface Answer {
-  readonly status: number;
-  readonly body: {
-    readonly allow?: boolean;
-    readonly code?: string;
-    readonly detail?: string;
-    readonly reasons?: readonly { readonly code: string }[];
-    readonly errors?: readonly { readonly pointer: string }[];
-    readonly policy?: { readonly data?: unknown };
-    readonly data?: { readonly revision: number; readonly digest: string };
-    readonly result?: unknown;
-    readonly responses?: readonly { readonly allow: boolean }[];
-  };
-}
-
-interface RecordedEvent {
-  readonly type: string;
-  readonly data: { readonly tenant: string; readonly policy?: { readonly data?: unknown } };
-}
-
-const eventsOf = (home: string): readonly RecordedEvent[] => {
-  const [spool] = listSpools(home).spools;
-  const bytes = readFileSync(join(spool?.directory ?? '', segmentFileName(0n)));
-  const events: RecordedEvent[] = [];
-  let at = SEGMENT_HEADER_BYTES;
-  for (let frame = decodeFrame(bytes, at); frame.kind === 'frame'; frame = decodeFrame(bytes, at)) {
-    events.push(JSON.parse(frame.event.toString()) as RecordedEvent);
-    at += frame.frameBytes;
-  }
-  return events;
-};
-
 describe('pushed data, with a whole decision point', () => {
-  let directory: string;
-  let pdp: Pdp | undefined;
-  const keys = { gateway: newApiKey(), pusher: newApiKey(), other: newApiKey() };
+  let pushing: Pushing;
+  let start: Pushing['start'];
+  let send: Pushing['send'];
+  let decide: Pushing['decide'];
   let bundles: { readonly first: Uint8Array; readonly second: Uint8Array; readonly greedy: Uint8Array };
   beforeAll(async () => {
     bundles = {
@@ -68,61 +29,13 @@ describe('pushed data, with a whole decision point', () => {
     };
   });
   beforeEach(() => {
-    directory = mkdtempSync(join(tmpdir(), 'edict-pdp-data-'));
+    pushing = createPushing();
+    ({ start, send, decide } = pushing);
   });
-  afterEach(async () => {
-    await pdp?.close();
-    pdp = undefined;
-    rmSync(directory, { recursive: true, force: true });
-  });
-
-  const bundleFile = (): string => join(directory, 'policy.tar.gz');
-  const start = async (more = ''): Promise<string> => {
-    const file = join(directory, 'edict.yaml');
-    const caller = (id: string, tenant: string, role: string, stored: string): string =>
-      `  - {id: ${id}, tenant: ${tenant}, roles: [${role}], requires_agent: false, api_keys: ["${stored}"]}\n`;
-    writeFileSync(
-      file,
-      `home: home\npdp: {listen: "127.0.0.1:0", bundles: [policy.tar.gz], bundle_poll: 50ms, data_wait: 300ms${more}}\n` +
-        `tenants: {acme: {}, globex: {}}\ncallers:\n` +
-        caller('gw', 'acme', 'decide', keys.gateway.stored) +
-        caller('hr-feed', 'acme', 'data', keys.pusher.stored) +
-        caller('gw-globex', 'globex', 'decide', keys.other.stored),
-    );
-    pdp = await startPdp(loadSettings({ file, environment: {} }).settings, {
-      logger: createLogger({ service: 'pdp', level: 'silent' }),
-      registry: createRegistry({ service: 'pdp', processMetrics: false }),
-    });
-    return pdp.url;
-  };
-  const send = async (
-    url: string,
-    method: string,
-    path: string,
-    body: unknown,
-    options: { readonly key?: string; readonly type?: string } = {},
-  ): Promise<Answer> => {
-    const response = await fetch(`${url}${path}`, {
-      method,
-      headers: {
-        authorization: `Bearer ${options.key ?? keys.pusher.key}`,
-        ...(body === undefined ? {} : { 'content-type': options.type ?? 'application/json' }),
-      },
-      ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
-    });
-    return { status: response.status, body: (await response.json()) as Answer['body'] };
-  };
-  const decide = (url: string, id: string, more: object = {}, key = keys.gateway.key): Promise<Answer> =>
-    send(
-      url,
-      'POST',
-      '/decide',
-      { subject: { type: 'user', id }, action: { name: 'read' }, resource: { type: 'x', id: 'y' }, ...more },
-      { key },
-    );
+  afterEach(() => pushing.remove());
 
   it('decides with what was pushed as soon as the push is answered, and says with which', async () => {
-    writeFileSync(bundleFile(), bundles.first);
+    writeFileSync(pushing.bundleFile, bundles.first);
     const url = await start();
     expect((await decide(url, 'bob')).body).toMatchObject({ allow: false });
     expect((await decide(url, 'bob')).body.policy).not.toHaveProperty('data');
@@ -151,17 +64,18 @@ describe('pushed data, with a whole decision point', () => {
       body: { data: { revision: 2 }, result: { bob: { grade: 1 } } },
     });
     // Another tenant sees nothing of it.
-    const other = await decide(url, 'bob', {}, keys.other.key);
+    const other = await decide(url, 'bob', {}, pushing.keys.other.key);
     expect(other.body.policy).not.toHaveProperty('data');
   });
 
   it('records each change as an activation, and the data in each decision', async () => {
-    writeFileSync(bundleFile(), bundles.first);
+    writeFileSync(pushing.bundleFile, bundles.first);
     const url = await start();
     const { data } = (await send(url, 'PUT', '/v1/data/users/bob', { grade: 2 })).body;
     await decide(url, 'bob');
-    await pdp?.close();
-    const policies = eventsOf(join(directory, 'home'))
+    await pushing.stop();
+    const policies = pushing
+      .events()
       .filter(({ data: { tenant } }) => tenant === 'acme')
       .map(({ type, data: { policy } }) => [type, policy?.data]);
     expect(policies).toContainEqual(['edict.activation.v1', undefined]);
@@ -170,7 +84,7 @@ describe('pushed data, with a whole decision point', () => {
   });
 
   it('waits for the revision that a request asks for, and denies when it does not come', async () => {
-    writeFileSync(bundleFile(), bundles.first);
+    writeFileSync(pushing.bundleFile, bundles.first);
     const url = await start();
     await send(url, 'PUT', '/v1/data/users/bob', { grade: 2 });
     const waiting = decide(url, 'bob', { at_least: { data_revision: 1 } });
@@ -181,32 +95,32 @@ describe('pushed data, with a whole decision point', () => {
     expect(late).toMatchObject({ status: 200, body: { allow: false, reasons: [{ code: 'policy_stale' }] } });
     const item = { subject: { type: 'user', id: 'bob' }, action: { name: 'read' }, resource: { type: 'x', id: 'y' } };
     const requests = [item, { ...item, at_least: { data_revision: 3 } }, { ...item, at_least: { data_revision: 1 } }];
-    const batch = await send(url, 'POST', '/decide/batch', { requests }, { key: keys.gateway.key });
+    const batch = await send(url, 'POST', '/decide/batch', { requests }, { key: pushing.keys.gateway.key });
     expect(batch.body.responses?.map(({ allow }) => allow)).toEqual([true, false, true]);
   });
 
   it('has it after a restart and beside a new bundle, and refuses a bundle that would own it', async () => {
-    writeFileSync(bundleFile(), bundles.first);
+    writeFileSync(pushing.bundleFile, bundles.first);
     await send(await start(), 'PUT', '/v1/data/users', { bob: { grade: 2 }, carol: { grade: 3 } });
-    await pdp?.close();
+    await pushing.stop();
     const url = await start();
     expect((await decide(url, 'bob')).body).toMatchObject({ allow: true, reasons: [{ code: 'first' }] });
-    writeFileSync(bundleFile(), bundles.second);
+    writeFileSync(pushing.bundleFile, bundles.second);
     while ((await decide(url, 'carol')).body.reasons?.[0]?.code !== 'second') await sleep(20);
     expect((await decide(url, 'carol')).body).toMatchObject({ allow: true, policy: { data: { revision: 0 } } });
     expect((await decide(url, 'bob')).body.allow).toBe(false);
-    writeFileSync(bundleFile(), bundles.greedy);
+    writeFileSync(pushing.bundleFile, bundles.greedy);
     const failed = async (): Promise<string> => JSON.stringify(await (await fetch(`${url}/health/ready`)).json());
     while (!(await failed()).includes('where data of tenant acme was pushed')) await sleep(20);
     expect((await decide(url, 'carol')).body).toMatchObject({ allow: true, reasons: [{ code: 'second' }] });
   });
 
   it('refuses who may not push, what cannot be pushed, and where a bundle has its own', async () => {
-    writeFileSync(bundleFile(), bundles.first);
+    writeFileSync(pushing.bundleFile, bundles.first);
     const url = await start(', data_max: 2KiB');
     const put = (path: string, body: unknown, options = {}) => send(url, 'PUT', `/v1/data${path}`, body, options);
     expect(await put('/users/bob', {}, { key: 'edict_aaaaaaaaaaaa_' + 'x'.repeat(43) })).toMatchObject({ status: 401 });
-    expect(await put('/users/bob', {}, { key: keys.gateway.key })).toMatchObject({
+    expect(await put('/users/bob', {}, { key: pushing.keys.gateway.key })).toMatchObject({
       status: 403,
       body: { code: 'forbidden', allow: false },
     });
@@ -245,7 +159,7 @@ describe('pushed data, with a whole decision point', () => {
   });
 
   it('denies a tenant whose data its policy has no memory for, and no other', async () => {
-    writeFileSync(bundleFile(), bundles.first);
+    writeFileSync(pushing.bundleFile, bundles.first);
     const url = await start(', data_max: 16MiB, policy_memory: 9MiB');
     const list = Array.from({ length: 60_000 }, (_, i) => i);
     const statuses: number[] = [];
@@ -253,7 +167,7 @@ describe('pushed data, with a whole decision point', () => {
       statuses.push((await send(url, 'PUT', `/v1/data/users/list${i}`, list)).status);
     expect(statuses).toContain(503);
     expect(await decide(url, 'bob')).toMatchObject({ status: 503, body: { code: 'policy_unavailable' } });
-    expect(await decide(url, 'bob', {}, keys.other.key)).toMatchObject({ status: 200 });
+    expect(await decide(url, 'bob', {}, pushing.keys.other.key)).toMatchObject({ status: 200 });
     const ready = await fetch(`${url}/health/ready`);
     expect(ready.status).toBe(200);
     expect(JSON.stringify(await ready.json())).toContain('cannot hold the data');

@@ -3,9 +3,10 @@ import { isAppError } from '../../shared/contracts/errors.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
 import { httpStatus } from '../../shared/runtime/problem.ts';
 import type { Caller } from '../../shared/settings/schema.ts';
-import type { PushData } from '../core/data-stream.ts';
+import type { Owned } from '../core/data-owners.ts';
+import type { Pushed } from '../core/data-stream.ts';
 import type { DecidingPolicy } from '../core/decide.ts';
-import { parsePatch, valueAt, type PatchConflict } from '../core/json-patch.ts';
+import { parsePatch, valueAt } from '../core/json-patch.ts';
 import { formatPointer, type DataPath } from '../core/json-pointer.ts';
 import type { DataChange, PushedData } from '../core/pushed-data.ts';
 import { requestIdOf, typeProblem, type Admit } from './admission.ts';
@@ -17,10 +18,9 @@ import { parseStrictJson } from './strict-json.ts';
 
 /** What `/v1/data` works on. */
 export interface DataAccess {
-  readonly push: PushData;
+  /** Beside the tenant's bundles. */
+  readonly push: (tenant: string, change: DataChange) => Promise<Pushed | Owned>;
   readonly dataOf: (tenant: string) => PushedData;
-  /** Why a change may not be pushed beside the tenant's bundles. */
-  readonly ownershipProblem: (tenant: string, change: DataChange) => PatchConflict | undefined;
 }
 
 export interface DataEndpointOptions {
@@ -96,9 +96,8 @@ export const createDataEndpoint = (options: DataEndpointOptions): DataEndpoint =
 
   const push = async (caller: Caller, change: DataChange): Promise<object | RefusedRequest> => {
     const { tenant } = caller;
-    const owned = data.ownershipProblem(tenant, change);
-    if (owned !== undefined) return { status: 403, code: 'data_owned', detail: owned.message };
     const pushed = await data.push(tenant, change);
+    if (pushed.kind === 'owned') return { status: 403, code: 'data_owned', detail: pushed.message };
     if (pushed.kind === 'conflict')
       return { status: change.op === 'delete' ? 404 : 409, code: 'data_conflict', detail: pushed.message };
     logger.info(

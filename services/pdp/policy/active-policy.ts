@@ -17,7 +17,7 @@ export interface ActivePolicyOptions {
   readonly staleness?: StalenessRule;
   /** Wall clock. */
   readonly nowMs: () => number;
-  /** Throws for a set that must not become active beside what else decides. */
+  /** Rejects for a set that must not become active beside what else decides. */
   readonly accept?: ActiveSetOptions['accept'];
   readonly onActivated?: ActiveSetOptions['onActivated'];
   readonly onFailed?: ActiveSetOptions['onFailed'];

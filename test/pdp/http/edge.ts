@@ -106,7 +106,6 @@ export const startEdge = async (options: EdgeOptions = {}) => {
     data: {
       push: () => Promise.reject(new Error('nothing is pushed here')),
       dataOf: () => NOTHING_PUSHED,
-      ownershipProblem: () => undefined,
     },
     bundleStatus: (caller) => ({ tenant: caller.tenant, sets: [] }),
     countRefusal: (refusal) => refusals.push(refusal),
