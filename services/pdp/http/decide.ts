@@ -20,6 +20,7 @@ export interface DecideEndpointOptions {
   readonly decide: Decide;
   /** The set that decides for a tenant now; undefined while there is none. */
   readonly policyFor: (tenant: string) => DecidingPolicy | undefined;
+  readonly waitForData: (tenant: string, revision: number) => Promise<void>;
   readonly admit: Admit;
   readonly charge: (caller: Caller, count: number) => void;
   readonly refuse: Refuse;
@@ -149,6 +150,8 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
     const checked = checkRequest(parsed.value, exchange.caller);
     if (!checked.ok)
       return turnAway(exchange, { status: 400, code: 'request_invalid', problems: checked.problems, body });
+    const revision = checked.request.at_least?.data_revision;
+    if (revision !== undefined) await options.waitForData(exchange.caller.tenant, revision);
     const policy = policyFor(exchange.caller.tenant);
     if (policy === undefined)
       return turnAway(exchange, { status: 503, code: 'policy_unavailable', headers: RETRY, body });
@@ -167,10 +170,11 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
     exchange: Exchange,
     body: Buffer,
     batch: Batch,
-    policy: DecidingPolicy,
+    first: DecidingPolicy,
     slots: Slot[],
   ): Promise<void> => {
     const { caller } = exchange;
+    let policy = first;
     let sliceStartMs = monotonicMs();
     for (let index = 0; index < batch.length; index += 1) {
       const item = batch.item(index, caller);
@@ -193,6 +197,9 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
       }
       if (monotonicMs() - sliceStartMs < BATCH_SLICE_MS) continue;
       await nextTurn();
+      // The same set; data that was pushed meanwhile is in its engines already, and the items say so.
+      const now = policyFor(caller.tenant);
+      if (now?.setDigest === policy.setDigest) policy = now;
       sliceStartMs = monotonicMs();
     }
   };
@@ -206,6 +213,8 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
       const code = checked.status === 413 ? 'too_large' : 'request_invalid';
       return turnAway(exchange, { status: checked.status, code, problems: checked.problems, body });
     }
+    const revision = checked.batch.atLeast;
+    if (revision !== undefined) await options.waitForData(exchange.caller.tenant, revision);
     const policy = policyFor(exchange.caller.tenant);
     if (policy === undefined)
       return turnAway(exchange, { status: 503, code: 'policy_unavailable', headers: RETRY, body });
