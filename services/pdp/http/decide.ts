@@ -15,6 +15,7 @@ import type { HttpMetrics } from './metrics.ts';
 import type { Refuse, RefusedRequest } from './refuse.ts';
 import { checkRequest } from './request-problems.ts';
 import { parseStrictJson } from './strict-json.ts';
+import { createTurnEnd } from './turn.ts';
 
 export interface DecideEndpointOptions {
   readonly decide: Decide;
@@ -85,6 +86,7 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
   const { decide, policyFor, admit, refuse, bodies, metrics, logger, monotonicMs } = options;
   let inFlight = 0;
   const loggedMs = new Map<string, number>();
+  const turnEnd = createTurnEnd();
 
   const noteFault = (code: string, message: string | undefined, decisionId: string): void => {
     metrics.fault(code);
@@ -152,6 +154,8 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
       return turnAway(exchange, { status: 400, code: 'request_invalid', problems: checked.problems, body });
     const revision = checked.request.at_least?.data_revision;
     if (revision !== undefined) await options.waitForData(exchange.caller.tenant, revision);
+    // All bodies of the turn are read before the first is decided; see `createTurnEnd`.
+    await Promise.resolve();
     const policy = policyFor(exchange.caller.tenant);
     if (policy === undefined)
       return turnAway(exchange, { status: 503, code: 'policy_unavailable', headers: RETRY, body });
@@ -241,6 +245,7 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
     if (request.headers.expect !== undefined && Number(request.headers['content-length'] ?? 0) <= limitBytes)
       exchange.response.writeContinue();
     const body = await bodies.read(request, limitBytes);
+    await turnEnd();
     switch (body.kind) {
       case 'aborted':
         return metrics.refused('aborted', 0);
