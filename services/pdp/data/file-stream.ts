@@ -32,6 +32,8 @@ const COMPACT_BYTES = 4 * 1024 * 1024;
 export const startFileDataStream = async (options: {
   readonly directory: string;
   readonly book: DataBook;
+  /** Called after a tenant's data can be read again. */
+  readonly onKnown?: () => void;
   readonly nowMs: () => number;
   readonly logger: Logger;
   readonly compactBytes?: number;
@@ -71,7 +73,9 @@ export const startFileDataStream = async (options: {
     for (const tenant of await tenants()) {
       try {
         await logOf(tenant).catchUp();
-        if (broken.delete(tenant)) logger.info({ tenant }, 'pushed data can be read again');
+        if (!broken.delete(tenant)) continue;
+        logger.info({ tenant }, 'pushed data can be read again');
+        options.onKnown?.();
       } catch (error) {
         if (!broken.has(tenant))
           logger.error({ tenant, err: error }, 'pushed data cannot be read: the tenant is denied');
