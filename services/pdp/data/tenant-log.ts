@@ -11,9 +11,12 @@ import { encodeRecord, recordOf, type DataRecord } from '../core/data-record.ts'
 import type { Pushed } from '../core/data-stream.ts';
 import { encodeDataFrame, readFrames } from './frames.ts';
 
-const LOG_NAME = /^(\d{16})\.log$/;
+const LOG_NAME = /^\d{16}\.log$/;
+const LEFT_BEHIND = /^\d{16}\.log\..*\.tmp$/;
+/** How often a file may be followed by another one while it is being opened. */
+const READ_ATTEMPTS = 8;
 const LOCK_PAUSE_MS = 5;
-const LOCK_ATTEMPTS = 1_000;
+const LOCK_WAIT_MS = 5_000;
 
 export interface TenantLog {
   /** Applies what others of this machine appended. Rejects with `data_corrupt`. */
@@ -29,7 +32,11 @@ export interface TenantLogOptions {
   /** A file larger than this, and than twice its snapshot, is followed by one that begins with a new snapshot. */
   readonly compactBytes: number;
   readonly pause: (ms: number) => Promise<void>;
+  readonly monotonicMs: () => number;
 }
+
+/** Whether a file in a tenant's folder holds a part of the stream. */
+export const isLogFile = (name: string): boolean => LOG_NAME.test(name);
 
 const logName = (offset: number): string => `${String(offset).padStart(16, '0')}.log`;
 const numberOf = (value: unknown, member: string): number | undefined => {
@@ -57,7 +64,7 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
   const newestFile = async (): Promise<string | undefined> => {
     try {
       return (await readdir(directory))
-        .filter((name) => LOG_NAME.test(name))
+        .filter((name) => isLogFile(name))
         .toSorted()
         .at(-1);
     } catch (cause) {
@@ -104,7 +111,7 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
     book.apply(record, offset);
   };
 
-  const readNew = async (): Promise<void> => {
+  const readNewest = async (): Promise<void> => {
     const newest = await newestFile();
     if (newest === undefined) return;
     if (newest !== file) {
@@ -127,6 +134,17 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
     position += end;
   };
 
+  const readNew = async (): Promise<void> => {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await readNewest();
+      } catch (cause) {
+        // Another process began a new file, and removed this one.
+        if (errorCode(cause) !== 'ENOENT' || attempt === READ_ATTEMPTS) throw cause;
+      }
+    }
+  };
+
   /** All or nothing, since it comes into being by a rename. Older files go: the snapshot has what they had. */
   const beginFile = async (): Promise<void> => {
     const name = logName(next);
@@ -136,7 +154,7 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
     position = body.length;
     snapshotBytes = body.length;
     for (const other of await readdir(directory))
-      if (LOG_NAME.test(other) && other < name) unlinkSync(join(directory, other));
+      if ((isLogFile(other) && other < name) || LEFT_BEHIND.test(other)) unlinkSync(join(directory, other));
   };
 
   const write = async (handle: FileHandle, frame: Buffer): Promise<void> => {
@@ -164,7 +182,8 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
   };
 
   const lock = async (): Promise<HeldLock> => {
-    for (let attempt = 0; attempt < LOCK_ATTEMPTS; attempt += 1) {
+    const untilMs = options.monotonicMs() + LOCK_WAIT_MS;
+    while (options.monotonicMs() < untilMs) {
       const held = await acquireLock(directory);
       if (held !== undefined) return held;
       await options.pause(LOCK_PAUSE_MS);
