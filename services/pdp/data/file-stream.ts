@@ -25,6 +25,7 @@ export const hasFileData = (directory: string): boolean => existsSync(directory)
 /** For what no watcher tells: a tenant's first push, and file systems that cannot be watched. */
 const POLL_MS = 200;
 const COMPACT_BYTES = 4 * 1024 * 1024;
+const LOCK_WAIT_MS = 10_000;
 
 /**
  * The streams of all tenants on one machine, below `directory`. Resolves when all that was pushed is applied. Rejects
@@ -38,6 +39,7 @@ export const startFileDataStream = async (options: {
   readonly nowMs: () => number;
   readonly logger: Logger;
   readonly compactBytes?: number;
+  readonly lockWaitMs?: number;
 }): Promise<RunningDataStream> => {
   const { directory, book, logger } = options;
   const logs = new Map<string, TenantLog>();
@@ -52,6 +54,7 @@ export const startFileDataStream = async (options: {
       tenant,
       book,
       compactBytes: options.compactBytes ?? COMPACT_BYTES,
+      lockWaitMs: options.lockWaitMs ?? LOCK_WAIT_MS,
       pause: (ms) => sleep(ms),
       monotonicMs: () => performance.now(),
     });

@@ -16,7 +16,8 @@ const LEFT_BEHIND = /^\d{16}\.log\..*\.tmp$/;
 /** How often a file may be followed by another one while it is being opened. */
 const READ_ATTEMPTS = 8;
 const LOCK_PAUSE_MS = 5;
-const LOCK_WAIT_MS = 5_000;
+/** How long a process that just had the lock leaves it to those who asked for it: longer than their pause. */
+const YIELD_MS = 12;
 
 export interface TenantLog {
   /** Applies what others of this machine appended. Rejects with `data_corrupt`. */
@@ -31,6 +32,8 @@ export interface TenantLogOptions {
   readonly book: DataBook;
   /** A file larger than this, and than twice its snapshot, is followed by one that begins with a new snapshot. */
   readonly compactBytes: number;
+  /** How long the lock of another process is waited for. */
+  readonly lockWaitMs: number;
   readonly pause: (ms: number) => Promise<void>;
   readonly monotonicMs: () => number;
 }
@@ -56,6 +59,7 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
   let snapshotBytes = 0;
   /** The offset of the next record. */
   let next = 0;
+  let yieldUntilMs = 0;
   let tail: Promise<unknown> = Promise.resolve();
 
   const corrupt = (name: string, at: number): AppError =>
@@ -182,7 +186,9 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
   };
 
   const lock = async (): Promise<HeldLock> => {
-    const untilMs = options.monotonicMs() + LOCK_WAIT_MS;
+    const yieldMs = yieldUntilMs - options.monotonicMs();
+    if (yieldMs > 0) await options.pause(yieldMs);
+    const untilMs = options.monotonicMs() + options.lockWaitMs;
     while (options.monotonicMs() < untilMs) {
       const held = await acquireLock(directory);
       if (held !== undefined) return held;
@@ -217,6 +223,7 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
       throw new AppError('data_unavailable', `${directory}: the data could not be stored (${why})`, { cause });
     } finally {
       await held.release();
+      if (held.isWanted()) yieldUntilMs = options.monotonicMs() + YIELD_MS;
     }
   };
 

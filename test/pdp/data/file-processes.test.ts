@@ -71,7 +71,7 @@ describe('the log of pushed data, shared by processes', () => {
   };
 
   /** A process that only follows: what it saw, and whether it was ever without knowledge. */
-  const follow = async () => {
+  const follow = async (lockWaitMs = 10_000) => {
     const seen = new Map<number, string>();
     let unknown = 0;
     const book: DataBook = createDataBook({
@@ -90,6 +90,7 @@ describe('the log of pushed data, shared by processes', () => {
       nowMs: Date.now,
       logger: createLogger({ service: 'test', level: 'silent' }),
       compactBytes: 3_000,
+      lockWaitMs,
     });
     open.push(stream);
     const looking = setInterval(() => {
@@ -101,7 +102,7 @@ describe('the log of pushed data, shared by processes', () => {
 
   it('is one order for all of them, also when some are killed while they push', async () => {
     const follower = await follow();
-    const steady = [pusher('one', 150), pusher('two', 150)];
+    const steady = [pusher('one', 100), pusher('two', 100)];
     const killed: Pusher[] = [];
     for (let n = 0; n < 4; n += 1) {
       const victim = pusher(`victim${n}`, 100_000);
@@ -111,7 +112,7 @@ describe('the log of pushed data, shared by processes', () => {
     }
     await Promise.all(steady.map(({ done }) => done));
     const told = [...steady, ...killed].flatMap((each) => each.told).toSorted((a, b) => a.revision - b.revision);
-    expect(steady.map((each) => each.told.length)).toEqual([150, 150]);
+    expect(steady.map((each) => each.told.length)).toEqual([100, 100]);
     expect(new Set(told.map(({ revision }) => revision)).size).toBe(told.length);
     await follower.book.waitFor('acme', told.at(-1)?.revision ?? 0, 5_000);
     for (const { revision, digest } of told)
@@ -132,7 +133,7 @@ describe('the log of pushed data, shared by processes', () => {
       identity: { revision: last + 1 },
     });
     expect(readdirSync(join(directory, 'acme')).filter((name) => name.endsWith('.tmp'))).toEqual([]);
-  }, 60_000);
+  }, 120_000);
 
   it('is seen by the others at once', async () => {
     const [one, two] = [await follow(), await follow()];
@@ -149,15 +150,29 @@ describe('the log of pushed data, shared by processes', () => {
     expect(delays.toSorted((a, b) => a - b)[10]).toBeLessThan(50);
   }, 20_000);
 
+  it('lets others push soon while one pushes all the time', async () => {
+    const [busy, other] = [pusher('busy', 100_000), await follow()];
+    while (busy.told.length < 10) await sleep(5);
+    const between: number[] = [];
+    for (let n = 0; n < 20; n += 1) {
+      await sleep(20);
+      const before = busy.told.length;
+      await other.stream.push('acme', { op: 'put', path: ['other'], value: n });
+      between.push(busy.told.length - before);
+    }
+    await busy.kill9();
+    expect(between.toSorted((a, b) => a - b)[15]).toBeLessThanOrEqual(5);
+  }, 30_000);
+
   it('waits a bounded time for a lock that another process does not give up', async () => {
-    const { stream } = await follow();
+    const { stream } = await follow(500);
     mkdirSync(join(directory, 'acme'), { recursive: true });
     const held = await acquireLock(join(directory, 'acme'));
     const startedMs = performance.now();
     const push = stream.push('acme', { op: 'put', path: ['n'], value: 1 });
     await expect(push).rejects.toMatchObject({ code: 'data_unavailable' });
     const tookMs = performance.now() - startedMs;
-    expect(tookMs).toBeGreaterThan(4_000);
+    expect(tookMs).toBeGreaterThanOrEqual(500);
     expect(tookMs).toBeLessThan(8_000);
     await held?.release();
     expect(await stream.push('acme', { op: 'put', path: ['n'], value: 1 })).toMatchObject({ kind: 'applied' });
