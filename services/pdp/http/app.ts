@@ -144,10 +144,16 @@ export const createPdpHttp = (options: PdpHttpOptions): PdpHttp => {
   };
 
   /** The last answer that each connection waits for, and the one before it. */
-  const exchanges = new WeakMap<
-    Duplex,
-    { readonly response: ServerResponse; readonly previous: ServerResponse | undefined }
-  >();
+  const exchanges = new WeakMap<Duplex, { response: ServerResponse; previous: ServerResponse | undefined }>();
+  const noteExchange = (socket: Duplex, response: ServerResponse): void => {
+    const known = exchanges.get(socket);
+    if (known === undefined) {
+      exchanges.set(socket, { response, previous: undefined });
+      return;
+    }
+    known.previous = known.response;
+    known.response = response;
+  };
 
   const run = async (answering: Promise<void>, response: ServerResponse): Promise<void> => {
     try {
@@ -161,7 +167,7 @@ export const createPdpHttp = (options: PdpHttpOptions): PdpHttp => {
   const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     const startedMs = monotonicMs();
     response.on('error', ignore);
-    exchanges.set(request.socket, { response, previous: exchanges.get(request.socket)?.response });
+    noteExchange(request.socket, response);
     if (hasSeveralHosts(request)) {
       const headers = { connection: 'close' };
       refuse(request, response, { status: 400, ...SEVERAL_HOSTS, headers, requestId: requestIdOf(request) });

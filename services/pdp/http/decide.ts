@@ -58,6 +58,8 @@ interface Exchange {
   readonly requestId: string | undefined;
   readonly traceparent: string | undefined;
   readonly startedMs: number;
+  /** Whether an event of it exists. */
+  hasEvent: boolean;
 }
 
 /** An event that could not be appended, or not be made durable: the answer is 503, whatever was decided. */
@@ -86,8 +88,6 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
   const { decide, policyFor, admit, refuse, bodies, metrics, logger, monotonicMs } = options;
   let inFlight = 0;
   const loggedMs = new Map<string, number>();
-  /** Those of which an event exists. */
-  const withEvent = new WeakSet<Exchange>();
 
   const noteFault = (code: string, message: string | undefined, decisionId: string): void => {
     metrics.fault(code);
@@ -113,7 +113,7 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
     const { caller, requestId, traceparent, startedMs } = exchange;
     try {
       const decided = decide({ request, caller, policy, requestId, traceparent, startedMs });
-      withEvent.add(exchange);
+      exchange.hasEvent = true;
       if (decided.fault !== undefined) noteFault(decided.fault, decided.faultMessage, decided.decisionId);
       return decided;
     } catch (error) {
@@ -273,7 +273,7 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
       logger.error({ err: error }, 'decide failed');
       if (exchange.response.headersSent) return;
       // 500 says that there is an event of it, any other status that it counts as a refusal.
-      const hasEvent = withEvent.has(exchange);
+      const { hasEvent } = exchange;
       turnAway(exchange, {
         status: hasEvent ? 500 : 503,
         code: 'internal',
@@ -295,7 +295,8 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
     const admitted = admit(request, 'decide');
     if ('refused' in admitted) return refuse(request, response, { requestId, ...admitted.refused });
     const { caller } = admitted;
-    const exchange = { request, response, caller, requestId, traceparent: traceparentOf(request), startedMs };
+    const traceparent = traceparentOf(request);
+    const exchange: Exchange = { request, response, caller, requestId, traceparent, startedMs, hasEvent: false };
     if (inFlight >= options.maxInFlight) return turnAway(exchange, { status: 503, code: 'overloaded', headers: RETRY });
     inFlight += 1;
     try {
