@@ -40,8 +40,7 @@ const startStream = async (
 ): Promise<RunningDataStream> => {
   const { logger } = options;
   const directory = homePaths(settings.home).data;
-  if (settings.kafka.brokers.length === 0)
-    return await startFileDataStream({ ...options, directory, nowMs: Date.now });
+  if (settings.kafka.brokers.length === 0) return await startFileDataStream({ ...options, directory, nowMs: Date.now });
   if (hasFileData(directory))
     throw new AppError(
       'settings_invalid',

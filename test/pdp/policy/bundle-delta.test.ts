@@ -216,10 +216,10 @@ describe('a server that sends deltas', () => {
     const whole = await makeBundle({ rego: REGO, data: { ...DATA, mesh: { ...DATA.mesh, n: 8 } }, serial: 8 });
     let release = (): void => undefined;
     server.instead((request, response) => {
-      if (request.headers['if-none-match'] === '"whole"') return void response.writeHead(304).end();
-      if (String(request.headers['prefer']).includes('delta'))
-        return void response.writeHead(200, { etag: '"stray"' }).end(stray);
-      release = () => response.writeHead(200, { etag: '"whole"' }).end(whole);
+      if (request.headers['if-none-match'] === '"whole"') response.writeHead(304).end();
+      else if (String(request.headers['prefer']).includes('delta'))
+        response.writeHead(200, { etag: '"stray"' }).end(stray);
+      else release = () => response.writeHead(200, { etag: '"whole"' }).end(whole);
     });
     const failure = (): string => policy.status()[0]?.failed?.message ?? '';
     while (!failure().includes('it is for the bundle')) await delay(10);
