@@ -25,6 +25,7 @@ import { compileMask } from './core/mask.ts';
 import { createPdpHttp } from './http/app.ts';
 import { startActivePolicy, type ActivePolicy } from './policy/active-policy.ts';
 import type { PolicySetStatus } from './policy/active-set.ts';
+import type { PolicySnapshot } from './policy/policy-set.ts';
 import { createBundleStore } from './policy/bundle-store.ts';
 import type { BundleSource } from './policy/bundle-source.ts';
 import type { StalenessRule } from './policy/freshness.ts';
@@ -214,6 +215,16 @@ const openPdp = async (
     registers: [registry],
   });
   await checkBundleKeys(settings.pdp.bundle_keys);
+  /** What was last recorded as active, by tenant. */
+  const announced = new Map<string, PolicyUsed>();
+  /** Records what decides for a tenant from now on, once. What is not known to be all data decides nothing. */
+  const announce = (tenant: string, snapshot: PolicySnapshot | undefined): void => {
+    if (snapshot === undefined || !pushed.isKnown(tenant)) return;
+    const used = usedPolicy({ ...snapshot, data: pushed.dataOf(tenant).identity });
+    if (isDeepStrictEqual(announced.get(tenant), used)) return;
+    announced.set(tenant, used);
+    trail.recordActivation(tenant, used);
+  };
   const policy = await startActivePolicy({
     bundles: defaultBundles(settings),
     tenants: tenantBundles(settings),
@@ -230,8 +241,7 @@ const openPdp = async (
       if (restored)
         logger.warn({ tenant, set, bundles, files }, 'bundles active that were kept: their source is silent');
       else logger.info({ tenant, set, bundles, files }, 'bundles active');
-      for (const name of tenantsOf(current, tenant))
-        trail.recordActivation(name, usedPolicy({ ...snapshot, data: pushed.dataOf(name).identity }));
+      for (const name of tenantsOf(current, tenant)) announce(name, snapshot);
     },
     onFailed: (failure) => {
       loads.inc({ result: 'failed' });
@@ -251,23 +261,28 @@ const openPdp = async (
     onFailed: (tenant, reason) =>
       logger.error({ tenant, reason }, 'bundles and pushed data do not go together: the tenant is denied'),
   });
-  const policyFor = (tenant: string): DecidingPolicy | undefined =>
-    pushed.isKnown(tenant) ? policies.current(tenant) : undefined;
-  pushed.onChanged((tenant) => {
-    const active = policyFor(tenant);
-    if (active !== undefined) trail.recordActivation(tenant, usedPolicy(active));
+  const policyFor = (tenant: string, held?: DecidingPolicy): DecidingPolicy | undefined => {
+    const now = pushed.isKnown(tenant) ? policies.current(tenant) : undefined;
+    return held === undefined || now?.setDigest === held.setDigest ? now : policies.renewed(held);
+  };
+  const announceAll = (): void => {
+    for (const tenant of [...tenantNames(current), SYSTEM_TENANT]) announce(tenant, policy.current(tenant));
+  };
+  pushed.follow({
+    changed(tenant) {
+      if (policyFor(tenant) !== undefined) announce(tenant, policy.current(tenant));
+    },
+    known: announceAll,
   });
+  // What became known, or changed, while the sets were being loaded.
+  announceAll();
 
   const reloadTenants: PrepareReload = (next) => {
     if (!isDeepStrictEqual(fixedOf(next), fixedOf(settings)))
       throw new AppError('settings_invalid', '/tenants: a change of bundles or spool_quota needs a restart');
-    const added = tenantsOf(next, undefined).filter((name) => !tenantsOf(current, undefined).includes(name));
     return () => {
       current = next;
-      for (const name of added) {
-        const active = policyFor(name);
-        if (active !== undefined) trail.recordActivation(name, usedPolicy(active));
-      }
+      announceAll();
     };
   };
   const { load, settingsFile } = options;

@@ -6,6 +6,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { type Command, CommanderError } from 'commander';
 import { runOpaTests } from '../../services/cli/commands/policy-opa.ts';
+import { packArchive } from '../../services/cli/commands/policy-build.ts';
 import { policyCommand } from '../../services/cli/commands/policy.ts';
 import { OPA_VERSION, createRunOpa, findOpa, packageFolder } from '../../services/cli/opa-binary.ts';
 import { readBundle } from '../../services/pdp/policy/bundle-reader.ts';
@@ -314,6 +315,19 @@ describe('edict policy sign', () => {
     const verify = [...inspect, '--verification-key', key('public.pem'), '--scope', 'write'];
     expect(documentOf(await edict(verify))).toMatchObject({ digest, signature: { scope: 'write', verified: true } });
     expect(await edict(verify.slice(0, -2))).toMatchObject({ exitCode: 1 });
+  });
+
+  it('signs a delta, which has no digest of its own', async () => {
+    const { manifest, name, digest: base } = await readBundle(await readFile(output));
+    const edictMember = { ...manifest.metadata.edict, serial: 9, base };
+    const files = [
+      { path: '.manifest', bytes: Buffer.from(JSON.stringify({ ...manifest, metadata: { edict: edictMember } })) },
+      { path: 'patch.json', bytes: Buffer.from('{"data": [{"op": "remove", "path": "/mesh/x"}]}') },
+    ];
+    await writeFile(output, await packArchive(files));
+    const signed = documentOf(await edict(['sign', output, '--signing-key', key('private.pem'), '--json']));
+    expect(signed).toMatchObject({ name, serial: 9, signature: { alg: 'ES256', files: 2 } });
+    expect(signed).not.toHaveProperty('digest');
   });
 
   it('is verified by opa', async () => {

@@ -3,7 +3,9 @@ import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { createWasmEvaluator } from '../../pdp/policy/wasm-evaluator.ts';
-import { readBundle, type Bundle } from '../../pdp/policy/bundle-reader.ts';
+import { BUNDLE_LIMITS, unpackArchive } from '../../pdp/policy/bundle-archive.ts';
+import { isDelta } from '../../pdp/policy/bundle-delta.ts';
+import { readBundle, readManifest, type Bundle } from '../../pdp/policy/bundle-reader.ts';
 import { runSelfCheck } from '../../pdp/policy/self-check.ts';
 import { describeSignature } from '../../pdp/policy/bundle-signature.ts';
 import { AppError, isAppError } from '../../shared/contracts/errors.ts';
@@ -225,18 +227,28 @@ const onBundle = (name: string, description: string): Command =>
     .option('--json', 'print one JSON document')
     .addHelpText('after', EXIT_CODES);
 
+/** A delta has no digest of its own: what it makes of its base has. */
+const identityOf = async (
+  archive: Uint8Array,
+): Promise<{ readonly name: string; readonly serial: number; readonly digest?: string }> => {
+  if (!(await isDelta(archive, BUNDLE_LIMITS))) return await readBundle(archive);
+  const manifest = (await unpackArchive(archive)).find(({ path: at }) => at === '.manifest');
+  if (manifest === undefined) throw new AppError('bundle_invalid', 'delta has no .manifest');
+  return readManifest(manifest).metadata.edict;
+};
+
 const signCommand = (): Command =>
   withSigningOptions(
     onBundle('sign', 'sign a bundle as `opa build` does').option('-o, --output <file>', 'default: the bundle itself'),
   ).action(
     failing(async (file: string, options: SigningOptions & { readonly output?: string; readonly json?: boolean }) => {
       const archive = await readArchive(file);
-      const { name, serial, digest } = await readBundle(archive);
+      const { name, serial, digest } = await identityOf(archive);
       const { output = file } = options;
       const signed = await signArchive(archive, options);
       await replaceFile(output, signed);
-      const signature = describeSignature((await readBundle(signed)).files);
-      const text = `signed: ${name} ${serial} ${digest} (key ${String(signature?.kid)}, ${String(signature?.alg)})`;
+      const signature = describeSignature(await unpackArchive(signed));
+      const text = `signed: ${name} ${serial} ${digest ?? 'delta'} (key ${String(signature?.kid)}, ${String(signature?.alg)})`;
       report(options.json, true, { output, name, serial, digest, signature }, text);
     }),
   );

@@ -22,7 +22,7 @@ import { createRefuse } from './refuse.ts';
 
 export interface PdpHttpOptions {
   readonly decide: Decide;
-  readonly policyFor: (tenant: string) => DecidingPolicy | undefined;
+  readonly policyFor: (tenant: string, held?: DecidingPolicy) => DecidingPolicy | undefined;
   /** Resolves when the tenant's data is at `revision`, or when that takes too long. */
   readonly waitForData: (tenant: string, revision: number) => Promise<void>;
   readonly data: DataAccess;

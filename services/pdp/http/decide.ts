@@ -19,8 +19,11 @@ import { createTurnEnd } from './turn.ts';
 
 export interface DecideEndpointOptions {
   readonly decide: Decide;
-  /** The set that decides for a tenant now; undefined while there is none. */
-  readonly policyFor: (tenant: string) => DecidingPolicy | undefined;
+  /**
+   * The set that decides for a tenant now; undefined while there is none. `held`: the same set as that, whether or not it
+   * decides for others by now, with the data that it has now.
+   */
+  readonly policyFor: (tenant: string, held?: DecidingPolicy) => DecidingPolicy | undefined;
   readonly waitForData: (tenant: string, revision: number) => Promise<void>;
   readonly admit: Admit;
   readonly charge: (caller: Caller, count: number) => void;
@@ -202,8 +205,7 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
       if (monotonicMs() - sliceStartMs < BATCH_SLICE_MS) continue;
       await nextTurn();
       // The same set; data that was pushed meanwhile is in its engines already, and the items say so.
-      const now = policyFor(caller.tenant);
-      if (now?.setDigest === policy.setDigest) policy = now;
+      policy = policyFor(caller.tenant, policy) ?? policy;
       sliceStartMs = monotonicMs();
     }
   };

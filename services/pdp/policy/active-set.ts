@@ -251,6 +251,7 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
       [pending, suspected, failed] = [undefined, undefined, undefined];
     } catch (cause) {
       suspect(describe(cause));
+      watch.resync();
     }
   };
 

@@ -22,6 +22,7 @@ const State = Type.Object({
       source: Type.String(),
       path: Type.String(),
       sha256: Type.String({ pattern: SHA256 }),
+      deltas: Type.Optional(Type.Array(Type.String({ pattern: SHA256 }), { maxItems: 64 })),
       etag: Type.Optional(Type.String()),
     }),
   ),
@@ -36,6 +37,8 @@ export interface KeptArchive {
   /** Where it was read from. */
   readonly path: string;
   readonly bytes: Uint8Array;
+  /** What was applied to it, oldest first. */
+  readonly deltas: readonly Uint8Array[];
   /** What its server called this version; undefined for a file. */
   readonly etag: string | undefined;
 }
@@ -117,11 +120,12 @@ export const createBundleStore = (folder: string): BundleStore => {
       if (state === undefined) return undefined;
       const archives = (): Promise<readonly KeptArchive[]> =>
         Promise.all(
-          state.archives.map(async ({ source, path: from, sha256, etag }) => ({
+          state.archives.map(async ({ source, path: from, sha256, deltas = [], etag }) => ({
             source,
             path: from,
             etag,
             bytes: await readArchive(folder, sha256),
+            deltas: await Promise.all(deltas.map((digest) => readArchive(folder, digest))),
           })),
         );
       const serials = new Map(Object.entries(state.serials));
@@ -129,14 +133,17 @@ export const createBundleStore = (folder: string): BundleStore => {
     },
     write: async ({ sources, serials, confirmedMs, archives }) => {
       await mkdir(folder, { recursive: true, mode: 0o700 });
-      const named = archives.map(({ source, path: from, bytes, etag }) => ({
+      const named = archives.map(({ source, path: from, bytes, deltas, etag }) => ({
         source,
         path: from,
         sha256: sha256Hex(bytes),
-        bytes,
+        ...(deltas.length === 0 ? {} : { deltas: deltas.map((delta) => sha256Hex(delta)) }),
         ...(etag === undefined ? {} : { etag }),
       }));
-      for (const { sha256, bytes } of named)
+      const contents = new Map(
+        archives.flatMap(({ bytes, deltas }) => [bytes, ...deltas]).map((bytes) => [sha256Hex(bytes), bytes] as const),
+      );
+      for (const [sha256, bytes] of contents)
         if (!written.has(sha256)) await writeWhole(archiveFile(folder, sha256), bytes);
       // Another process may share the folder, and know more.
       const before = await readState(folder).catch(() => undefined);
@@ -147,11 +154,11 @@ export const createBundleStore = (folder: string): BundleStore => {
         sources: [...sources],
         serials: highest,
         confirmed_ms: confirmedMs,
-        archives: named.map(({ bytes: _bytes, ...rest }) => rest),
+        archives: named,
       };
       await writeWhole(path.join(folder, STATE_FILE), Buffer.from(JSON.stringify(state), 'utf8'));
       fsyncDirectory(folder);
-      written = new Set(named.map(({ sha256 }) => sha256));
+      written = new Set(contents.keys());
       const old = (await readdir(folder)).filter((name) => /^[0-9a-f]{64}\.tar\.gz$/.test(name));
       for (const name of old) if (!written.has(name.slice(0, 64))) await rm(path.join(folder, name), { force: true });
     },

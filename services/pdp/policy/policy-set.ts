@@ -7,6 +7,7 @@ import type { Evaluate } from '../core/evaluate.ts';
 import type { Freshness } from '../core/freshness.ts';
 import type { DataPath } from '../core/json-pointer.ts';
 import { BUNDLE_LIMITS } from './bundle-archive.ts';
+import { applyDelta } from './bundle-delta.ts';
 import { readBundle, type Bundle } from './bundle-reader.ts';
 import { checkSetRoots, rootPath } from './roots.ts';
 import type { VerifiedSignature } from './bundle-signature.ts';
@@ -48,6 +49,8 @@ export interface LoadedArchive {
   readonly path: string;
   /** The archive as it lay there. */
   readonly bytes: Uint8Array;
+  /** What was applied to it, oldest first: the digest is that of the bundle that came out. */
+  readonly deltas: readonly Uint8Array[];
   /** By whom it is signed; undefined where the source asks for no signature. */
   readonly signature: VerifiedSignature | undefined;
   /** What its server calls this version. */
@@ -125,7 +128,9 @@ const loadOne = async (
   limits: EvaluatorLimits,
 ): Promise<{ readonly bundle: Bundle; readonly evaluator: WasmEvaluator }> => {
   try {
-    const bundle = await readBundle(file.bytes, BUNDLE_LIMITS, await file.signing?.requirement());
+    const requirement = await file.signing?.requirement();
+    let bundle = await readBundle(file.bytes, BUNDLE_LIMITS, requirement);
+    for (const delta of file.deltas ?? []) bundle = await applyDelta(bundle, delta, BUNDLE_LIMITS, requirement);
     const { wasm, dataJson } = bundle;
     const evaluator = await createWasmEvaluator({ wasm, dataJson, ...limits });
     await runSelfCheck(bundle, evaluator);
@@ -149,8 +154,8 @@ export const loadPolicySet = async (files: readonly SourceFile[], limits: Evalua
     if (twin !== undefined) {
       throw new AppError('bundle_invalid', `${file.path} and ${twin.path} are both named ${name}`);
     }
-    const { source, path, bytes, etag } = file;
-    archives.push({ name, digest, serial, source, path, bytes, signature, etag, expiresMs });
+    const { source, path, bytes, deltas = [], etag } = file;
+    archives.push({ name, digest, serial, source, path, bytes, deltas, signature, etag, expiresMs });
     bundles.push(loaded.bundle);
     digests.push(digestBytes);
     evaluators.push({ bundle: name, evaluate: loaded.evaluator.evaluate, fork: loaded.evaluator.fork });
