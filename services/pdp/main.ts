@@ -20,7 +20,7 @@ import { startAuditTrail, type AuditTrail } from './audit-trail/audit-trail.ts';
 import { createKnownCallers } from './callers/known-callers.ts';
 import { createMaskKeys } from './callers/mask-keys.ts';
 import { createRateLimits } from './callers/rate-limit.ts';
-import { createDecide } from './core/decide.ts';
+import { createDecide, type DecidingPolicy } from './core/decide.ts';
 import { compileMask } from './core/mask.ts';
 import { createPdpHttp } from './http/app.ts';
 import { startActivePolicy, type ActivePolicy } from './policy/active-policy.ts';
@@ -28,9 +28,10 @@ import type { PolicySetStatus } from './policy/active-set.ts';
 import { createBundleStore } from './policy/bundle-store.ts';
 import type { BundleSource } from './policy/bundle-source.ts';
 import type { StalenessRule } from './policy/freshness.ts';
-import type { PolicySnapshot } from './policy/policy-set.ts';
 import { bundleSources, checkBundleKeys } from './policy/source-settings.ts';
+import { createTenantPolicies } from './policy/tenant-policies.ts';
 import { startPrimary } from './primary.ts';
+import { startPushedData } from './pushed-data.ts';
 import { groupBundles, groupChecks, groupMetrics } from './workers/group-view.ts';
 import type { WorkerLink } from './workers/worker-link.ts';
 
@@ -64,7 +65,11 @@ const demoBundle = (): string => {
 };
 
 const monotonicMs = (): number => performance.now();
-const usedPolicy = ({ bundles, setDigest }: PolicySnapshot): PolicyUsed => ({ bundles, set: setDigest });
+const usedPolicy = ({ bundles, setDigest, data }: DecidingPolicy): PolicyUsed => ({
+  bundles,
+  ...(data === undefined ? {} : { data }),
+  set: setDigest,
+});
 
 const tenantBundles = ({ tenants, pdp }: Settings): Readonly<Record<string, readonly BundleSource[]>> =>
   Object.fromEntries(
@@ -212,6 +217,9 @@ const openPdp = async (
   parts.push(trail);
   registerTrailGauges(registry, trail);
 
+  const pushed = await startPushedData({ settings, logger });
+  parts.push(pushed);
+
   const loads = new Counter({
     name: 'edict_bundle_loads_total',
     help: 'Sets of bundles that became active or were refused.',
@@ -227,6 +235,7 @@ const openPdp = async (
     storeOf: (tenant) => createBundleStore(homePaths(settings.home).bundles(tenant)),
     staleness: stalenessOf(settings),
     nowMs: Date.now,
+    accept: (set, { roots }) => pushed.claim(tenantsOf(current, set), roots),
     onActivated: ({ tenant, snapshot, archives, restored }) => {
       loads.inc({ result: 'active' });
       const { bundles, setDigest: set } = snapshot;
@@ -234,7 +243,8 @@ const openPdp = async (
       if (restored)
         logger.warn({ tenant, set, bundles, files }, 'bundles active that were kept: their source is silent');
       else logger.info({ tenant, set, bundles, files }, 'bundles active');
-      for (const name of tenantsOf(current, tenant)) trail.recordActivation(name, usedPolicy(snapshot));
+      for (const name of tenantsOf(current, tenant))
+        trail.recordActivation(name, usedPolicy({ ...snapshot, data: pushed.dataOf(name).identity }));
     },
     onFailed: (failure) => {
       loads.inc({ result: 'failed' });
@@ -248,14 +258,26 @@ const openPdp = async (
       read: () => policy.status().filter(isStale).length,
     },
   });
+  const policies = createTenantPolicies({
+    snapshotOf: policy.current,
+    dataOf: pushed.dataOf,
+    onFailed: (tenant, reason) =>
+      logger.error({ tenant, reason }, 'bundles and pushed data do not go together: the tenant is denied'),
+  });
+  const policyFor = (tenant: string): DecidingPolicy | undefined =>
+    pushed.isKnown(tenant) ? policies.current(tenant) : undefined;
+  pushed.onChanged((tenant) => {
+    const active = policyFor(tenant);
+    if (active !== undefined) trail.recordActivation(tenant, usedPolicy(active));
+  });
 
   const reloadTenants: PrepareReload = (next) => {
     const added = tenantsOf(next, undefined).filter((name) => !tenantsOf(current, undefined).includes(name));
     return () => {
       current = next;
       for (const name of added) {
-        const snapshot = policy.current(name);
-        if (snapshot !== undefined) trail.recordActivation(name, usedPolicy(snapshot));
+        const active = policyFor(name);
+        if (active !== undefined) trail.recordActivation(name, usedPolicy(active));
       }
     };
   };
@@ -279,7 +301,10 @@ const openPdp = async (
   // The settings are the primary's: the files may have changed while this process started.
   if (worker !== undefined) reload?.reload();
 
-  const checks = readinessChecks(policy, trail, () => reload?.failure());
+  const checks = {
+    ...readinessChecks(policy, trail, () => reload?.failure()),
+    data: () => pushed.check(policies.failures()),
+  };
   const bundlesOf = bundleStatus(policy);
   const link = worker?.link;
   link?.onReload(() => void reload?.reload());
@@ -306,7 +331,12 @@ const openPdp = async (
       maskKey: maskKeys.of,
       durability: settings.pdp.durability,
     }),
-    policyFor: policy.current,
+    policyFor,
+    waitForData: pushed.waitFor,
+    data: {
+      push: (tenant, change) => pushed.push(tenant, change, policy.current(tenant)?.roots),
+      dataOf: pushed.dataOf,
+    },
     bundleStatus: ({ tenant }) =>
       link === undefined ? bundlesOf(tenant) : groupBundles(bundlesOf(tenant), tenant, link.ask),
     countRefusal: trail.countRefusal,

@@ -5,6 +5,7 @@ import { bundleWith, DEMO_BUNDLE, readDemoBundle } from '../../scripts/replay/bu
 import { createJsonClient } from '../../scripts/replay/client.ts';
 import type { AnsweredDecision } from '../../scripts/replay/send.ts';
 import { replaceFile } from '../../services/cli/commands/policy-build.ts';
+import { newApiKey } from '../../services/shared/callers/api-keys.ts';
 import { isObject } from '../../services/shared/contracts/json.ts';
 import { childrenOf } from '../support/child-process.ts';
 import { startEmbedded, startExternal, type Deployment } from '../support/deployment.ts';
@@ -170,6 +171,34 @@ describe('two workers on one machine with the embedded database', () => {
   );
 
   it(
+    'both know what was pushed to one of them',
+    async () => {
+      const before = readFileSync(deployment.configFile, 'utf8');
+      const settings = JSON.parse(before) as { readonly callers: readonly unknown[] };
+      const feed = newApiKey();
+      const callers = [...settings.callers, { id: 'feed', tenant: 'acme', roles: ['data'], api_keys: [feed.stored] }];
+      writeFileSync(deployment.configFile, JSON.stringify({ ...settings, callers }));
+      const send = async (method: string, value?: unknown): Promise<unknown> => {
+        const response = await fetch(`${deployment.pdp.url}/v1/data/pushed`, {
+          method,
+          // A connection of its own, so that either worker may answer.
+          headers: { authorization: `Bearer ${feed.key}`, 'content-type': 'application/json', connection: 'close' },
+          ...(value === undefined ? {} : { body: JSON.stringify(value) }),
+        });
+        return response.ok ? await response.json() : undefined;
+      };
+      const pushed = await until('it was pushed', async () => await send('PUT', { limit: 7 }));
+      const revision = memberOf(pushed, 'data', 'revision');
+      await until('both know it', async () => {
+        const all = await Promise.all(Array.from({ length: 8 }, async () => await send('GET')));
+        return all.every((each) => memberOf(each, 'data', 'revision') === revision) ? true : undefined;
+      });
+      writeFileSync(deployment.configFile, before);
+    },
+    minutes,
+  );
+
+  it(
     'start again with the callers of now when the file has become bad meanwhile',
     async () => {
       const good = readFileSync(deployment.configFile, 'utf8');
@@ -187,7 +216,7 @@ describe('two workers on one machine with the embedded database', () => {
   it(
     'leave no process behind a primary that is killed, and a restart continues in the same slots',
     async () => {
-      const load = startLoad(deployment, { connections: 2, pauseMs: 5 });
+      const load = startLoad(deployment, { connections: 2, pauseMs: 15 });
       await load.untilAnswered(200);
       const pids = childrenOf(deployment.pdp.pid());
       expect(pids).toHaveLength(2);
@@ -250,7 +279,7 @@ describe('two workers with a broker and a database server', () => {
     async () => {
       const deployment = await startExternal({ settings: WORKERS });
       try {
-        const load = startLoad(deployment, { connections: 2, pauseMs: 5 });
+        const load = startLoad(deployment, { connections: 2, pauseMs: 15 });
         await load.untilAnswered(300);
         for (const victim of childrenOf(deployment.pdp.pid())) {
           process.kill(victim, 'SIGKILL');
@@ -264,6 +293,6 @@ describe('two workers with a broker and a database server', () => {
         await deployment.close();
       }
     },
-    3 * minutes,
+    5 * minutes,
   );
 });
