@@ -6,13 +6,13 @@ import { AppError } from '../shared/contracts/errors.ts';
 import type { PolicyUsed } from '../shared/contracts/events.ts';
 import { SYSTEM_TENANT } from '../shared/contracts/tenant.ts';
 import { newUuidV7 } from '../shared/contracts/uuid.ts';
-import type { Checks } from '../shared/runtime/health.ts';
+import { readiness, type Checks } from '../shared/runtime/health.ts';
 import { listen, parseListen } from '../shared/runtime/http-server.ts';
 import { createLifecycle, type Handle } from '../shared/runtime/lifecycle.ts';
 import { createLogger, type Logger } from '../shared/runtime/logger.ts';
 import { Counter, createRegistry, registerGauges, type Registry } from '../shared/runtime/metrics.ts';
 import { watchSettings, type PrepareReload } from '../shared/runtime/reload.ts';
-import type { Caller, Settings } from '../shared/settings/schema.ts';
+import type { Settings } from '../shared/settings/schema.ts';
 import { homePaths } from '../shared/settings/home.ts';
 import { loadSettings, tenantNames, type LoadedSettings } from '../shared/settings/settings.ts';
 import { durationMs, sizeBytes } from '../shared/settings/units.ts';
@@ -31,7 +31,10 @@ import type { BundleSource } from './policy/bundle-source.ts';
 import type { StalenessRule } from './policy/freshness.ts';
 import { bundleSources, checkBundleKeys } from './policy/source-settings.ts';
 import { createTenantPolicies } from './policy/tenant-policies.ts';
+import { startPrimary } from './primary.ts';
 import { startPushedData } from './pushed-data.ts';
+import { groupBundles, groupChecks, groupMetrics } from './workers/group-view.ts';
+import type { WorkerLink } from './workers/worker-link.ts';
 
 export interface Pdp extends Handle {
   /** Where it listens, with the port that was really taken. */
@@ -45,6 +48,8 @@ export interface PdpOptions {
   /** Reads the settings again; without it and `settingsFile` they are never reloaded. */
   readonly load?: () => Settings;
   readonly settingsFile?: string | undefined;
+  /** Present in one of several processes: what is said of the decision point is said of all. */
+  readonly worker?: { readonly index: number; readonly count: number; readonly link: WorkerLink };
 }
 
 /** Stands in start events. */
@@ -91,6 +96,14 @@ const fixedOf = ({ tenants }: Settings): unknown =>
       bundles === undefined && quota === undefined ? [] : [[tenant, [bundles, quota]]],
     ),
   );
+
+const refuseFixed =
+  (initial: Settings): PrepareReload =>
+  (next) => {
+    if (!isDeepStrictEqual(fixedOf(next), fixedOf(initial)))
+      throw new AppError('settings_invalid', '/tenants: a change of bundles or spool_quota needs a restart');
+    return () => undefined;
+  };
 
 const registerTrailGauges = (registry: Registry, trail: AuditTrail): void => {
   const { status } = trail;
@@ -161,7 +174,7 @@ const readinessChecks = (policy: ActivePolicy, trail: AuditTrail, reloadFailure:
 /** What a caller may see: their own tenant's set; the system tenant's operators see all. */
 const bundleStatus =
   (policy: ActivePolicy) =>
-  ({ tenant }: Caller): unknown => {
+  (tenant: string): unknown => {
     const sets = policy.status();
     const own = sets.filter((set) => set.tenant === tenant);
     const shown =
@@ -175,7 +188,7 @@ const bundleStatus =
  */
 export const startPdp = async (settings: Settings, options: PdpOptions): Promise<Pdp> => {
   const { logger } = options;
-  const registry = options.registry ?? createRegistry({ service: 'pdp' });
+  const registry = options.registry ?? createRegistry({ service: 'pdp', worker: options.worker?.index });
   const parts: Handle[] = [];
   const close = async (): Promise<void> => {
     for (let part = parts.pop(); part !== undefined; part = parts.pop()) await part.close();
@@ -194,9 +207,9 @@ const openPdp = async (
   parts: Handle[],
   close: () => Promise<void>,
 ): Promise<Pdp> => {
-  const { logger, registry } = options;
+  const { logger, registry, worker } = options;
   const address = parseListen(settings.pdp.listen);
-  const limits = createRateLimits(monotonicMs);
+  const limits = createRateLimits(monotonicMs, worker?.count);
   const callers = createKnownCallers(settings, limits.keep);
   const maskKeys = createMaskKeys(settings);
   let current = settings;
@@ -277,13 +290,9 @@ const openPdp = async (
   // What became known, or changed, while the sets were being loaded.
   announceAll();
 
-  const reloadTenants: PrepareReload = (next) => {
-    if (!isDeepStrictEqual(fixedOf(next), fixedOf(settings)))
-      throw new AppError('settings_invalid', '/tenants: a change of bundles or spool_quota needs a restart');
-    return () => {
-      current = next;
-      announceAll();
-    };
+  const reloadTenants: PrepareReload = (next) => () => {
+    current = next;
+    announceAll();
   };
   const { load, settingsFile } = options;
   const reload =
@@ -292,7 +301,7 @@ const openPdp = async (
       : watchSettings({
           initial: settings,
           load,
-          parts: [callers.reload, maskKeys.reload, trail.reload, reloadTenants],
+          parts: [callers.reload, maskKeys.reload, trail.reload, refuseFixed(settings), reloadTenants],
           files: ({ tenants }) => [
             ...(settingsFile === undefined ? [] : [settingsFile]),
             ...trail.keyFiles,
@@ -302,6 +311,28 @@ const openPdp = async (
           registry,
         });
   if (reload !== undefined) parts.push(reload);
+  // The settings are the primary's: the files may have changed while this process started.
+  if (worker !== undefined) reload?.reload();
+
+  const checks = {
+    ...readinessChecks(policy, trail, () => reload?.failure()),
+    data: () => pushed.check(policies.failures()),
+  };
+  const bundlesOf = bundleStatus(policy);
+  const link = worker?.link;
+  link?.onReload(() => void reload?.reload());
+  link?.answerWith((question) => {
+    switch (question.kind) {
+      case 'checks':
+        return readiness(checks);
+      case 'metrics':
+        return registry.getMetricsAsJSON();
+      case 'bundles':
+        return bundlesOf(question.tenant);
+      default:
+        return question satisfies never;
+    }
+  });
 
   const http = createPdpHttp({
     decide: createDecide({
@@ -319,17 +350,16 @@ const openPdp = async (
       push: (tenant, change) => pushed.push(tenant, change, policy.current(tenant)?.roots),
       dataOf: pushed.dataOf,
     },
-    bundleStatus: bundleStatus(policy),
+    bundleStatus: ({ tenant }) =>
+      link === undefined ? bundlesOf(tenant) : groupBundles(bundlesOf(tenant), tenant, link.ask),
     countRefusal: trail.countRefusal,
     identify: callers.identify,
     isOpen: callers.isOpen,
     takeQuota: limits.take,
     charge: limits.charge,
-    checks: {
-      ...readinessChecks(policy, trail, () => reload?.failure()),
-      data: () => pushed.check(policies.failures()),
-    },
+    checks: link === undefined ? checks : groupChecks(checks, link.ask),
     registry,
+    metricsText: link === undefined ? undefined : () => groupMetrics(link.ask),
     logger,
     monotonicMs,
     listenHost: address.host,
@@ -348,12 +378,19 @@ const openPdp = async (
   return { url: server.url, close };
 };
 
+/** More than a worker takes to stop, and less than what starts this program waits. */
+const GROUP_STOP_MS = 35_000;
+
 /** `edict serve pdp`: runs until a signal; resolves when it listens. */
 export const servePdp = async (loaded: LoadedSettings): Promise<{ readonly url: string }> => {
   const { settings, file } = loaded;
   const logger = createLogger({ service: 'pdp', level: settings.log.level });
   logger.info({ file, settings }, 'settings');
-  const lifecycle = createLifecycle({ logger });
   const load = (): Settings => loadSettings({ file, services: ['pdp'] }).settings;
-  return lifecycle.start('pdp', () => startPdp(settings, { logger, load, settingsFile: file }));
+  if (settings.pdp.workers === 1)
+    return createLifecycle({ logger }).start('pdp', () => startPdp(settings, { logger, load, settingsFile: file }));
+  const lifecycle = createLifecycle({ logger, deadlineMs: GROUP_STOP_MS });
+  return lifecycle.start('workers', (stopping) =>
+    startPrimary(settings, { logger, load, settingsFile: file, refuseFixed: refuseFixed(settings), stopping }),
+  );
 };

@@ -35,6 +35,8 @@ export interface PdpHttpOptions {
   readonly charge: (caller: Caller, count: number) => void;
   readonly checks: Checks;
   readonly registry: Registry;
+  /** What `GET /metrics` answers. Default: those of `registry`. */
+  readonly metricsText?: (() => Promise<string>) | undefined;
   readonly logger: Logger;
   readonly monotonicMs: () => number;
   /** The host of `pdp.listen`. */
@@ -95,13 +97,13 @@ const createSideApp = (options: PdpHttpOptions, callerOf: (request: object) => C
   app.get('/health/live', live);
   app.get('/health/ready', ready);
   app.get('/metrics', async (request, response) => {
-    const all = await options.registry.metrics();
+    const all = await (options.metricsText?.() ?? options.registry.metrics());
     const tenant = options.isOpen() ? SYSTEM_TENANT : callerOf(request)?.tenant;
     response.type(options.registry.contentType).send(tenant === undefined ? '' : metricsFor(all, tenant));
   });
-  app.get('/v1/bundles', (request, response) => {
+  app.get('/v1/bundles', async (request, response) => {
     const caller = callerOf(request);
-    response.set('cache-control', 'no-store').json(caller === undefined ? {} : options.bundleStatus(caller));
+    response.set('cache-control', 'no-store').json(caller === undefined ? {} : await options.bundleStatus(caller));
   });
   app.use(problemHandler({ logger: options.logger, members: denyOfProblem }));
   return app;

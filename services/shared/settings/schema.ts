@@ -40,7 +40,9 @@ export const Caller = Type.Object(
       description: 'Attributes that this caller states count as verified. False: the policy sees them as claims.',
     }),
     properties: Type.Record(Type.String(), Type.Unknown(), { default: {}, description: '`input.caller.properties`.' }),
-    rate_per_s: Type.Optional(Type.Integer({ minimum: 1, description: 'Decisions a second; above it 429.' })),
+    rate_per_s: Type.Optional(
+      Type.Integer({ minimum: 1, description: 'Decisions a second, shared equally by pdp.workers; above it 429.' }),
+    ),
   },
   strict,
 );
@@ -169,11 +171,16 @@ export const SettingsSchema = Type.Object(
         workers: Type.Integer({
           default: 1,
           minimum: 1,
-          maximum: 1,
-          description: 'Evaluating processes; one, for now.',
+          maximum: 32,
+          description: 'Processes that decide, each with an emitter and a spool of its own; one a core at most.',
         }),
-        max_in_flight: Type.Integer({ default: 1024, minimum: 1, maximum: 65_536, description: 'Above it 503.' }),
-        max_connections: Type.Integer({ default: 4096, minimum: 1, maximum: 65_536 }),
+        max_in_flight: Type.Integer({
+          default: 1024,
+          minimum: 1,
+          maximum: 65_536,
+          description: 'Of each worker; above it 503.',
+        }),
+        max_connections: Type.Integer({ default: 4096, minimum: 1, maximum: 65_536, description: 'Of each worker.' }),
         body_timeout: Duration('5s', 'How long a body may take; then 408.'),
         data_max: Size('1MiB', 'Pushed data of one tenant, as JSON; the same on all PDPs. At most 16MiB.'),
         data_wait: Duration('1s', 'How long a request waits for the data revision in its `at_least`; then a deny.'),
