@@ -1,10 +1,11 @@
-// Measures the decision point and the ledger. Usage: npm run bench -- decide|engine|ledger|peers [OPTIONS]
+// Measures the decision point and the ledger. Usage: npm run bench -- decide|engine|ledger|peers|runaway [OPTIONS]
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { errorMessage, isAppError } from '../services/shared/contracts/errors.ts';
 import { benchDecide } from './bench/decide.ts';
 import { benchEngine } from './bench/engine.ts';
 import { benchLedger, type Mode } from './bench/ledger.ts';
 import { benchPeers } from './bench/peers.ts';
+import { benchRunaways } from './bench/runaways.ts';
 
 const log = (line: string): void => void process.stdout.write(`${line}\n`);
 
@@ -158,6 +159,20 @@ program
         offeredPerS: options.offered,
         settleMs: 60_000,
         ...(options.driver === undefined ? {} : { driver: options.driver }),
+        log,
+      }),
+  );
+
+program
+  .command('runaway')
+  .description('how long policies that would not end take until the default fuel ends them')
+  .option('--times <n>', 'evaluations of each that are measured, after as many to warm up', positive, 20)
+  .option('--rules <name...>', 'only these')
+  .action(
+    async (options: { readonly times: number; readonly rules?: readonly string[] }) =>
+      await benchRunaways({
+        times: options.times,
+        ...(options.rules === undefined ? {} : { rules: options.rules }),
         log,
       }),
   );

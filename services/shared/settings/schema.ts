@@ -176,10 +176,12 @@ export const SettingsSchema = Type.Object(
         body_timeout: Duration('5s', 'How long a body may take; then 408.'),
         policy_memory: Size('64MiB', 'The most memory that one policy instance may take.'),
         fuel: Type.Integer({
-          default: 100_000,
+          default: 1_000_000,
           minimum: 1_000,
           maximum: 2_000_000_000,
-          description: 'The most passes of loops in one evaluation, beyond 4 a byte of input; more is `policy_fuel`.',
+          description:
+            'The most units that one evaluation may take, some nanoseconds each, beyond reading its input; more is ' +
+            '`policy_fuel`.',
         }),
       },
       'The policy decision point.',
