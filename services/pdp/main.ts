@@ -17,6 +17,7 @@ import { homePaths } from '../shared/settings/home.ts';
 import { loadSettings, tenantNames, type LoadedSettings } from '../shared/settings/settings.ts';
 import { durationMs, sizeBytes } from '../shared/settings/units.ts';
 import { startAuditTrail, type AuditTrail } from './audit-trail/audit-trail.ts';
+import { createFuelBudgets } from './callers/fuel-budget.ts';
 import { createKnownCallers } from './callers/known-callers.ts';
 import { createMaskKeys } from './callers/mask-keys.ts';
 import { createRateLimits } from './callers/rate-limit.ts';
@@ -192,6 +193,7 @@ const openPdp = async (
   const address = parseListen(settings.pdp.listen);
   const limits = createRateLimits(monotonicMs);
   const callers = createKnownCallers(settings, limits.keep);
+  const fuel = createFuelBudgets(settings, monotonicMs);
   const maskKeys = createMaskKeys(settings);
   let current = settings;
 
@@ -255,7 +257,7 @@ const openPdp = async (
       : watchSettings({
           initial: settings,
           load,
-          parts: [callers.reload, maskKeys.reload, trail.reload, reloadTenants],
+          parts: [callers.reload, fuel.reload, maskKeys.reload, trail.reload, reloadTenants],
           files: ({ tenants }) => [
             ...(settingsFile === undefined ? [] : [settingsFile]),
             ...trail.keyFiles,
@@ -269,6 +271,7 @@ const openPdp = async (
   const http = createPdpHttp({
     decide: createDecide({
       record: trail.record,
+      chargeFuel: fuel.charge,
       nowMs: Date.now,
       monotonicMs,
       newId: newUuidV7,
@@ -283,6 +286,7 @@ const openPdp = async (
     isOpen: callers.isOpen,
     takeQuota: limits.take,
     charge: limits.charge,
+    fuelWaitS: fuel.waitS,
     checks: readinessChecks(policy, trail, () => reload?.failure()),
     registry,
     logger,

@@ -116,6 +116,9 @@ const BundleSourceSettings = Type.Object(
 export type BundleSourceSettings = Static<typeof BundleSourceSettings>;
 const Bundles = Type.Union([Type.String({ minLength: 1 }), BundleSourceSettings]);
 
+const FuelPerSecond = (description: string) =>
+  Type.Integer({ minimum: 1_000, maximum: 1_000_000_000_000, description });
+
 const TenantSettings = Type.Object(
   {
     bundles: Type.Optional(
@@ -123,6 +126,7 @@ const TenantSettings = Type.Object(
     ),
     mask_key_file: File('32 random bytes, the same for all PDPs and the audit service. Required with kafka.brokers.'),
     spool_quota: Type.Optional(Type.String({ pattern: SIZE_PATTERN, description: 'Default: spool.tenant_quota.' })),
+    fuel_per_second: Type.Optional(FuelPerSecond('Default: pdp.fuel_per_second.')),
   },
   strict,
 );
@@ -182,6 +186,13 @@ export const SettingsSchema = Type.Object(
           description:
             'The most units that one evaluation may take, some nanoseconds each, beyond reading its input; more is ' +
             '`policy_fuel`.',
+        }),
+        fuel_per_second: Type.Integer({
+          ...FuelPerSecond(
+            'What the evaluations of one tenant may take together; above it 429. A million units of honest work are ' +
+              'about a millisecond, so this is half a core.',
+          ),
+          default: 500_000_000,
         }),
       },
       'The policy decision point.',
