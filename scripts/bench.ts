@@ -1,10 +1,12 @@
-// Measures the decision point and the ledger. Usage: npm run bench -- decide|engine|ledger|peers|workers [OPTIONS]
+// Measures the decision point and the ledger. Usage: npm run bench -- COMMAND [OPTIONS]; --help names the commands.
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { errorMessage, isAppError } from '../services/shared/contracts/errors.ts';
 import { benchDecide } from './bench/decide.ts';
 import { benchEngine } from './bench/engine.ts';
 import { benchLedger, type Mode } from './bench/ledger.ts';
+import { benchNeighbours } from './bench/neighbours.ts';
 import { benchPeers } from './bench/peers.ts';
+import { benchRunaways } from './bench/runaways.ts';
 import { benchWorkers } from './bench/workers.ts';
 
 const log = (line: string): void => void process.stdout.write(`${line}\n`);
@@ -185,6 +187,47 @@ program
         connections: options.connections,
         counts: options.counts ?? [1, 2],
         ...(options.driver === undefined ? {} : { driver: options.driver }),
+        log,
+      }),
+  );
+
+program
+  .command('neighbours')
+  .description('p50 and p99 of one tenant while another one sends nothing but runaways, without and with its budget')
+  .option('--rounds <n>', 'rounds of all arms', positive, 3)
+  .option('--seconds <n>', 'measured time of one arm in one round', positive, 5)
+  .option('--offered <n>', 'decisions a second of the tenant that is measured', positive, 200)
+  .option('--connections <n>', 'connections of the other one, without a pause', positive, 8)
+  .option('--fuel-per-second <n>', 'its budget; default: that of the settings', positive)
+  .action(
+    async (options: {
+      readonly rounds: number;
+      readonly seconds: number;
+      readonly offered: number;
+      readonly connections: number;
+      readonly fuelPerSecond?: number;
+    }) =>
+      await benchNeighbours({
+        rounds: options.rounds,
+        durationMs: options.seconds * 1_000,
+        warmUpMs: 2_000,
+        offeredPerS: options.offered,
+        connections: options.connections,
+        ...(options.fuelPerSecond === undefined ? {} : { fuelPerSecond: options.fuelPerSecond }),
+        log,
+      }),
+  );
+
+program
+  .command('runaway')
+  .description('how long policies that would not end take until the default fuel ends them')
+  .option('--times <n>', 'evaluations of each that are measured, after as many to warm up', positive, 20)
+  .option('--rules <name...>', 'only these')
+  .action(
+    async (options: { readonly times: number; readonly rules?: readonly string[] }) =>
+      await benchRunaways({
+        times: options.times,
+        ...(options.rules === undefined ? {} : { rules: options.rules }),
         log,
       }),
   );

@@ -1,17 +1,18 @@
-import { fork, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { packageFolder } from '../../services/cli/opa-binary.ts';
 import { AppError } from '../../services/shared/contracts/errors.ts';
-import { canonicalJson, isObject } from '../../services/shared/contracts/json.ts';
-import type { AnswerTo, EngineOrder, HostName, Memory, Runaway, Turn } from './engine-child.ts';
+import { canonicalJson } from '../../services/shared/contracts/json.ts';
+import type { AnswerTo, HostName, Memory, Runaway, Turn } from './engine-child.ts';
 import { engineCases, rbacData, type EngineCase } from './engine-cases.ts';
 import { reportEngine } from './engine-report.ts';
 import { measureReload, type Reload } from './engine-reload.ts';
 import { collidingKeys, plainKeys } from './flood-keys.ts';
-import { builtScript, describeMachine, median, writeResults } from './measure.ts';
-import { compileRego, opaBench, opaDecides, POLICIES } from './opa.ts';
+import { compileOwn, NO_INLINED_WASM_CALLS, withChild, type EngineProcess } from './engine-process.ts';
+import { describeMachine, median, writeResults } from './measure.ts';
+import { opaBench, opaDecides } from './opa.ts';
+import { measureRunaways } from './runaways.ts';
 
 export interface EngineOptions {
   readonly rounds: number;
@@ -56,56 +57,12 @@ export interface EngineResults {
   readonly reload: Reload | undefined;
 }
 
-const RUNAWAYS = ['loops', 'sets', 'texts', 'patterns', 'built_ins'] as const;
-const RUNAWAY_NUMBERS = 200;
-const RUNAWAY_TEXT = 'abcdefgh'.repeat(512);
-const RUNAWAY_TIMES = 20;
-const LARGE_FACTOR = 16;
-const LARGE_TIMES = 5;
+const FLOOD_TIMES = 20;
+const RUNAWAY_TIMES = 10;
+/** A few kinds; `npm run bench -- runaway` has all. */
+const RUNAWAYS = ['loops', 'calls', 'patterns', 'digests', 'tokens'] as const;
 const FLOOD_KEYS = 5_000;
 const USER_BYTES = 37;
-
-interface EngineProcess {
-  ask<Order extends EngineOrder>(order: Order): Promise<AnswerTo<Order['order']>>;
-  close(): void;
-}
-
-/**
- * Cedar needs it: V8 of Node 20 aborts when code that it throws away waits for an inlined WebAssembly function that
- * returns a reference, as Cedar's do and OPA's never. A call costs some ns more, of its 40 µs.
- */
-const NO_INLINED_WASM_CALLS = '--no-turbo-inline-js-wasm-calls';
-
-const startChild = (flags: readonly string[]): EngineProcess => {
-  const child: ChildProcess = fork(builtScript('engine-child'), ['--engine-child'], {
-    execArgv: ['--expose-gc', ...flags],
-    serialization: 'advanced',
-  });
-  return {
-    ask: async (order) =>
-      await new Promise((resolve, reject) => {
-        const onExit = (): void => reject(new AppError('internal', `the measured process ended at '${order.order}'`));
-        child.once('exit', onExit);
-        child.once('message', (message: unknown) => {
-          child.off('exit', onExit);
-          if (isObject(message) && 'answer' in message) resolve(message['answer'] as never);
-          else
-            reject(new AppError('internal', `${order.order}: ${isObject(message) ? String(message['failed']) : ''}`));
-        });
-        child.send(order);
-      }),
-    close: () => void child.kill(),
-  };
-};
-
-const withChild = async <T>(use: (child: EngineProcess) => Promise<T>, flags: readonly string[] = []): Promise<T> => {
-  const child = startChild(flags);
-  try {
-    return await use(child);
-  } finally {
-    child.close();
-  }
-};
 
 /** All hosts must decide alike before any is measured. */
 const checkEqual = async (
@@ -164,33 +121,12 @@ const measureCase = async (options: EngineOptions, scratch: string, each: Engine
   });
 };
 
-const compileOwn = async (scratch: string, name: string, rules: readonly string[]): Promise<Uint8Array> => {
-  const source = readFileSync(path.join(POLICIES, `${name}.rego`), 'utf8');
-  const entrypoints = rules.map((rule) => `bench/${name}/${rule}`);
-  return (await compileRego({ scratch, name, source, entrypoints, data: {} })).wasm;
-};
-
-const measureRunaways = async (scratch: string): Promise<EngineResults['runaways']> => {
-  const wasm = await compileOwn(scratch, 'runaway', RUNAWAYS);
-  const numbers = Array.from({ length: RUNAWAY_NUMBERS }, (_, at) => at);
-  const results: Record<string, Runaway> = {};
-  const measure = async (kind: string, text: string, times: number, name = kind): Promise<void> => {
-    const policy = { wasm, dataJson: '{}', entrypoint: `bench/runaway/${kind}`, inputs: [{ numbers, text }] };
-    results[name] = await withChild(async (child) => await child.ask({ order: 'runaway', policy, times }));
-  };
-  for (const kind of RUNAWAYS) await measure(kind, RUNAWAY_TEXT, RUNAWAY_TIMES);
-  // A larger input adds to the fuel, and to what each call of a built-in works on.
-  for (const kind of ['loops', 'built_ins'])
-    await measure(kind, RUNAWAY_TEXT.repeat(LARGE_FACTOR), LARGE_TIMES, `${kind}, 64 kB input`);
-  return results;
-};
-
 const measureFlood = async (scratch: string): Promise<EngineResults['flood']> => {
   const wasm = await compileOwn(scratch, 'flood', ['allow']);
   const of = async (keys: readonly string[]): Promise<Runaway> => {
     const members = Object.fromEntries(keys.map((key) => [key, 1]));
     const policy = { wasm, dataJson: '{}', entrypoint: 'bench/flood/allow', inputs: [{ members }] };
-    return await withChild(async (child) => await child.ask({ order: 'runaway', policy, times: RUNAWAY_TIMES }));
+    return await withChild(async (child) => await child.ask({ order: 'runaway', policy, times: FLOOD_TIMES }));
   };
   return { keys: FLOOD_KEYS, colliding: await of(collidingKeys(FLOOD_KEYS)), plain: await of(plainKeys(FLOOD_KEYS)) };
 };
@@ -224,7 +160,7 @@ export const measureEngine = async (options: EngineOptions): Promise<EngineResul
     const builtinCall = await withChild(
       async (child) => await child.ask({ order: 'calls', wasm: callsWasm, turnMs: options.turnMs }),
     );
-    const runaways = await measureRunaways(scratch);
+    const runaways = await measureRunaways(scratch, RUNAWAY_TIMES, RUNAWAYS);
     const flood = await measureFlood(scratch);
     const memory = await measureMemory(scratch, options.memorySizes);
     const reload = options.reloadBytes === 0 ? undefined : await measureReload(scratch, options.reloadBytes);

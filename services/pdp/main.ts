@@ -17,6 +17,7 @@ import { homePaths } from '../shared/settings/home.ts';
 import { loadSettings, tenantNames, type LoadedSettings } from '../shared/settings/settings.ts';
 import { durationMs, sizeBytes } from '../shared/settings/units.ts';
 import { startAuditTrail, type AuditTrail } from './audit-trail/audit-trail.ts';
+import { createFuelBudgets } from './callers/fuel-budget.ts';
 import { createKnownCallers } from './callers/known-callers.ts';
 import { createMaskKeys } from './callers/mask-keys.ts';
 import { createRateLimits } from './callers/rate-limit.ts';
@@ -211,6 +212,7 @@ const openPdp = async (
   const address = parseListen(settings.pdp.listen);
   const limits = createRateLimits(monotonicMs, worker?.count);
   const callers = createKnownCallers(settings, limits.keep);
+  const fuel = createFuelBudgets(settings, monotonicMs, worker?.count);
   const maskKeys = createMaskKeys(settings);
   let current = settings;
 
@@ -301,7 +303,7 @@ const openPdp = async (
       : watchSettings({
           initial: settings,
           load,
-          parts: [callers.reload, maskKeys.reload, trail.reload, refuseFixed(settings), reloadTenants],
+          parts: [callers.reload, fuel.reload, maskKeys.reload, trail.reload, refuseFixed(settings), reloadTenants],
           files: ({ tenants }) => [
             ...(settingsFile === undefined ? [] : [settingsFile]),
             ...trail.keyFiles,
@@ -337,6 +339,7 @@ const openPdp = async (
   const http = createPdpHttp({
     decide: createDecide({
       record: trail.record,
+      chargeFuel: fuel.charge,
       nowMs: Date.now,
       monotonicMs,
       newId: newUuidV7,
@@ -357,6 +360,7 @@ const openPdp = async (
     isOpen: callers.isOpen,
     takeQuota: limits.take,
     charge: limits.charge,
+    fuelWaitS: fuel.waitS,
     checks: link === undefined ? checks : groupChecks(checks, link.ask),
     registry,
     metricsText: link === undefined ? undefined : () => groupMetrics(link.ask),

@@ -33,6 +33,7 @@ export interface PdpHttpOptions {
   readonly isOpen: () => boolean;
   readonly takeQuota: (caller: Caller) => number;
   readonly charge: (caller: Caller, count: number) => void;
+  readonly fuelWaitS: (tenant: string) => number;
   readonly checks: Checks;
   readonly registry: Registry;
   /** What `GET /metrics` answers. Default: those of `registry`. */
@@ -123,6 +124,7 @@ export const createPdpHttp = (options: PdpHttpOptions): PdpHttp => {
     identify: options.identify,
     isOpen: options.isOpen,
     takeQuota: options.takeQuota,
+    fuelWaitS: options.fuelWaitS,
     isOwnHost: createHostCheck(options.listenHost, options.allowedHosts),
   });
   const endpoint = createDecideEndpoint({ ...options, admit, refuse, bodies, metrics });

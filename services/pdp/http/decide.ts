@@ -27,6 +27,8 @@ export interface DecideEndpointOptions {
   readonly waitForData: (tenant: string, revision: number) => Promise<void>;
   readonly admit: Admit;
   readonly charge: (caller: Caller, count: number) => void;
+  /** 0, or the seconds until the tenant's policies may be evaluated again. */
+  readonly fuelWaitS: (tenant: string) => number;
   readonly refuse: Refuse;
   readonly countRefusal: CountRefusal;
   readonly bodies: BodyReader;
@@ -50,6 +52,14 @@ const BATCH_SLICE_MS = 5;
 /** Faults of the policy are logged at most so often a code; each is an event and counted anyway. */
 const FAULT_LOG_MS = 10_000;
 const BATCH_DENIED = [{ code: 'batch_item_denied', message: 'at least one request of the batch is denied' }];
+
+const REQUEST_INVALID = { code: 'request_invalid', status: 400 } as const;
+const FUEL_EXHAUSTED = { code: 'fuel_exhausted', status: 429 } as const;
+/** An item of a batch whose tenant has no fuel left; those before it used it up. */
+const OUT_OF_FUEL = {
+  ok: false,
+  problems: [{ pointer: '', code: FUEL_EXHAUSTED.code, message: 'the tenant has used its fuel; ask again later' }],
+} as const;
 
 /** One admitted request. */
 interface Exchange {
@@ -162,6 +172,9 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
     const policy = policyFor(exchange.caller.tenant);
     if (policy === undefined)
       return turnAway(exchange, { status: 503, code: 'policy_unavailable', headers: RETRY, body });
+    // Those that were let in together must not all go on when the first of them used the fuel up.
+    const waitS = options.fuelWaitS(exchange.caller.tenant);
+    if (waitS > 0) return turnAway(exchange, { ...FUEL_EXHAUSTED, headers: { 'retry-after': String(waitS) }, body });
     const decided = decideOne(exchange, checked.request, policy);
     const level = await durabilityOf(decided);
     const { fault, answerMembers, recorded } = decided;
@@ -184,19 +197,20 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
     let policy = first;
     let sliceStartMs = monotonicMs();
     for (let index = 0; index < batch.length; index += 1) {
-      const item = batch.item(index, caller);
+      const item = options.fuelWaitS(caller.tenant) > 0 ? OUT_OF_FUEL : batch.item(index, caller);
       if (item.ok) {
         const decided = decideOne(exchange, item.request, policy);
         // Awaited only when all are decided; until then a rejection must not count as unhandled.
         decided.recorded.durable.catch(ignore);
         slots.push(decided);
       } else {
-        metrics.refused('request_invalid', 400);
+        const { code, status } = item === OUT_OF_FUEL ? FUEL_EXHAUSTED : REQUEST_INVALID;
+        metrics.refused(code, status);
         options.countRefusal({
           tenant: caller.tenant,
           caller: caller.id,
-          code: 'request_invalid',
-          status: 400,
+          code,
+          status,
           bytes: body.length,
           body,
         });

@@ -8,11 +8,11 @@ import { BUILTINS } from './engine/builtins.ts';
 import { createEngine, EngineRefusal, hostBuiltinsOf, type Engine } from './engine/host.ts';
 
 /** Stands in events, so that a decision can be evaluated again by the same engine. */
-export const WASM_ENGINE = 'edict-wasm/1';
+export const WASM_ENGINE = 'edict-wasm/2';
 
 const DEFAULT_MEMORY_MAX_BYTES = 256 * 1024 * 1024;
-/** A decision of the mesh policies takes some thousands; this ends a runaway in milliseconds. */
-export const DEFAULT_FUEL = 100_000;
+/** A decision of the mesh policies takes some 20,000; this ends a runaway in milliseconds. */
+export const DEFAULT_FUEL = 1_000_000;
 const EXTRAS_BYTES = 64 * 1024;
 /** UTF-16 units, and how many such texts: a bound on what is kept. */
 const MAX_KNOWN_TEXT = 4_096;
@@ -21,7 +21,7 @@ const MAX_KNOWN_OUTPUTS = 512;
 export interface EvaluatorLimits {
   /** Linear memory of one instance, data included. */
   readonly memoryMaxBytes?: number;
-  /** What one evaluation may cost, passes of loops, beyond the reading of its input. */
+  /** What one evaluation may cost, units of the meter, beyond the reading of its input. */
   readonly fuel?: number;
 }
 

@@ -119,6 +119,9 @@ const BundleSourceSettings = Type.Object(
 export type BundleSourceSettings = Static<typeof BundleSourceSettings>;
 const Bundles = Type.Union([Type.String({ minLength: 1 }), BundleSourceSettings]);
 
+const FuelPerSecond = (description: string) =>
+  Type.Integer({ minimum: 1_000, maximum: 1_000_000_000_000, description });
+
 const TenantSettings = Type.Object(
   {
     bundles: Type.Optional(
@@ -126,6 +129,7 @@ const TenantSettings = Type.Object(
     ),
     mask_key_file: File('32 random bytes, the same for all PDPs and the audit service. Required with kafka.brokers.'),
     spool_quota: Type.Optional(Type.String({ pattern: SIZE_PATTERN, description: 'Default: spool.tenant_quota.' })),
+    fuel_per_second: Type.Optional(FuelPerSecond('Default: pdp.fuel_per_second.')),
   },
   strict,
 );
@@ -186,10 +190,19 @@ export const SettingsSchema = Type.Object(
         data_wait: Duration('1s', 'How long a request waits for the data revision in its `at_least`; then a deny.'),
         policy_memory: Size('64MiB', 'The most memory that one policy instance may take.'),
         fuel: Type.Integer({
-          default: 100_000,
+          default: 1_000_000,
           minimum: 1_000,
           maximum: 2_000_000_000,
-          description: 'The most passes of loops in one evaluation, beyond 4 a byte of input; more is `policy_fuel`.',
+          description:
+            'The most units that one evaluation may take, some nanoseconds each, beyond reading its input; more is ' +
+            '`policy_fuel`.',
+        }),
+        fuel_per_second: Type.Integer({
+          ...FuelPerSecond(
+            'What the evaluations of one tenant may take together; above it 429. A million units of honest work are ' +
+              'about a millisecond, so this is half a core.',
+          ),
+          default: 500_000_000,
         }),
       },
       'The policy decision point.',

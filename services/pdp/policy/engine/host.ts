@@ -2,7 +2,8 @@ import type { Builtins } from './builtin.ts';
 import { createBuiltinCalls, type BuiltinCalls, type Drawn } from './builtin-calls.ts';
 import { faultOf, type EngineFault } from './fault.ts';
 import { NEEDED_EXPORTS, PATCH_EXPORTS, PolicyAbort, PolicyInstance, type DataPatch, type Image } from './instance.ts';
-import { FUEL_EXPORT, meterModule, MeterError } from './meter.ts';
+import { FUEL_EXPORT, meterModule } from './meter.ts';
+import { MeterError } from './wasm-reader.ts';
 import { wasmApi, type WasmMemory, type WasmModule } from './wasm.ts';
 
 export const PAGE_BYTES = 64 * 1024;
@@ -29,7 +30,7 @@ export interface EngineOptions {
   readonly builtins: Builtins;
   /** Linear memory of one instance, data included. */
   readonly memoryMaxBytes: number;
-  /** What one evaluation may cost, passes of loops, beyond the reading of its input. */
+  /** What one evaluation may cost, units of the meter, beyond the reading of its input. */
   readonly fuel: number;
 }
 
