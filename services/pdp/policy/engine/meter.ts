@@ -4,7 +4,7 @@
  * `charges.ts` says how many. Format: WebAssembly Core Specification, 5.
  */
 import { chargesOf, type Charge, type ModuleShape } from './charges.ts';
-import { regionsOf } from './wasm-code.ts';
+import { functionCode, type FunctionCode } from './wasm-code.ts';
 import { fail, Reader } from './wasm-reader.ts';
 
 /** Where the counter is exported. */
@@ -17,7 +17,9 @@ const BYTES_PER_UNIT_LOG2 = 4;
 const ALLOCATOR = 'opa_malloc';
 
 const HEADER = Buffer.from([0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00]);
+const TYPES = 1;
 const IMPORTS = 2;
+const FUNCTIONS = 3;
 const GLOBALS = 6;
 const EXPORTS = 7;
 const ELEMENTS = 9;
@@ -43,13 +45,34 @@ const signed = (value: number): number[] => {
   }
 };
 
+/** A quiet loop's counter is a local variable, which is faster: it goes back to the global one where the loop is left. */
+const restoreCode = (fuel: number, local: number): readonly number[] => [
+  0x20,
+  ...unsigned(local),
+  0x24,
+  ...unsigned(fuel),
+];
+const borrowCode = (fuel: number, local: number): readonly number[] => [
+  0x23,
+  ...unsigned(fuel),
+  0x21,
+  ...unsigned(local),
+];
+
+/** local − units → local; below zero: trap. */
+const quietChargeCode = (fuel: number, local: number, { units }: Charge): readonly number[] => {
+  const index = unsigned(local);
+  const taken = [0x20, ...index, 0x41, ...signed(units), 0x6b, 0x22, ...index];
+  return [...taken, 0x41, 0x00, 0x48, 0x04, 0x40, ...restoreCode(fuel, local), 0x00, 0x0b];
+};
+
 /** global − units → global; below zero: trap. */
-const chargeCode = (fuel: number, { units, isSized = false }: Charge): Buffer => {
+const chargeCode = (fuel: number, { units, isSized = false }: Charge): readonly number[] => {
   const index = unsigned(fuel);
   // local.get 0, i32.const, i32.shr_u, i32.sub
   const sized = isSized ? [0x20, 0x00, 0x41, ...signed(BYTES_PER_UNIT_LOG2), 0x76, 0x6b] : [];
   const taken = [0x23, ...index, 0x41, ...signed(units), 0x6b, ...sized, 0x24, ...index];
-  return Buffer.from([...taken, 0x23, ...index, 0x41, 0x00, 0x48, 0x04, 0x40, 0x00, 0x0b]);
+  return [...taken, 0x23, ...index, 0x41, 0x00, 0x48, 0x04, 0x40, 0x00, 0x0b];
 };
 
 interface Imports {
@@ -117,17 +140,71 @@ const appended = (bytes: Uint8Array, id: number, content: Reader, entry: readonl
   return section(id, [Buffer.from(unsigned(count + 1)), old, Buffer.from(entry)]);
 };
 
+/** How many parameters each type of function has. */
+const typeParameters = (content: Reader): readonly number[] => {
+  const counts: number[] = [];
+  for (let left = content.u32(); left > 0; left -= 1) {
+    if (content.byte() !== 0x60) fail('a type of a kind that is not known');
+    const parameters = content.u32();
+    content.skip(parameters);
+    content.skip(content.u32());
+    counts.push(parameters);
+  }
+  return counts;
+};
+
+const typesOfFunctions = (content: Reader): readonly number[] => {
+  const types: number[] = [];
+  for (let left = content.u32(); left > 0; left -= 1) types.push(content.u32());
+  return types;
+};
+
+interface Insertion {
+  readonly at: number;
+  readonly code: readonly number[];
+}
+
+/** What is written into a function whose code calls nothing in some loops; `local` is a variable of its own. */
+const insertionsOf = (
+  { quietLoops }: FunctionCode,
+  charges: readonly Charge[],
+  fuel: number,
+  local: number,
+): readonly Insertion[] => {
+  const starts = new Set(quietLoops.flatMap((loop) => loop.starts));
+  const restore = restoreCode(fuel, local);
+  const around = quietLoops.flatMap(({ from, to, exits }): readonly Insertion[] => [
+    { at: from, code: borrowCode(fuel, local) },
+    ...exits.map((at) => ({ at, code: restore })),
+    { at: to, code: restore },
+  ]);
+  const taken = charges.map((charge) => ({
+    at: charge.at,
+    code: starts.has(charge.at) ? quietChargeCode(fuel, local, charge) : chargeCode(fuel, charge),
+  }));
+  // The function's own charge comes before all; where one loop ends and the next begins, the end comes first.
+  return [...taken, ...around].sort((a, b) => a.at - b.at);
+};
+
 const meteredBody = (
   bytes: Uint8Array,
   body: Reader,
+  code: FunctionCode,
   charges: readonly Charge[],
   fuel: number,
+  parameters: number,
 ): readonly Uint8Array[] => {
   const parts: Uint8Array[] = [];
-  let from = body.at;
-  for (const charge of charges) {
-    parts.push(bytes.subarray(from, charge.at), chargeCode(fuel, charge));
-    from = charge.at;
+  const [own] = code.regions;
+  const first = own?.start ?? body.at;
+  const groups = new Reader(bytes, body.at, body.end);
+  const count = groups.u32();
+  if (code.quietLoops.length === 0) parts.push(bytes.subarray(body.at, first));
+  else parts.push(Buffer.from(unsigned(count + 1)), bytes.subarray(groups.at, first), Buffer.from([0x01, I32]));
+  let from = first;
+  for (const { at, code: inserted } of insertionsOf(code, charges, fuel, parameters + code.locals)) {
+    parts.push(bytes.subarray(from, at), Buffer.from(inserted));
+    from = at;
   }
   parts.push(bytes.subarray(from, body.end));
   const length = parts.reduce((sum, part) => sum + part.length, 0);
@@ -139,12 +216,15 @@ const meteredCode = (
   content: Reader,
   shape: Omit<ModuleShape, 'functions'>,
   fuel: number,
+  parameters: readonly number[],
 ): Buffer => {
   const bodies: Reader[] = [];
   for (let left = content.u32(); left > 0; left -= 1) bodies.push(content.part());
-  const functions = bodies.map(({ at, end }) => regionsOf(new Reader(bytes, at, end)));
-  const charges = chargesOf({ ...shape, functions });
-  const metered = bodies.flatMap((body, index) => meteredBody(bytes, body, charges[index] ?? [], fuel));
+  const codes = bodies.map((body) => ({ body, code: functionCode(new Reader(bytes, body.at, body.end)) }));
+  const charges = chargesOf({ ...shape, functions: codes.map(({ code }) => code.regions) });
+  const metered = codes.flatMap(({ body, code }, index) =>
+    meteredBody(bytes, body, code, charges[index] ?? [], fuel, parameters[index] ?? fail('a function has no type')),
+  );
   return section(CODE, [Buffer.from(unsigned(bodies.length)), ...metered]);
 };
 
@@ -170,6 +250,8 @@ export const meterModule = (wasm: Uint8Array): MeteredModule => {
   let memoryPages = 0;
   let inTable: ReadonlySet<number> = new Set();
   let allocator: number | undefined;
+  let types: readonly number[] = [];
+  let parameters: readonly number[] = [];
   while (module.at < module.end) {
     const start = module.at;
     const id = module.byte();
@@ -181,6 +263,11 @@ export const meterModule = (wasm: Uint8Array): MeteredModule => {
       const imports = importsOf(new Reader(bytes, content.at, content.end));
       ({ functions: imported, globals, memoryPages } = imports);
     }
+    if (id === TYPES) types = typeParameters(new Reader(bytes, content.at, content.end));
+    if (id === FUNCTIONS)
+      parameters = typesOfFunctions(new Reader(bytes, content.at, content.end)).map(
+        (type) => types[type] ?? fail(`a function of type ${type}, which is not there`),
+      );
     if (id === ELEMENTS) inTable = tableFunctions(new Reader(bytes, content.at, content.end));
     if (id === GLOBALS) {
       globals += new Reader(bytes, content.at, content.end).u32();
@@ -192,7 +279,7 @@ export const meterModule = (wasm: Uint8Array): MeteredModule => {
       parts.push(appended(bytes, id, own, [...unsigned(name.length), ...name, KIND_GLOBAL, ...unsigned(globals)]));
     } else if (id === CODE) {
       if (!seen.has(EXPORTS)) fail('the module exports nothing');
-      parts.push(meteredCode(bytes, own, { imported, inTable, allocator }, globals));
+      parts.push(meteredCode(bytes, own, { imported, inTable, allocator }, globals, parameters));
     } else parts.push(bytes.subarray(start, content.end));
   }
   if (!seen.has(CODE)) fail('the module has no code');

@@ -24,6 +24,9 @@ const moduleOf = (body: readonly number[], locals: readonly number[] = [0]): Uin
 /** Counts its argument down to zero: `loop (local.get 0) 1 sub (local.tee 0) br_if 0 end (local.get 0)`. */
 const COUNT_DOWN = [0x03, 0x40, 0x20, 0, 0x41, 1, 0x6b, 0x22, 0, 0x0d, 0, 0x0b, 0x20, 0, 0x0b];
 
+/** `local.get 0, i32.const 1, i32.sub, local.tee 0`. */
+const DECREMENT = [0x20, 0, 0x41, 1, 0x6b, 0x22, 0];
+
 interface Counted {
   readonly run: (value: number) => number;
   readonly fuel: { value: number };
@@ -88,6 +91,42 @@ describe('a metered module', () => {
     fuel.value = 100;
     expect(run(5)).toBe(0);
     expect(fuel.value).toBe(95);
+  });
+
+  it.each([
+    // loop: n − 1 → n; zero: return 7.
+    ['a return', [0x03, 0x40, ...DECREMENT, 0x45, 0x04, 0x40, 0x41, 7, 0x0f, 0x0b, 0x0c, 0, 0x0b, 0x41, 9, 0x0b], 7],
+    // block: loop: n − 1 → n; zero: out of the block; again.
+    ['a jump', [0x02, 0x40, 0x03, 0x40, ...DECREMENT, 0x45, 0x0d, 1, 0x0c, 0, 0x0b, 0x0b, 0x41, 8, 0x0b], 8],
+    // block: loop: n − 1 → n; by a table, 0: out of the block, else again.
+    ['a table', [0x02, 0x40, 0x03, 0x40, ...DECREMENT, 0x0e, 1, 1, 0, 0x0b, 0x0b, 0x41, 8, 0x0b], 8],
+    // The end of a loop that gives a value.
+    ['its end', [0x03, 0x7f, ...DECREMENT, 0x0d, 0, 0x41, 6, 0x0b, 0x0b], 6],
+  ])('has counted all passes when a loop without calls is left by %s', async (_way, body, result) => {
+    const { run, fuel } = await instanceOf(moduleOf(body, [2, 1, 0x7e, 2, 0x7f]));
+    for (const passes of [1, 3, 50]) {
+      fuel.value = 5_000;
+      expect(run(passes)).toBe(result);
+      expect(fuel.value).toBe(5_000 - passes);
+    }
+    fuel.value = 10;
+    expect(() => run(11)).toThrow('unreachable');
+    expect(fuel.value).toBeLessThan(0);
+  });
+
+  it('counts the passes of a loop in a loop, also where the inner one leaves both', async () => {
+    // n = argument; loop: m = 3; loop: m − 1 → m; n = 2 and m = 1: return 5; m: again; end; n − 1 → n: again.
+    const inner = [0x20, 1, 0x41, 1, 0x6b, 0x22, 1, 0x41, 1, 0x46, 0x20, 0, 0x41, 2, 0x46, 0x71];
+    const begin = [0x03, 0x40, 0x41, 3, 0x21, 1, 0x03, 0x40];
+    const rest = [0x04, 0x40, 0x41, 5, 0x0f, 0x0b, 0x20, 1, 0x0d, 0, 0x0b, ...DECREMENT, 0x0d, 0, 0x0b, 0x41, 4, 0x0b];
+    const body = [...begin, ...inner, ...rest];
+    const { run, fuel } = await instanceOf(moduleOf(body, [1, 1, 0x7f]));
+    fuel.value = 5_000;
+    expect(run(1)).toBe(4);
+    expect(fuel.value).toBe(5_000 - (1 + 3));
+    fuel.value = 5_000;
+    expect(run(4)).toBe(5);
+    expect(fuel.value).toBe(5_000 - (3 + 3 + 3 + 2));
   });
 
   it('is the policy module with a little more', async () => {
