@@ -11,6 +11,7 @@ import type { BundleFile } from '../../shared/contracts/bundle-digest.ts';
 import { AppError, errorCode, isAppError } from '../../shared/contracts/errors.ts';
 import { canonicalJson, isObject } from '../../shared/contracts/json.ts';
 import type { RunOpa } from '../opa-binary.ts';
+import { ALL_ERRORS, capabilitiesFile, problemsOf } from './opa-problems.ts';
 
 const compress = promisify(gzip);
 
@@ -61,9 +62,13 @@ const compile = async (runOpa: RunOpa, policiesFolder: string): Promise<readonly
     const ignores = NOT_IN_BUNDLE.flatMap((pattern) => ['--ignore', pattern]);
     // -O0: partial evaluation would bake data into the module and makes Wasm slower, not faster.
     const args = ['build', '--target', 'wasm', '--entrypoint', ENTRYPOINT, '--optimize', '0', '--prune-unused'];
-    const built = await runOpa([...args, '--bundle', '.', ...ignores, '--output', output], { cwd: policiesFolder });
+    const compiling = ['--capabilities', capabilitiesFile(), '--bundle', '.', ...ignores];
+    const built = await runOpa([...args, ...compiling, '--output', output], { cwd: policiesFolder });
     if (built.exitCode !== 0) {
-      throw new AppError('bundle_invalid', `opa build failed:\n${(built.stderr || built.stdout).trim()}`);
+      // A build tells the row only.
+      const checked = await runOpa(['check', '--format', 'json', ...ALL_ERRORS, ...compiling], { cwd: policiesFolder });
+      const problems = problemsOf(checked.exitCode === 0 ? built : checked);
+      throw new AppError('bundle_invalid', `opa build failed:\n${problems.join('\n')}`, { details: { problems } });
     }
     return await unpackArchive(await readFile(output), BUNDLE_LIMITS);
   } finally {

@@ -68,7 +68,8 @@ const failing =
     } catch (error) {
       if (!isAppError(error) || error.code !== 'bundle_invalid') throw error;
       const json = args.some((arg) => isObject(arg) && arg['json'] === true);
-      if (json) return report(true, false, { passed: false, problems: [error.message] }, '');
+      const { problems = [error.message] } = error.details;
+      if (json) return report(true, false, { passed: false, problems }, '');
       process.stderr.write(`edict: ${error.code}: ${error.message}\n`);
       process.exitCode = 1;
     }

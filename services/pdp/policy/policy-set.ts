@@ -93,8 +93,8 @@ const loadOne = async (
 ): Promise<{ readonly bundle: Bundle; readonly evaluator: WasmEvaluator }> => {
   try {
     const bundle = await readBundle(file.bytes, BUNDLE_LIMITS, await file.signing?.requirement());
-    const { wasm, dataJson } = bundle;
-    const evaluator = await createWasmEvaluator({ wasm, dataJson, ...limits });
+    const { wasm, dataJson, files } = bundle;
+    const evaluator = await createWasmEvaluator({ wasm, dataJson, files, ...limits });
     await runSelfCheck(bundle, evaluator);
     return { bundle, evaluator };
   } catch (cause) {

@@ -43,7 +43,8 @@ const signed = (value: number): number[] => {
   }
 };
 
-class Reader {
+/** Reads a module's bytes. Throws `MeterError` at their end. */
+export class Reader {
   at: number;
   readonly end: number;
   readonly #bytes: Uint8Array;
@@ -177,23 +178,27 @@ const skipExtended = (code: Reader): void => {
   for (let left: number = count; left > 0; left -= 1) code.leb();
 };
 
-/** Ends of the block types of all loops in a function body, where the charge goes in. */
-const loopEntries = (body: Reader): readonly number[] => {
+/** Goes on behind the local variables of a function body, to its instructions. */
+export const skipLocals = (body: Reader): void => {
   for (let groups = body.u32(); groups > 0; groups -= 1) {
     body.leb();
     body.skip(1);
   }
+};
+
+/** Goes on behind an instruction and gives its opcode. */
+export const skipInstruction = (body: Reader): number => {
+  const opcode = body.byte();
+  if (opcode === EXTENDED) skipExtended(body);
+  else skipImmediates(body, OPCODES[opcode] ?? fail(`instruction 0x${opcode.toString(16)} is not known`));
+  return opcode;
+};
+
+/** Ends of the block types of all loops in a function body, where the charge goes in. */
+const loopEntries = (body: Reader): readonly number[] => {
+  skipLocals(body);
   const entries: number[] = [];
-  while (body.at < body.end) {
-    const opcode = body.byte();
-    if (opcode === EXTENDED) {
-      skipExtended(body);
-      continue;
-    }
-    const what = OPCODES[opcode] ?? fail(`instruction 0x${opcode.toString(16)} is not known`);
-    skipImmediates(body, what);
-    if (opcode === LOOP) entries.push(body.at);
-  }
+  while (body.at < body.end) if (skipInstruction(body) === LOOP) entries.push(body.at);
   return entries;
 };
 
