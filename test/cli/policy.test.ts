@@ -176,7 +176,30 @@ describe('edict policy check', () => {
   const check = () => edict(['check', '--policies', policies, '--json']);
 
   it('passes for the policies of the repository', async () => {
-    expect(documentOf(await check())).toEqual({ passed: true, problems: [] });
+    expect(documentOf(await check())).toMatchObject({ passed: true, problems: [] });
+  });
+
+  it('warns of what OPA compiles to something else, and fails nothing by it', async () => {
+    await edit('mesh/region/region.rego', (text) => `${text}\nthird := 1 / 3\n\nlow(x) := floor(x)\n`);
+    const ran = await check();
+    expect(ran.exitCode).toBe(0);
+    const file = 'mesh/region/region.rego';
+    expect(documentOf(ran)['warnings']).toEqual(
+      expect.arrayContaining([
+        expect.objectContaining({ id: 'last-digits', file, certain: true }),
+        expect.objectContaining({ id: 'floor-ceil', file, certain: false }),
+      ]),
+    );
+    const text = await edict(['check', '--policies', policies]);
+    expect(text.exitCode).toBe(0);
+    expect(text.stdout).toMatch(
+      /warning: mesh\/region\/region\.rego:\d+:10: Last digits of numbers \(docs\/differences\.md#last-digits\)/,
+    );
+    expect(text.stdout).not.toContain('floor and ceil');
+    expect(text.stdout).toMatch(/\d more may differ/);
+    const all = await edict(['check', '--policies', policies, '--all']);
+    expect(all.stdout).toMatch(/region\.rego:\d+:11: floor and ceil .*, perhaps \(docs\/differences\.md#floor-ceil\)/);
+    expect(all.stdout).not.toContain('more may differ');
   });
 
   it('finds a member that the input does not have, and says where', async () => {

@@ -7,6 +7,9 @@ import { isObject } from '../../shared/contracts/json.ts';
 import type { RunOpa } from '../opa-binary.ts';
 import { ALL_ERRORS, capabilitiesFile, problemsOf } from './opa-problems.ts';
 import { NOT_IN_BUNDLE } from './policy-build.ts';
+import { findDifferences, type PolicyWarning } from './policy-warnings.ts';
+import { programOf } from './rego-kinds.ts';
+import { parseModules } from './rego-syntax.ts';
 import type { CoverageOfFile, CoverageReport, TestResult } from './policy-report.ts';
 
 /** Everything but the tests is left out as in a build. */
@@ -54,6 +57,20 @@ export const checkPolicies = async (runOpa: RunOpa, policiesFolder: string): Pro
     cwd: policiesFolder,
   });
   return [...problemsOf(checked), ...(await checkData(policiesFolder))];
+};
+
+/**
+ * What of sound policies a module may do otherwise than OPA's interpreter, by their syntax trees, `data.json` and the
+ * schema of the input.
+ */
+export const warnOfPolicies = async (runOpa: RunOpa, policiesFolder: string): Promise<readonly PolicyWarning[]> => {
+  const modules = await parseModules(runOpa, policiesFolder, NOT_IN_BUNDLE);
+  const [data, inputSchema, capabilities] = await Promise.all([
+    readJsonFile(path.join(policiesFolder, 'data.json')),
+    readJsonFile(path.join(policiesFolder, 'schemas', 'input.json')),
+    readJsonFile(capabilitiesFile()),
+  ]);
+  return findDifferences(programOf(modules, { data, inputSchema, capabilities }));
 };
 
 /** Formats in place, or only lists what is not formatted. Gives those files, relative to the folder. */

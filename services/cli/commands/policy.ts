@@ -21,8 +21,8 @@ import {
 } from './policy-sign.ts';
 import { readCases, runCases } from './policy-cases.ts';
 import { createModule } from './policy-new.ts';
-import { checkPolicies, formatPolicies, measureCoverage, runOpaTests } from './policy-opa.ts';
-import { junitXml, testText } from './policy-report.ts';
+import { checkPolicies, formatPolicies, measureCoverage, runOpaTests, warnOfPolicies } from './policy-opa.ts';
+import { junitXml, testText, warningLines } from './policy-report.ts';
 
 const POLICIES = 'policies';
 const BUNDLE = path.join('bundles', 'mesh.tar.gz');
@@ -91,13 +91,21 @@ const subcommand = (name: string, description: string): Command =>
     .addHelpText('after', EXIT_CODES);
 
 const checkCommand = (): Command =>
-  subcommand('check', 'compile strictly against the schemas, and check the data').action(
-    failing(async (options: Common) => {
-      const problems = await checkPolicies(await createRunOpa(), requireFolder(options.policies));
-      const passed = problems.length === 0;
-      report(options.json, passed, { passed, problems }, passed ? 'policies are sound' : problems.join('\n'));
-    }),
-  );
+  subcommand(
+    'check',
+    'compile strictly against the schemas, check the data, and warn of what OPA compiles to something else',
+  )
+    .option('--all', 'also warn where it depends on values that the sources do not tell')
+    .action(
+      failing(async (options: Common & { readonly all?: boolean }) => {
+        const [runOpa, folder] = [await createRunOpa(), requireFolder(options.policies)];
+        const problems = await checkPolicies(runOpa, folder);
+        const passed = problems.length === 0;
+        const warnings = passed ? await warnOfPolicies(runOpa, folder) : [];
+        const lines = passed ? [...warningLines(warnings, options.all === true), 'policies are sound'] : problems;
+        report(options.json, passed, { passed, problems, warnings }, lines.join('\n'));
+      }),
+    );
 
 const fmtCommand = (): Command =>
   subcommand('fmt', 'format Rego files in place')
