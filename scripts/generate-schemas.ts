@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { format } from 'prettier';
 import { createRunOpa, packageFolder, type RunOpa } from '../services/cli/opa-binary.ts';
-import { unpackArchive } from '../services/pdp/policy/bundle-archive.ts';
+import { unpackArchive } from '../services/shared/bundles/bundle-archive.ts';
 import { BUILTINS } from '../services/pdp/policy/engine/builtins.ts';
 import { wasmHostBuiltins } from '../services/pdp/policy/wasm-evaluator.ts';
 import { differencesPage } from './differences-page.ts';

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { packArchive } from '../../services/cli/commands/policy-build.ts';
 import { findOpa, packageFolder } from '../../services/cli/opa-binary.ts';
-import { unpackArchive } from '../../services/pdp/policy/bundle-archive.ts';
+import { unpackArchive } from '../../services/shared/bundles/bundle-archive.ts';
 import { AppError, errorMessage } from '../../services/shared/contracts/errors.ts';
 import { isObject } from '../../services/shared/contracts/json.ts';
 

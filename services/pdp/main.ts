@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { isDeepStrictEqual } from 'node:util';
+import { BUNDLE_MEDIA_TYPE } from '../shared/contracts/artifact.ts';
 import { AppError } from '../shared/contracts/errors.ts';
 import type { PolicyUsed } from '../shared/contracts/events.ts';
 import { SYSTEM_TENANT } from '../shared/contracts/tenant.ts';
@@ -28,7 +29,7 @@ import type { PolicySetStatus } from './policy/active-set.ts';
 import { createBundleStore } from './policy/bundle-store.ts';
 import type { BundleSource } from './policy/bundle-source.ts';
 import type { StalenessRule } from './policy/freshness.ts';
-import type { PolicySnapshot } from './policy/policy-set.ts';
+import type { LoadedArchive, PolicySnapshot } from './policy/policy-set.ts';
 import { bundleSources, checkBundleKeys } from './policy/source-settings.ts';
 
 export interface Pdp extends Handle {
@@ -60,6 +61,17 @@ const demoBundle = (): string => {
 
 const monotonicMs = (): number => performance.now();
 const usedPolicy = ({ bundles, setDigest }: PolicySnapshot): PolicyUsed => ({ bundles, set: setDigest });
+
+/** Tells a tenant's ledger what decides from now on, and sends its bytes there. */
+const announce = (
+  trail: AuditTrail,
+  tenant: string,
+  snapshot: PolicySnapshot,
+  archives: readonly LoadedArchive[],
+): void => {
+  trail.recordActivation(tenant, usedPolicy(snapshot));
+  for (const { digest, bytes } of archives) trail.sendArtifact(tenant, { digest, mediaType: BUNDLE_MEDIA_TYPE, bytes });
+};
 
 const tenantBundles = ({ tenants, pdp }: Settings): Readonly<Record<string, readonly BundleSource[]>> =>
   Object.fromEntries(
@@ -109,6 +121,14 @@ const registerTrailGauges = (registry: Registry, trail: AuditTrail): void => {
     edict_relay_lag_records: {
       help: 'Records that the broker did not confirm yet; 0 without Kafka.',
       read: () => status().lagRecords ?? 0,
+    },
+    edict_artifacts_waiting: {
+      help: 'Bundles and states of data whose bytes are not sent to their end, by tenant and digest.',
+      read: () => status().emitter.artifacts.waiting,
+    },
+    edict_artifacts_without_room: {
+      help: 'Of those, the ones for which spool or quota have no room to spare.',
+      read: () => status().emitter.artifacts.withoutRoom,
     },
     edict_lost_events: { help: 'Events that name numbers which nothing can bring.', read: () => status().lostEvents },
   });
@@ -221,7 +241,7 @@ const openPdp = async (
       if (restored)
         logger.warn({ tenant, set, bundles, files }, 'bundles active that were kept: their source is silent');
       else logger.info({ tenant, set, bundles, files }, 'bundles active');
-      for (const name of tenantsOf(current, tenant)) trail.recordActivation(name, usedPolicy(snapshot));
+      for (const name of tenantsOf(current, tenant)) announce(trail, name, snapshot, archives);
     },
     onFailed: (failure) => {
       loads.inc({ result: 'failed' });
@@ -244,7 +264,7 @@ const openPdp = async (
       current = next;
       for (const name of added) {
         const snapshot = policy.current(name);
-        if (snapshot !== undefined) trail.recordActivation(name, usedPolicy(snapshot));
+        if (snapshot !== undefined) announce(trail, name, snapshot, policy.archives(name));
       }
     };
   };

@@ -5,7 +5,7 @@ import { rowsOf } from '../../scripts/conformance/judge.ts';
 import { NOT_GENERATED } from '../../scripts/fuzz/engine.ts';
 import { createRunOpa } from '../../services/cli/opa-binary.ts';
 import { WASM_DIFFERENCES } from '../../services/cli/wasm-differences.ts';
-import { unpackArchive } from '../../services/pdp/policy/bundle-archive.ts';
+import { unpackArchive } from '../../services/shared/bundles/bundle-archive.ts';
 import { BUILTINS } from '../../services/pdp/policy/engine/builtins.ts';
 import { createEngine } from '../../services/pdp/policy/engine/host.ts';
 import { parseValue, printValue } from '../../services/pdp/policy/engine/value-text.ts';

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import { pack } from 'tar-stream';
-import { BUNDLE_LIMITS, unpackArchive } from '../../pdp/policy/bundle-archive.ts';
+import { BUNDLE_LIMITS, unpackArchive } from '../../shared/bundles/bundle-archive.ts';
 import { ENTRYPOINT, readBundle, type Bundle } from '../../pdp/policy/bundle-reader.ts';
 import type { BundleFile } from '../../shared/contracts/bundle-digest.ts';
 import { AppError, errorCode, isAppError } from '../../shared/contracts/errors.ts';

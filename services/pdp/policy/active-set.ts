@@ -84,6 +84,8 @@ export interface ActiveSetOptions {
 
 export interface ActiveSet {
   readonly snapshot: () => PolicySnapshot | undefined;
+  /** What the snapshot was made of. */
+  readonly archives: () => readonly LoadedArchive[];
   readonly status: () => PolicySetStatus;
   /** Reads what was kept: serials that may not go back, and the last good set. Never rejects. */
   readonly recall: () => Promise<void>;
@@ -276,6 +278,7 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
 
   return {
     snapshot: () => active?.snapshot,
+    archives: () => active?.archives ?? [],
     status: () => ({
       tenant,
       sources,

@@ -5,7 +5,7 @@ import type { PolicyOutput } from '../../shared/contracts/policy-io.ts';
 import { combineOutputs, type NamedOutput } from '../core/combine-outputs.ts';
 import type { Evaluate } from '../core/evaluate.ts';
 import type { Freshness } from '../core/freshness.ts';
-import { BUNDLE_LIMITS } from './bundle-archive.ts';
+import { BUNDLE_LIMITS } from '../../shared/bundles/bundle-archive.ts';
 import { readBundle, type Bundle } from './bundle-reader.ts';
 import { checkSetRoots } from './roots.ts';
 import type { VerifiedSignature } from './bundle-signature.ts';
