@@ -58,17 +58,21 @@ allow if {
 	request.well_formed
 	resource.described
 	purpose.permitted
-	count(_denials) == 0
-	every permitted in leg_results {
-		permitted == true
-	}
+	count(_able_legs) == count(legs.parties)
+	count(prohibition.deny) == 0
+	count(obligation.deny) == 0
 }
 
 # METADATA
 # description: For each leg whether every rule permits it on its own.
-leg_results[name] := name in permitted if {
-	permitted := _able_legs - {denial.leg | some denial in _denials}
+leg_results := {name: true | some name in _able_legs} if allow
+
+leg_results := {name: is_able |
 	some name, _ in legs.parties
+	is_able := name in permitted
+} if {
+	not allow
+	permitted := _able_legs - {denial.leg | some denial in _denials}
 }
 
 # METADATA

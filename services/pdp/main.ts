@@ -21,7 +21,7 @@ import { startAuditTrail, type AuditTrail } from './audit-trail/audit-trail.ts';
 import { createKnownCallers } from './callers/known-callers.ts';
 import { createMaskKeys } from './callers/mask-keys.ts';
 import { createRateLimits } from './callers/rate-limit.ts';
-import { createDecide } from './core/decide.ts';
+import { createDecide, type DecidingPolicy } from './core/decide.ts';
 import { compileMask } from './core/mask.ts';
 import { createPdpHttp } from './http/app.ts';
 import { startActivePolicy, type ActivePolicy } from './policy/active-policy.ts';
@@ -29,8 +29,10 @@ import type { PolicySetStatus } from './policy/active-set.ts';
 import { createBundleStore } from './policy/bundle-store.ts';
 import type { BundleSource } from './policy/bundle-source.ts';
 import type { StalenessRule } from './policy/freshness.ts';
-import type { LoadedArchive, PolicySnapshot } from './policy/policy-set.ts';
+import type { LoadedArchive } from './policy/policy-set.ts';
 import { bundleSources, checkBundleKeys } from './policy/source-settings.ts';
+import { createTenantPolicies } from './policy/tenant-policies.ts';
+import { startPushedData } from './pushed-data.ts';
 
 export interface Pdp extends Handle {
   /** Where it listens, with the port that was really taken. */
@@ -60,16 +62,20 @@ const demoBundle = (): string => {
 };
 
 const monotonicMs = (): number => performance.now();
-const usedPolicy = ({ bundles, setDigest }: PolicySnapshot): PolicyUsed => ({ bundles, set: setDigest });
+const usedPolicy = ({ bundles, setDigest, data }: DecidingPolicy): PolicyUsed => ({
+  bundles,
+  ...(data === undefined ? {} : { data }),
+  set: setDigest,
+});
 
 /** Tells a tenant's ledger what decides from now on, and sends its bytes there. */
 const announce = (
   trail: AuditTrail,
   tenant: string,
-  snapshot: PolicySnapshot,
+  policy: DecidingPolicy,
   archives: readonly LoadedArchive[],
 ): void => {
-  trail.recordActivation(tenant, usedPolicy(snapshot));
+  trail.recordActivation(tenant, usedPolicy(policy));
   for (const { digest, bytes } of archives) trail.sendArtifact(tenant, { digest, mediaType: BUNDLE_MEDIA_TYPE, bytes });
 };
 
@@ -219,6 +225,9 @@ const openPdp = async (
   parts.push(trail);
   registerTrailGauges(registry, trail);
 
+  const pushed = await startPushedData({ settings, logger });
+  parts.push(pushed);
+
   const loads = new Counter({
     name: 'edict_bundle_loads_total',
     help: 'Sets of bundles that became active or were refused.',
@@ -234,6 +243,7 @@ const openPdp = async (
     storeOf: (tenant) => createBundleStore(homePaths(settings.home).bundles(tenant)),
     staleness: stalenessOf(settings),
     nowMs: Date.now,
+    accept: (set, { roots }) => pushed.claim(tenantsOf(current, set), roots),
     onActivated: ({ tenant, snapshot, archives, restored }) => {
       loads.inc({ result: 'active' });
       const { bundles, setDigest: set } = snapshot;
@@ -241,7 +251,8 @@ const openPdp = async (
       if (restored)
         logger.warn({ tenant, set, bundles, files }, 'bundles active that were kept: their source is silent');
       else logger.info({ tenant, set, bundles, files }, 'bundles active');
-      for (const name of tenantsOf(current, tenant)) announce(trail, name, snapshot, archives);
+      for (const name of tenantsOf(current, tenant))
+        announce(trail, name, { ...snapshot, data: pushed.dataOf(name).identity }, archives);
     },
     onFailed: (failure) => {
       loads.inc({ result: 'failed' });
@@ -255,6 +266,18 @@ const openPdp = async (
       read: () => policy.status().filter(isStale).length,
     },
   });
+  const policies = createTenantPolicies({
+    snapshotOf: policy.current,
+    dataOf: pushed.dataOf,
+    onFailed: (tenant, reason) =>
+      logger.error({ tenant, reason }, 'bundles and pushed data do not go together: the tenant is denied'),
+  });
+  const policyFor = (tenant: string): DecidingPolicy | undefined =>
+    pushed.isKnown(tenant) ? policies.current(tenant) : undefined;
+  pushed.onChanged((tenant) => {
+    const active = policyFor(tenant);
+    if (active !== undefined) trail.recordActivation(tenant, usedPolicy(active));
+  });
 
   const reloadTenants: PrepareReload = (next) => {
     if (!isDeepStrictEqual(fixedOf(next), fixedOf(settings)))
@@ -263,8 +286,8 @@ const openPdp = async (
     return () => {
       current = next;
       for (const name of added) {
-        const snapshot = policy.current(name);
-        if (snapshot !== undefined) announce(trail, name, snapshot, policy.archives(name));
+        const active = policyFor(name);
+        if (active !== undefined) announce(trail, name, active, policy.archives(name));
       }
     };
   };
@@ -296,14 +319,22 @@ const openPdp = async (
       maskKey: maskKeys.of,
       durability: settings.pdp.durability,
     }),
-    policyFor: policy.current,
+    policyFor,
+    waitForData: pushed.waitFor,
+    data: {
+      push: (tenant, change) => pushed.push(tenant, change, policy.current(tenant)?.roots),
+      dataOf: pushed.dataOf,
+    },
     bundleStatus: bundleStatus(policy),
     countRefusal: trail.countRefusal,
     identify: callers.identify,
     isOpen: callers.isOpen,
     takeQuota: limits.take,
     charge: limits.charge,
-    checks: readinessChecks(policy, trail, () => reload?.failure()),
+    checks: {
+      ...readinessChecks(policy, trail, () => reload?.failure()),
+      data: () => pushed.check(policies.failures()),
+    },
     registry,
     logger,
     monotonicMs,

@@ -1,5 +1,5 @@
-import { randomFillSync } from 'node:crypto';
 import { signEvent, type EventType } from '../../shared/contracts/events.ts';
+import { randomHex } from '../../shared/contracts/random-hex.ts';
 import { rfc3339 } from '../../shared/contracts/rfc3339.ts';
 import type { SigningKey } from '../../shared/contracts/signatures.ts';
 
@@ -21,21 +21,8 @@ export interface Head {
   readonly timeMs: number;
 }
 
-const NONCE_BYTES = 16;
-const POOL_BYTES = NONCE_BYTES * 256;
-const pool = Buffer.allocUnsafe(POOL_BYTES);
-let poolOffset = POOL_BYTES;
-
-/** 16 random bytes in hex; randomness is drawn for 256 events at a time. */
-const newNonce = (): string => {
-  if (poolOffset === POOL_BYTES) {
-    randomFillSync(pool);
-    poolOffset = 0;
-  }
-  const nonce = pool.toString('hex', poolOffset, poolOffset + NONCE_BYTES);
-  poolOffset += NONCE_BYTES;
-  return nonce;
-};
+/** 16 bytes. */
+const NONCE_DIGITS = 32;
 
 /**
  * An event as JSON text. `members` is what follows in `data`, as JSON text without braces. Concatenation: the
@@ -44,7 +31,7 @@ const newNonce = (): string => {
 export const eventText = (head: Head, at: Position, members: string): string =>
   `{"specversion":"1.0","id":"${head.id}","source":"${at.emitter}","type":"${head.type}",` +
   `"time":"${rfc3339(head.timeMs)}","datacontenttype":"application/json",` +
-  `"data":{"schema_version":1,"nonce":"${newNonce()}","tenant":"${at.tenant}",` +
+  `"data":{"schema_version":1,"nonce":"${randomHex(NONCE_DIGITS)}","tenant":"${at.tenant}",` +
   `"emitter":{"id":"${at.emitter}","boot":"${at.boot}","sequence":"${at.sequence}","previous":"${at.previous}"}` +
   `${at.suppressed > 0 ? `,"suppressed":${at.suppressed}` : ''}${members === '' ? '' : `,${members}`}}}`;
 

@@ -15,6 +15,7 @@ import type { Freshness, FreshnessState } from './freshness.ts';
 import { omittedValue, type compileMask, type MaskKey } from './mask.ts';
 import { mergeObligations } from './obligations.ts';
 import { legsOf, policyInputText, type DecidingCaller } from './policy-input.ts';
+import type { DataIdentity } from './pushed-data.ts';
 import type { Recorded, RecordEvent } from './record.ts';
 
 /** The set of bundles that one request uses, and nothing else. */
@@ -27,6 +28,8 @@ export interface DecidingPolicy {
   readonly setDigest: string;
   /** Whether it may still answer; undefined: for ever. */
   readonly freshness?: Freshness;
+  /** The pushed data that the policy sees; absent while nothing was pushed. */
+  readonly data?: DataIdentity | undefined;
 }
 
 export interface DecideRequest {
@@ -103,9 +106,14 @@ const faulted = (code: string, message: string): Outcome => ({
 /** An allow that a rule of this program turned into a deny: the policy's reasons for the allow are void. */
 const turned = (reasons: readonly Reason[]): Outcome => ({ allow: false, reasons, obligations: [], advice: [] });
 
-const STALE: Reason = {
-  code: 'policy_stale',
-  message: 'The data revision that at_least asks for has not been reached: no data was pushed.',
+const staleReason = (request: DecisionRequest, data: DataIdentity | undefined): Reason | undefined => {
+  const wanted = request.at_least?.data_revision;
+  if (wanted === undefined || (data !== undefined && data.revision >= wanted)) return undefined;
+  const reached = data === undefined ? 'no data was pushed' : `it is at ${data.revision}`;
+  return {
+    code: 'policy_stale',
+    message: `The data revision ${wanted} that at_least asks for has not been reached: ${reached}.`,
+  };
 };
 
 const obligationRefusals = (request: DecisionRequest, output: PolicyOutput): readonly Reason[] => {
@@ -123,19 +131,19 @@ const obligationRefusals = (request: DecisionRequest, output: PolicyOutput): rea
 };
 
 /** What the policy's answer means for this request. */
-const outcomeOf = (request: DecisionRequest, result: EvaluationResult): Outcome => {
+const outcomeOf = (request: DecisionRequest, result: EvaluationResult, data: DataIdentity | undefined): Outcome => {
   if (result.outcome === 'fault') return faulted(result.code, result.message);
   const { value: output } = result;
   if (output.session !== undefined && output.session.labels.length > 0)
     return faulted('session_unsupported', 'the policy sets session labels, and no session tokens are issued');
-  const stale = request.at_least?.data_revision !== undefined;
+  const stale = staleReason(request, data);
   if (!output.allow)
     return {
       allow: false,
-      reasons: stale ? [...output.reasons, STALE] : output.reasons,
+      reasons: stale === undefined ? output.reasons : [...output.reasons, stale],
       obligations: mergeObligations(output.obligations),
       advice: mergeObligations(output.advice),
-      expiresInS: stale ? undefined : output.expires_in_s,
+      expiresInS: stale === undefined ? output.expires_in_s : undefined,
     };
   // An allow must say of every party that it is permitted; a policy that forgets one must not let it pass.
   const missing = legsOf(request).find((leg) => !Object.hasOwn(output.legs, leg));
@@ -143,7 +151,7 @@ const outcomeOf = (request: DecisionRequest, result: EvaluationResult): Outcome 
   if (Object.values(output.legs).includes(false))
     return faulted('legs_inconsistent', 'the policy allows although a leg is not permitted');
   const refusals = obligationRefusals(request, output);
-  if (stale || refusals.length > 0) return turned(stale ? [STALE, ...refusals] : refusals);
+  if (stale !== undefined || refusals.length > 0) return turned(stale === undefined ? refusals : [stale, ...refusals]);
   return {
     allow: true,
     reasons: output.reasons,
@@ -180,7 +188,8 @@ const policyTexts = new WeakMap<DecidingPolicy, PolicyTexts>();
 const textsOf = (policy: DecidingPolicy): PolicyTexts => {
   const known = policyTexts.get(policy);
   if (known !== undefined) return known;
-  const identity: PolicyIdentity = { bundles: policy.bundles };
+  const { data } = policy;
+  const identity: PolicyIdentity = { bundles: policy.bundles, ...(data === undefined ? {} : { data }) };
   const used: PolicyUsed = { ...identity, set: policy.setDigest };
   const evaluation: Omit<Evaluation, Varying> = {
     engine: policy.engine,
@@ -232,8 +241,8 @@ export const createDecide = (options: DecideOptions): Decide => {
     try {
       const result = ask.policy.evaluate(inputJson, timeMs);
       const drawn = result.outcome === 'answer' ? result.drawn : undefined;
-      const { freshness } = ask.policy;
-      const answered = outcomeOf(ask.request, result);
+      const { freshness, data } = ask.policy;
+      const answered = outcomeOf(ask.request, result, data);
       const outcome = freshness === undefined ? answered : withFreshness(answered, freshness(timeMs), timeMs);
       return [outcome, { fuelUsed: result.fuelUsed, fuelLimit: result.fuelLimit, drawn }];
     } catch (error) {

@@ -15,6 +15,7 @@ import type { CountRefusal } from '../core/record.ts';
 import { createAdmit, requestIdOf } from './admission.ts';
 import { denyMembers, denyOfProblem, refusalBody } from './bodies.ts';
 import { createBodyReader } from './body.ts';
+import { createDataEndpoint, DATA_METHODS, isDataPath, type DataAccess } from './data.ts';
 import { createDecideEndpoint } from './decide.ts';
 import { createHttpMetrics, metricsFor } from './metrics.ts';
 import { createRefuse } from './refuse.ts';
@@ -22,6 +23,9 @@ import { createRefuse } from './refuse.ts';
 export interface PdpHttpOptions {
   readonly decide: Decide;
   readonly policyFor: (tenant: string) => DecidingPolicy | undefined;
+  /** Resolves when the tenant's data is at `revision`, or when that takes too long. */
+  readonly waitForData: (tenant: string, revision: number) => Promise<void>;
+  readonly data: DataAccess;
   /** `GET /v1/bundles`: what is active, pending and failed, as far as this caller may see it. */
   readonly bundleStatus: (caller: Caller) => unknown;
   readonly countRefusal: CountRefusal;
@@ -51,12 +55,13 @@ export interface PdpHttp {
 
 type Route =
   | { readonly methods: readonly ['POST']; readonly kind: 'single' | 'batch' }
+  | { readonly methods: typeof DATA_METHODS; readonly kind: 'data' }
   | { readonly methods: readonly ['GET', 'HEAD']; readonly kind: 'open' | 'operate' };
 
 const READ = ['GET', 'HEAD'] as const;
 const DECIDE = ['POST'] as const;
 
-/** Every path there is. */
+/** Every path there is, but for those below `/v1/data/`. */
 const ROUTES: ReadonlyMap<string, Route> = new Map<string, Route>([
   ['/decide', { methods: DECIDE, kind: 'single' }],
   ['/v1/decide', { methods: DECIDE, kind: 'single' }],
@@ -67,6 +72,9 @@ const ROUTES: ReadonlyMap<string, Route> = new Map<string, Route>([
   ['/metrics', { methods: READ, kind: 'operate' }],
   ['/v1/bundles', { methods: READ, kind: 'operate' }],
 ]);
+
+const DATA_ROUTE: Route = { methods: DATA_METHODS, kind: 'data' };
+const routeOf = (path: string): Route | undefined => ROUTES.get(path) ?? (isDataPath(path) ? DATA_ROUTE : undefined);
 
 const DEFAULT_HEADERS_TIMEOUT_MS = 10_000;
 const KEEP_ALIVE_MS = 65_000;
@@ -116,6 +124,7 @@ export const createPdpHttp = (options: PdpHttpOptions): PdpHttp => {
     isOwnHost: createHostCheck(options.listenHost, options.allowedHosts),
   });
   const endpoint = createDecideEndpoint({ ...options, admit, refuse, bodies, metrics });
+  const dataEndpoint = createDataEndpoint({ ...options, admit, refuse, bodies });
   const callers = new WeakMap<object, Caller>();
   const sideApp = createSideApp(options, (request) => callers.get(request));
 
@@ -135,10 +144,16 @@ export const createPdpHttp = (options: PdpHttpOptions): PdpHttp => {
   };
 
   /** The last answer that each connection waits for, and the one before it. */
-  const exchanges = new WeakMap<
-    Duplex,
-    { readonly response: ServerResponse; readonly previous: ServerResponse | undefined }
-  >();
+  const exchanges = new WeakMap<Duplex, { response: ServerResponse; previous: ServerResponse | undefined }>();
+  const noteExchange = (socket: Duplex, response: ServerResponse): void => {
+    const known = exchanges.get(socket);
+    if (known === undefined) {
+      exchanges.set(socket, { response, previous: undefined });
+      return;
+    }
+    known.previous = known.response;
+    known.response = response;
+  };
 
   const run = async (answering: Promise<void>, response: ServerResponse): Promise<void> => {
     try {
@@ -152,13 +167,13 @@ export const createPdpHttp = (options: PdpHttpOptions): PdpHttp => {
   const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     const startedMs = monotonicMs();
     response.on('error', ignore);
-    exchanges.set(request.socket, { response, previous: exchanges.get(request.socket)?.response });
+    noteExchange(request.socket, response);
     if (hasSeveralHosts(request)) {
       const headers = { connection: 'close' };
       refuse(request, response, { status: 400, ...SEVERAL_HOSTS, headers, requestId: requestIdOf(request) });
       return;
     }
-    const route = ROUTES.get(pathOf(request.url ?? ''));
+    const route = routeOf(pathOf(request.url ?? ''));
     if (route === undefined) {
       refuse(request, response, { status: 404, code: 'not_found', requestId: requestIdOf(request) });
       return;
@@ -178,6 +193,7 @@ export const createPdpHttp = (options: PdpHttpOptions): PdpHttp => {
     }
     if (route.kind === 'single') void run(endpoint.single(request, response, startedMs), response);
     else if (route.kind === 'batch') void run(endpoint.batch(request, response, startedMs), response);
+    else if (route.kind === 'data') void run(dataEndpoint(request, response), response);
     else side(route.kind, request, response);
   };
 

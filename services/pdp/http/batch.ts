@@ -20,6 +20,8 @@ export interface Batch {
   readonly length: number;
   /** Merges and checks the item at `index`. */
   item(index: number, caller: { readonly requires_agent: boolean }): BatchItem;
+  /** The highest data revision that an item asks for. */
+  readonly atLeast: number | undefined;
 }
 
 export type CheckedBatch =
@@ -31,6 +33,16 @@ const jsonBytes = (value: unknown): number => Buffer.byteLength(JSON.stringify(v
 const MEMBER_OVERHEAD_BYTES = 4;
 const memberBytes = (name: string, value: unknown): number =>
   Buffer.byteLength(name) + jsonBytes(value) + MEMBER_OVERHEAD_BYTES;
+
+const atLeastOf = (requests: readonly unknown[], defaults: Readonly<Record<string, unknown>>): number | undefined => {
+  let highest: number | undefined;
+  for (const request of requests) {
+    const wanted = isObject(request) && Object.hasOwn(request, 'at_least') ? request['at_least'] : defaults['at_least'];
+    const revision = isObject(wanted) ? wanted['data_revision'] : undefined;
+    if (typeof revision === 'number' && revision > (highest ?? -1)) highest = revision;
+  }
+  return highest;
+};
 
 const bodyProblems = (value: unknown): readonly RequestProblem[] => {
   if (!isObject(value)) return [{ pointer: '', code: 'wrong_type', message: 'must be object' }];
@@ -110,5 +122,5 @@ export const checkBatch = (value: unknown, bodyBytes: number, members: number): 
     }
     return checkRequest(merged, caller);
   };
-  return { ok: true, batch: { length: requests.length, item } };
+  return { ok: true, batch: { length: requests.length, item, atLeast: atLeastOf(requests, defaults) } };
 };

@@ -20,6 +20,7 @@ export interface DecideEndpointOptions {
   readonly decide: Decide;
   /** The set that decides for a tenant now; undefined while there is none. */
   readonly policyFor: (tenant: string) => DecidingPolicy | undefined;
+  readonly waitForData: (tenant: string, revision: number) => Promise<void>;
   readonly admit: Admit;
   readonly charge: (caller: Caller, count: number) => void;
   readonly refuse: Refuse;
@@ -54,6 +55,8 @@ interface Exchange {
   readonly requestId: string | undefined;
   readonly traceparent: string | undefined;
   readonly startedMs: number;
+  /** Whether an event of it exists. */
+  hasEvent: boolean;
 }
 
 /** An event that could not be appended, or not be made durable: the answer is 503, whatever was decided. */
@@ -82,8 +85,6 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
   const { decide, policyFor, admit, refuse, bodies, metrics, logger, monotonicMs } = options;
   let inFlight = 0;
   const loggedMs = new Map<string, number>();
-  /** Those of which an event exists. */
-  const withEvent = new WeakSet<Exchange>();
 
   const noteFault = (code: string, message: string | undefined, decisionId: string): void => {
     metrics.fault(code);
@@ -109,7 +110,7 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
     const { caller, requestId, traceparent, startedMs } = exchange;
     try {
       const decided = decide({ request, caller, policy, requestId, traceparent, startedMs });
-      withEvent.add(exchange);
+      exchange.hasEvent = true;
       if (decided.fault !== undefined) noteFault(decided.fault, decided.faultMessage, decided.decisionId);
       return decided;
     } catch (error) {
@@ -149,6 +150,8 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
     const checked = checkRequest(parsed.value, exchange.caller);
     if (!checked.ok)
       return turnAway(exchange, { status: 400, code: 'request_invalid', problems: checked.problems, body });
+    const revision = checked.request.at_least?.data_revision;
+    if (revision !== undefined) await options.waitForData(exchange.caller.tenant, revision);
     const policy = policyFor(exchange.caller.tenant);
     if (policy === undefined)
       return turnAway(exchange, { status: 503, code: 'policy_unavailable', headers: RETRY, body });
@@ -167,10 +170,11 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
     exchange: Exchange,
     body: Buffer,
     batch: Batch,
-    policy: DecidingPolicy,
+    first: DecidingPolicy,
     slots: Slot[],
   ): Promise<void> => {
     const { caller } = exchange;
+    let policy = first;
     let sliceStartMs = monotonicMs();
     for (let index = 0; index < batch.length; index += 1) {
       const item = batch.item(index, caller);
@@ -193,6 +197,9 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
       }
       if (monotonicMs() - sliceStartMs < BATCH_SLICE_MS) continue;
       await nextTurn();
+      // The same set; data that was pushed meanwhile is in its engines already, and the items say so.
+      const now = policyFor(caller.tenant);
+      if (now?.setDigest === policy.setDigest) policy = now;
       sliceStartMs = monotonicMs();
     }
   };
@@ -206,6 +213,8 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
       const code = checked.status === 413 ? 'too_large' : 'request_invalid';
       return turnAway(exchange, { status: checked.status, code, problems: checked.problems, body });
     }
+    const revision = checked.batch.atLeast;
+    if (revision !== undefined) await options.waitForData(exchange.caller.tenant, revision);
     const policy = policyFor(exchange.caller.tenant);
     if (policy === undefined)
       return turnAway(exchange, { status: 503, code: 'policy_unavailable', headers: RETRY, body });
@@ -262,7 +271,7 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
       logger.error({ err: error }, 'decide failed');
       if (exchange.response.headersSent) return;
       // 500 says that there is an event of it, any other status that it counts as a refusal.
-      const hasEvent = withEvent.has(exchange);
+      const { hasEvent } = exchange;
       turnAway(exchange, {
         status: hasEvent ? 500 : 503,
         code: 'internal',
@@ -284,7 +293,8 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
     const admitted = admit(request, 'decide');
     if ('refused' in admitted) return refuse(request, response, { requestId, ...admitted.refused });
     const { caller } = admitted;
-    const exchange = { request, response, caller, requestId, traceparent: traceparentOf(request), startedMs };
+    const traceparent = traceparentOf(request);
+    const exchange: Exchange = { request, response, caller, requestId, traceparent, startedMs, hasEvent: false };
     if (inFlight >= options.maxInFlight) return turnAway(exchange, { status: 503, code: 'overloaded', headers: RETRY });
     inFlight += 1;
     try {

@@ -17,6 +17,8 @@ export interface ActivePolicyOptions {
   readonly staleness?: StalenessRule;
   /** Wall clock. */
   readonly nowMs: () => number;
+  /** Rejects for a set that must not become active beside what else decides. */
+  readonly accept?: ActiveSetOptions['accept'];
   readonly onActivated?: ActiveSetOptions['onActivated'];
   readonly onFailed?: ActiveSetOptions['onFailed'];
 }
@@ -40,13 +42,13 @@ export interface ActivePolicy {
  * nothing at the start is the one that was kept from the last run, judged again as strictly as a new one.
  */
 export const startActivePolicy = async (options: ActivePolicyOptions): Promise<ActivePolicy> => {
-  const { nowMs, limits, storeOf, staleness = NEVER_STALE, onActivated, onFailed } = options;
+  const { nowMs, limits, storeOf, staleness = NEVER_STALE, accept, onActivated, onFailed } = options;
   const watches: BundleWatch[] = [];
   const createSet = (tenant: string | undefined, sources: readonly BundleSource[]): ActiveSet => {
     const watch = createBundleSource(sources, nowMs);
     watches.push(watch);
     const store = storeOf?.(tenant);
-    return createActiveSet({ tenant, sources, watch, store, staleness, limits, nowMs, onActivated, onFailed });
+    return createActiveSet({ tenant, sources, watch, store, staleness, limits, nowMs, accept, onActivated, onFailed });
   };
   const defaultSet = createSet(undefined, options.bundles);
   const tenantSets = new Map(

@@ -78,6 +78,12 @@ export interface ActiveSetOptions {
   readonly limits: EvaluatorLimits | undefined;
   /** Wall clock. */
   readonly nowMs: () => number;
+  /**
+   * Rejects for a set that must not become active beside what else decides; its tenant comes first. What it resolves to
+   * is called when the set is active, or will not be.
+   */
+  readonly accept:
+    ((tenant: string | undefined, set: Pick<PolicySnapshot, 'roots'>) => Promise<() => void>) | undefined;
   readonly onActivated: ((activation: PolicyActivation) => void) | undefined;
   readonly onFailed: ((failure: PolicyFailure) => void) | undefined;
 }
@@ -194,12 +200,17 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
     const loaded = await loadPolicySet(files, options.limits);
     refuseOlder(loaded.archives);
     refuseExpired(loaded.archives);
-    if (closed) return;
-    for (const { name, serial } of loaded.archives) serials.set(name, Math.max(serial, serials.get(name) ?? 0));
-    // Kept first: what decided once is never forgotten.
-    if (!restored) await keep(loaded.archives, confirmedMs);
-    const snapshot: PolicySnapshot = Object.freeze({ ...loaded.snapshot, freshness });
-    activate({ snapshot, archives: loaded.archives, restored }, confirmedMs);
+    const settled = await options.accept?.(tenant, loaded.snapshot);
+    try {
+      if (closed) return;
+      for (const { name, serial } of loaded.archives) serials.set(name, Math.max(serial, serials.get(name) ?? 0));
+      // Kept first: what decided once is never forgotten.
+      if (!restored) await keep(loaded.archives, confirmedMs);
+      const snapshot: PolicySnapshot = Object.freeze({ ...loaded.snapshot, freshness });
+      activate({ snapshot, archives: loaded.archives, restored }, confirmedMs);
+    } finally {
+      settled?.();
+    }
   };
 
   const fail = (problem: Problem): void => {

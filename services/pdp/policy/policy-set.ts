@@ -6,12 +6,19 @@ import { combineOutputs, type NamedOutput } from '../core/combine-outputs.ts';
 import type { Evaluate } from '../core/evaluate.ts';
 import type { Freshness } from '../core/freshness.ts';
 import { BUNDLE_LIMITS } from '../../shared/bundles/bundle-archive.ts';
+import type { DataPath } from '../core/json-pointer.ts';
 import { readBundle, type Bundle } from './bundle-reader.ts';
-import { checkSetRoots } from './roots.ts';
+import { checkSetRoots, rootPath } from './roots.ts';
 import type { VerifiedSignature } from './bundle-signature.ts';
 import type { SourceFile } from './bundle-source.ts';
 import { runSelfCheck } from './self-check.ts';
-import { createWasmEvaluator, WASM_ENGINE, type EvaluatorLimits, type WasmEvaluator } from './wasm-evaluator.ts';
+import {
+  createWasmEvaluator,
+  WASM_ENGINE,
+  type EvaluatorLimits,
+  type ForkedEvaluator,
+  type WasmEvaluator,
+} from './wasm-evaluator.ts';
 
 /** A set of bundles, ready to decide. A request (or a batch) takes one and uses nothing else. */
 export interface PolicySnapshot {
@@ -25,6 +32,10 @@ export interface PolicySnapshot {
   readonly setDigestBytes: Uint8Array;
   /** Whether it may still answer. */
   readonly freshness: Freshness;
+  /** What the bundles own of `data`: nothing is pushed there. */
+  readonly roots: readonly DataPath[];
+  /** The same set with data of its own beside that of the bundles. */
+  readonly fork: () => ForkedEvaluator;
 }
 
 export interface LoadedArchive {
@@ -55,6 +66,10 @@ interface NamedEvaluate {
   readonly evaluate: Evaluate;
 }
 
+interface NamedEvaluator extends NamedEvaluate {
+  readonly fork: () => ForkedEvaluator;
+}
+
 const isWithinOutputBounds = (output: PolicyOutput): boolean =>
   output.reasons.length <= 256 && output.obligations.length <= 64 && output.advice.length <= 64;
 
@@ -82,6 +97,24 @@ const evaluateAll =
     return { outcome: 'fault', code: 'policy_output_invalid', message, fuelUsed, fuelLimit };
   };
 
+const together = (evaluators: readonly NamedEvaluate[], only: NamedEvaluate): Evaluate =>
+  evaluators.length === 1 ? only.evaluate : evaluateAll(evaluators);
+
+/** Pushed data is seen by every bundle of the set. */
+const forkAll =
+  (evaluators: readonly NamedEvaluator[], only: NamedEvaluator): (() => ForkedEvaluator) =>
+  () => {
+    const [first = only.fork(), ...others] = evaluators.map(({ fork }) => fork());
+    const forks = [first, ...others];
+    const named = forks.map(({ evaluate }, i) => ({ bundle: evaluators[i]?.bundle ?? '', evaluate }));
+    return {
+      evaluate: together(named, { bundle: only.bundle, evaluate: first.evaluate }),
+      patchData: (patches, whole) => {
+        for (const each of forks) each.patchData(patches, whole);
+      },
+    };
+  };
+
 const inFile = (file: SourceFile, cause: unknown): unknown =>
   cause instanceof AppError
     ? new AppError(cause.code, `${file.path}: ${cause.message}`, { cause, details: cause.details })
@@ -106,7 +139,7 @@ const loadOne = async (
 export const loadPolicySet = async (files: readonly SourceFile[], limits: EvaluatorLimits = {}): Promise<LoadedSet> => {
   const archives: LoadedArchive[] = [];
   const digests: Uint8Array[] = [];
-  const evaluators: NamedEvaluate[] = [];
+  const evaluators: NamedEvaluator[] = [];
   const bundles: Bundle[] = [];
   let entrypoint = '';
   for (const file of files) {
@@ -120,7 +153,7 @@ export const loadPolicySet = async (files: readonly SourceFile[], limits: Evalua
     archives.push({ name, digest, serial, source, path, bytes, signature, etag, expiresMs });
     bundles.push(loaded.bundle);
     digests.push(digestBytes);
-    evaluators.push({ bundle: name, evaluate: loaded.evaluator.evaluate });
+    evaluators.push({ bundle: name, evaluate: loaded.evaluator.evaluate, fork: loaded.evaluator.fork });
     entrypoint = loaded.evaluator.entrypoint;
   }
   const [only] = evaluators;
@@ -128,12 +161,14 @@ export const loadPolicySet = async (files: readonly SourceFile[], limits: Evalua
   checkSetRoots(bundles);
   const setDigestBytes = setDigest(digests);
   const snapshot = {
-    evaluate: evaluators.length === 1 ? only.evaluate : evaluateAll(evaluators),
+    evaluate: together(evaluators, only),
     engine: WASM_ENGINE,
     entrypoint,
     bundles: archives.map(({ name, digest, serial }) => Object.freeze({ name, digest, serial })),
     setDigest: digestText(setDigestBytes),
     setDigestBytes,
+    roots: bundles.flatMap(({ roots }) => roots.map(rootPath)),
+    fork: forkAll(evaluators, only),
   };
   Object.freeze(snapshot.bundles);
   return { snapshot, archives };

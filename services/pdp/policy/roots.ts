@@ -1,5 +1,6 @@
 import { AppError } from '../../shared/contracts/errors.ts';
 import { isObject } from '../../shared/contracts/json.ts';
+import type { DataPath } from '../core/json-pointer.ts';
 
 /** The package that each bundle of a set has of its own: the one of the entrypoint. */
 const OWN_ROOT = 'edict';
@@ -11,11 +12,12 @@ interface Rooted {
 
 const refuse = (message: string): AppError => new AppError('bundle_invalid', message);
 
-const segments = (root: string): readonly string[] => root.split('/').filter((part) => part !== '');
+/** The path in `data` of a root as manifests write it. */
+export const rootPath = (root: string): DataPath => root.split('/').filter((part) => part !== '');
 
 /** Whether `inner` lies at or below `outer`; the empty root holds everything. */
 const holds = (outer: string, inner: string): boolean => {
-  const [above, below] = [segments(outer), segments(inner)];
+  const [above, below] = [rootPath(outer), rootPath(inner)];
   return above.every((part, index) => below[index] === part);
 };
 

@@ -6,7 +6,7 @@ import { PolicyOutput } from '../../shared/contracts/policy-io.ts';
 import type { Evaluate } from '../core/evaluate.ts';
 import { ENTRYPOINT } from './bundle-reader.ts';
 import { BUILTINS } from './engine/builtins.ts';
-import { createEngine, EngineRefusal, hostBuiltinsOf } from './engine/host.ts';
+import { createEngine, EngineRefusal, hostBuiltinsOf, type Engine } from './engine/host.ts';
 import { describeMissing, locateBuiltins } from './missing-builtins.ts';
 
 /** Stands in events, so that a decision can be evaluated again by the same engine. */
@@ -44,6 +44,14 @@ export interface WasmEvaluator {
   readonly entrypoints: readonly string[];
   /** How many instances were made, the first included. */
   readonly instances: () => number;
+  /** An evaluator of the same module with data of its own, that of the bundle at first. */
+  readonly fork: () => ForkedEvaluator;
+}
+
+export interface ForkedEvaluator {
+  readonly evaluate: Evaluate;
+  /** As that of an engine; throws `bundle_invalid` when the module cannot hold the data. */
+  readonly patchData: Engine['patchData'];
 }
 
 const outputCheck = Compile(PolicyOutput);
@@ -136,15 +144,18 @@ export const createWasmEvaluator = async (options: WasmEvaluatorOptions): Promis
   const entrypoint = engine.entrypoints.get(ENTRYPOINT);
   if (entrypoint === undefined) throw refuse(`policy.wasm has no entrypoint ${ENTRYPOINT}`);
   const read = createOutputReader();
-  const evaluate: Evaluate = (input, nowMs) => {
-    const result = engine.evaluate({ entrypoint, input, nowMs });
-    if (result.outcome === 'fault') return result;
-    const { fuelUsed, fuelLimit, drawn } = result;
-    const output = read(result.text);
-    return 'value' in output
-      ? { outcome: 'answer', value: output.value, fuelUsed, fuelLimit, drawn }
-      : { outcome: 'fault', code: output.code, message: output.message, fuelUsed, fuelLimit };
-  };
+  const evaluateOn =
+    (used: Engine): Evaluate =>
+    (input, nowMs) => {
+      const result = used.evaluate({ entrypoint, input, nowMs });
+      if (result.outcome === 'fault') return result;
+      const { fuelUsed, fuelLimit, drawn } = result;
+      const output = read(result.text);
+      return 'value' in output
+        ? { outcome: 'answer', value: output.value, fuelUsed, fuelLimit, drawn }
+        : { outcome: 'fault', code: output.code, message: output.message, fuelUsed, fuelLimit };
+    };
+  const evaluate = evaluateOn(engine);
 
   const probe = evaluate(PROBE, PROBE_MS);
   if (probe.outcome === 'fault') throw refuse(`policy fails its self-check (${probe.code}): ${probe.message}`);
@@ -155,5 +166,19 @@ export const createWasmEvaluator = async (options: WasmEvaluatorOptions): Promis
     hostBuiltins: engine.hostBuiltins,
     entrypoints: [...engine.entrypoints.keys()].sort(),
     instances: engine.instances,
+    fork: () => {
+      const forked = engine.fork();
+      return {
+        evaluate: evaluateOn(forked),
+        patchData(patches, whole) {
+          try {
+            forked.patchData(patches, whole);
+          } catch (cause) {
+            if (cause instanceof EngineRefusal) throw refuse(cause.message, cause);
+            throw cause;
+          }
+        },
+      };
+    },
   };
 };

@@ -10,6 +10,8 @@ export type ErrorCode =
   // A promise that could not be kept.
   | 'policy_unavailable'
   | 'policy_fault'
+  | 'data_unavailable'
+  | 'data_corrupt'
   | 'spool_full'
   | 'spool_failed'
   | 'spool_locked'

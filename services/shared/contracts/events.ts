@@ -9,6 +9,8 @@ import type { PolicyInput } from './policy-io.ts';
 export const EVENT_CONTENT_TYPE = 'application/cloudevents+json';
 export const DECISIONS_TOPIC = 'edict.decisions.v1';
 export const ACKS_TOPIC = 'edict.acks.v1';
+/** Pushed data: key = tenant, so one partition a tenant; the offset there is the data revision. */
+export const DATA_TOPIC = 'edict.data.v1';
 
 export const EVENT_TYPES = [
   'edict.decision.v1',

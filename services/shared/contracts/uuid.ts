@@ -1,27 +1,27 @@
-import { randomFillSync } from 'node:crypto';
+import { randomHex } from './random-hex.ts';
 
-const POOL_BYTES = 10 * 256;
-const pool = Buffer.allocUnsafe(POOL_BYTES);
-let poolOffset = POOL_BYTES;
-const HEX: readonly string[] = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, '0'));
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
+/** The digits that begin with the variant's bits 10, by the two that follow. */
+const VARIANT_DIGITS = '89ab';
 
-/**
- * A UUIDv7 (RFC 9562, section 5.7) in lower-case text: 48 bits of Unix milliseconds, 74 random bits.
- * Randomness is drawn for 256 ids at a time, which costs a tenth of a call for each.
- */
-export const newUuidV7 = (nowMs: number = Date.now()): string => {
-  if (poolOffset + 10 > POOL_BYTES) {
-    randomFillSync(pool);
-    poolOffset = 0;
+let lastMs = Number.NaN;
+let lastTime = '';
+
+/** 48 bits of Unix milliseconds as the first two groups; many ids share a millisecond. */
+const timeText = (nowMs: number): string => {
+  if (nowMs !== lastMs) {
+    const digits = Math.floor(nowMs).toString(16).padStart(12, '0');
+    lastTime = `${digits.slice(0, 8)}-${digits.slice(8)}-7`;
+    lastMs = nowMs;
   }
-  const at = (index: number): string => HEX[pool[poolOffset + index] ?? 0] ?? '00';
-  const time = Math.floor(nowMs).toString(16).padStart(12, '0');
-  const version = HEX[((pool[poolOffset] ?? 0) & 0x0f) | 0x70] ?? '70';
-  const variant = HEX[((pool[poolOffset + 2] ?? 0) & 0x3f) | 0x80] ?? '80';
-  const id = `${time.slice(0, 8)}-${time.slice(8)}-${version}${at(1)}-${variant}${at(3)}-${at(4)}${at(5)}${at(6)}${at(7)}${at(8)}${at(9)}`;
-  poolOffset += 10;
-  return id;
+  return lastTime;
+};
+
+/** A UUIDv7 (RFC 9562, section 5.7) in lower-case text: 48 bits of Unix milliseconds, 74 random bits. */
+export const newUuidV7 = (nowMs: number = Date.now()): string => {
+  const random = randomHex(19);
+  const variant = VARIANT_DIGITS.charAt(Number.parseInt(random.charAt(0), 16) & 3);
+  return `${timeText(nowMs)}${random.slice(1, 4)}-${variant}${random.slice(4, 7)}-${random.slice(7)}`;
 };
 
 /** True for a UUIDv7 in canonical lower-case text. */

@@ -1,5 +1,5 @@
 import type { Kafka } from 'kafkajs';
-import { ACKS_TOPIC, DECISIONS_TOPIC } from '../contracts/events.ts';
+import { ACKS_TOPIC, DATA_TOPIC, DECISIONS_TOPIC } from '../contracts/events.ts';
 import { AppError, errorMessage } from '../contracts/errors.ts';
 import type { Settings } from '../settings/schema.ts';
 
@@ -38,6 +38,18 @@ export const createTopics = async (
       numPartitions: partitions,
       replicationFactor: replication,
       configEntries: [...common, { name: 'cleanup.policy', value: 'compact' }],
+    },
+    {
+      topic: DATA_TOPIC,
+      numPartitions: partitions,
+      replicationFactor: replication,
+      configEntries: [
+        ...common,
+        { name: 'cleanup.policy', value: 'delete' },
+        // A decision point that is new reads it from the beginning: what it cannot read it cannot know.
+        { name: 'retention.ms', value: '-1' },
+        { name: 'retention.bytes', value: '-1' },
+      ],
     },
   ];
   const admin = kafka.admin();

@@ -33,6 +33,7 @@ export const httpStatus = (code: ErrorCode): number => {
     case 'ledger_missing':
       return 404;
     case 'policy_unavailable':
+    case 'data_unavailable':
     case 'spool_full':
     case 'spool_failed':
     case 'event_not_durable':
@@ -44,6 +45,7 @@ export const httpStatus = (code: ErrorCode): number => {
     case 'settings_invalid':
     case 'bundle_invalid':
     case 'policy_fault':
+    case 'data_corrupt':
     case 'spool_locked':
     case 'spool_corrupt':
     case 'event_too_large':

@@ -10,6 +10,10 @@ export const homePaths = (home: string) =>
     emitters: join(home, 'emitters'),
     /** One file an emitter, replaced atomically: what the ledger has of its streams (no Kafka). */
     acks: join(home, 'acks'),
+    /** `home/data/<tenant>/<first offset>.log`: pushed data (no Kafka). */
+    data: join(home, 'data'),
+    /** What the topic of pushed data led to, one file a partition. */
+    dataTopic: join(home, 'data-topic'),
     keys: join(home, 'keys'),
     /** The last good bundles of a tenant with a set of its own; undefined: of all others. No tenant has an `@`. */
     bundles: (tenant: string | undefined) => join(home, 'bundles', tenant ?? '@all'),

@@ -22,9 +22,10 @@ export const Caller = Type.Object(
   {
     id: Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$', description: 'Stands in events and metrics.' }),
     tenant: Tenant,
-    roles: Type.Array(Type.Enum(['decide', 'audit', 'operate']), {
+    roles: Type.Array(Type.Enum(['decide', 'audit', 'operate', 'data']), {
       default: ['decide'],
-      description: 'decide: /decide; audit: the ledger of its tenant; operate: metrics, bundles, emitters.',
+      description:
+        'decide: /decide; audit: the ledger of its tenant; operate: metrics, bundles, emitters; data: /v1/data.',
     }),
     api_keys: Type.Array(
       Type.String({
@@ -174,6 +175,8 @@ export const SettingsSchema = Type.Object(
         max_in_flight: Type.Integer({ default: 1024, minimum: 1, maximum: 65_536, description: 'Above it 503.' }),
         max_connections: Type.Integer({ default: 4096, minimum: 1, maximum: 65_536 }),
         body_timeout: Duration('5s', 'How long a body may take; then 408.'),
+        data_max: Size('1MiB', 'Pushed data of one tenant, as JSON; the same on all PDPs. At most 16MiB.'),
+        data_wait: Duration('1s', 'How long a request waits for the data revision in its `at_least`; then a deny.'),
         policy_memory: Size('64MiB', 'The most memory that one policy instance may take.'),
         fuel: Type.Integer({
           default: 100_000,

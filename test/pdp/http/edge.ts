@@ -3,6 +3,7 @@ import { newApiKey } from '../../../services/shared/callers/api-keys.ts';
 import { createKnownCallers } from '../../../services/pdp/callers/known-callers.ts';
 import { createRateLimits } from '../../../services/pdp/callers/rate-limit.ts';
 import { createDecide, type DecidingPolicy } from '../../../services/pdp/core/decide.ts';
+import { NOTHING_PUSHED } from '../../../services/pdp/core/pushed-data.ts';
 import type { Evaluate } from '../../../services/pdp/core/evaluate.ts';
 import type { EventDraft, Recorded, RecordEvent, Refusal } from '../../../services/pdp/core/record.ts';
 import { createPdpHttp, type PdpHttpOptions } from '../../../services/pdp/http/app.ts';
@@ -101,6 +102,11 @@ export const startEdge = async (options: EdgeOptions = {}) => {
       durability: 'spool',
     }),
     policyFor: () => policy,
+    waitForData: () => Promise.resolve(),
+    data: {
+      push: () => Promise.reject(new Error('nothing is pushed here')),
+      dataOf: () => NOTHING_PUSHED,
+    },
     bundleStatus: (caller) => ({ tenant: caller.tenant, sets: [] }),
     countRefusal: (refusal) => refusals.push(refusal),
     identify: known.identify,

@@ -1,8 +1,8 @@
 import type { Builtins } from './builtin.ts';
-import { createBuiltinCalls, type Drawn } from './builtin-calls.ts';
+import { createBuiltinCalls, type BuiltinCalls, type Drawn } from './builtin-calls.ts';
 import { builtinCallers } from './call-sites.ts';
 import { faultOf, type EngineFault } from './fault.ts';
-import { NEEDED_EXPORTS, PolicyInstance, type Image } from './instance.ts';
+import { NEEDED_EXPORTS, PATCH_EXPORTS, PolicyAbort, PolicyInstance, type DataPatch, type Image } from './instance.ts';
 import { FUEL_EXPORT, meterModule, MeterError } from './meter.ts';
 import { wasmApi, type WasmMemory, type WasmModule } from './wasm.ts';
 
@@ -11,6 +11,17 @@ export const PAGE_BYTES = 64 * 1024;
 const ROOM_PAGES = 128;
 /** An instance never gives memory back, so one large input must not cost it for ever. */
 const RECYCLE_GROWTH_BYTES = 32 * 1024 * 1024;
+/** What a new instance may have to do again before it can evaluate. */
+const MAX_SINCE = 64;
+const MAX_SINCE_CHARS = 64 * 1024;
+/** Data that has so much more than it had when it was built is built again: most of it may be holes. */
+const REBUILD_FACTOR = 2;
+const REBUILD_ROOM_BYTES = 1024 * 1024;
+
+const rebuildAboveOf = (heapBytes: number): number => heapBytes * REBUILD_FACTOR + REBUILD_ROOM_BYTES;
+
+const charsOf = (patches: readonly DataPatch[]): number =>
+  patches.reduce((sum, { json }) => sum + (json?.length ?? 0), 0);
 
 export interface EngineOptions {
   readonly wasm: Uint8Array;
@@ -53,6 +64,15 @@ export interface Engine {
   readonly hostBuiltins: readonly string[];
   /** How many instances were made, the first included. */
   readonly instances: () => number;
+  /**
+   * Changes the data in place, between two evaluations; nothing is read again but what the patches hold. `whole` is
+   * what leads from the data of `createEngine` to the data after these patches: it is asked for when too little of the
+   * memory is in use any more, and the data is built anew. Throws `EngineRefusal` when the module cannot hold the
+   * data, or is older than ABI 1.3; after the former every evaluation is a fault.
+   */
+  readonly patchData: (patches: readonly DataPatch[], whole: () => readonly DataPatch[]) => void;
+  /** Another engine of the same module with the data of `createEngine`, which is copied, not read again. */
+  readonly fork: () => Engine;
 }
 
 /** A built-in that the host was asked for, and the rules and functions that call it, as paths below `data`. */
@@ -82,6 +102,8 @@ interface Compiled {
   readonly module: WasmModule;
   /** The least that the module can be given. */
   readonly memoryPages: number;
+  /** Whether it exports what changing its data needs. */
+  readonly isPatchable: boolean;
 }
 
 const compile = async (bytes: Uint8Array): Promise<Compiled> => {
@@ -91,7 +113,7 @@ const compile = async (bytes: Uint8Array): Promise<Compiled> => {
     const exported = new Set(wasmApi.Module.exports(module).map(({ name }) => name));
     if (![...NEEDED_EXPORTS, FUEL_EXPORT].every((name) => exported.has(name)))
       return refuse('policy.wasm is no OPA policy module');
-    return { module, memoryPages };
+    return { module, memoryPages, isPatchable: PATCH_EXPORTS.every((name) => exported.has(name)) };
   } catch (cause) {
     if (cause instanceof EngineRefusal) throw cause;
     if (cause instanceof MeterError) return refuse(`policy.wasm cannot be metered: ${cause.message}`, cause);
@@ -117,29 +139,137 @@ export const hostBuiltinsOf = async (wasm: Uint8Array): Promise<readonly string[
   return [...tableOf(instance, 'builtins').keys()].sort();
 };
 
+/** What all engines of one module share. */
+interface Prepared {
+  readonly make: (memory: WasmMemory) => PolicyInstance;
+  readonly calls: BuiltinCalls;
+  /** With the data of `createEngine`. */
+  readonly image: Image;
+  readonly maxPages: number;
+  readonly fuel: number;
+  readonly isPatchable: boolean;
+  readonly entrypoints: ReadonlyMap<string, number>;
+  readonly hostBuiltins: readonly string[];
+}
+
+const bytesOf = ({ memory }: PolicyInstance): number => memory.buffer.byteLength;
+
+/** An engine whose data are those of `prepared.image`, which `first` already has. */
+const engineOf = (prepared: Prepared, first?: PolicyInstance): Engine => {
+  const { calls, fuel } = prepared;
+  let instances = first === undefined ? 0 : 1;
+  let current = first;
+  let spare: WasmMemory | undefined;
+  let image = prepared.image;
+  /** Changes since the image was taken: copying all data for each would cost more than the change. */
+  let since: readonly DataPatch[] = [];
+  /** What the data needs; an instance with more has it from an evaluation. */
+  let dataMemoryBytes = image.memoryBytes;
+  let rebuildAbove = rebuildAboveOf(image.heap);
+  /** Why the data is not what it should be. */
+  let unusable: string | undefined;
+
+  const instanceOf = (from: Image, patches: readonly DataPatch[]): PolicyInstance => {
+    const pages = from.memoryBytes / PAGE_BYTES;
+    const memory = spare?.buffer.byteLength === from.memoryBytes ? spare : undefined;
+    spare = undefined;
+    const instance = prepared.make(memory ?? new wasmApi.Memory({ initial: pages, maximum: prepared.maxPages }));
+    instances += 1;
+    instance.restore(from);
+    for (const patch of patches) instance.patch(patch);
+    return instance;
+  };
+  /** Its memory serves its successor, unless it grew: garbage collection counts what is reserved. */
+  const giveUp = ({ memory }: PolicyInstance): void => {
+    current = undefined;
+    spare = memory.buffer.byteLength === image.memoryBytes ? memory : undefined;
+  };
+  const takeImage = (instance: PolicyInstance): void => {
+    image = instance.image();
+    since = [];
+  };
+  const rebuild = (patches: readonly DataPatch[]): PolicyInstance => {
+    image = prepared.image;
+    const instance = instanceOf(image, patches);
+    rebuildAbove = rebuildAboveOf(instance.heap);
+    takeImage(instance);
+    return instance;
+  };
+
+  const patchInPlace = (patches: readonly DataPatch[]): PolicyInstance => {
+    // What an evaluation made larger would stay as large in every instance after it.
+    if (current !== undefined && bytesOf(current) > dataMemoryBytes) giveUp(current);
+    const instance = current ?? instanceOf(image, since);
+    for (const patch of patches) instance.patch(patch);
+    since = [...since, ...patches];
+    if (since.length > MAX_SINCE || charsOf(since) > MAX_SINCE_CHARS) takeImage(instance);
+    return instance;
+  };
+
+  return {
+    evaluate({ entrypoint, input = '', nowMs, format }) {
+      calls.begin(nowMs);
+      let instance: PolicyInstance | undefined;
+      try {
+        if (unusable !== undefined) throw new PolicyAbort(unusable);
+        current ??= instanceOf(image, since);
+        instance = current;
+        const text = instance.evaluate(entrypoint, input, fuel, format === 'rego' ? 1 : 0);
+        const { fuelLimit } = instance;
+        const fuelUsed = fuelLimit - instance.fuel;
+        if (bytesOf(instance) > dataMemoryBytes + RECYCLE_GROWTH_BYTES) giveUp(instance);
+        return { outcome: 'result', text, fuelUsed, fuelLimit, drawn: calls.drawn() };
+      } catch (cause) {
+        const fuelLimit = instance?.fuelLimit ?? fuel;
+        const left = instance?.fuel ?? fuelLimit;
+        if (instance !== undefined) giveUp(instance);
+        const fuelUsed = fuelLimit - Math.max(0, left);
+        return { outcome: 'fault', fuelUsed, fuelLimit, ...faultOf(cause, left < 0) };
+      }
+    },
+    patchData(patches, whole) {
+      if (!prepared.isPatchable) refuse('policy.wasm is older than ABI 1.3: no data can be pushed to it');
+      try {
+        let instance: PolicyInstance;
+        try {
+          instance = patchInPlace(patches);
+          if (instance.heap > rebuildAbove) instance = rebuild(whole());
+        } catch {
+          instance = rebuild(whole());
+        }
+        current = instance;
+        dataMemoryBytes = bytesOf(instance);
+      } catch (cause) {
+        current = undefined;
+        unusable = `policy.wasm cannot hold the data in ${prepared.maxPages * PAGE_BYTES} bytes: ${messageOf(cause)}`;
+        refuse(unusable, cause);
+      }
+    },
+    fork: () => engineOf(prepared),
+    entrypoints: prepared.entrypoints,
+    hostBuiltins: prepared.hostBuiltins,
+    instances: () => instances,
+  };
+};
+
 /**
  * Meters and compiles a policy module (off this thread), makes one instance and reads the data into it. Throws
  * `EngineRefusal`.
  *
  * An instance is given up after anything was thrown out of it: an abort leaves its stack pointer where it was. The next
- * one begins with a copy of what the first had after it read the data.
+ * one begins with a copy of the memory with the data in it.
  */
 export const createEngine = async (options: EngineOptions): Promise<Engine> => {
-  const { fuel, memoryMaxBytes } = options;
-  const maximum = Math.floor(memoryMaxBytes / PAGE_BYTES);
-  const { module, memoryPages } = await compile(options.wasm);
-  const initial = Math.min(memoryPages + ROOM_PAGES, maximum);
-  let instances = 0;
+  const maxPages = Math.floor(options.memoryMaxBytes / PAGE_BYTES);
+  const { module, memoryPages, isPatchable } = await compile(options.wasm);
+  const initial = Math.min(memoryPages + ROOM_PAGES, maxPages);
   /** The module's built-ins by their numbers in it; known once there is an instance. */
   const names = new Map<number, string>();
   const calls = createBuiltinCalls(names, options.builtins);
-  const make = (memory: WasmMemory): PolicyInstance => {
-    instances += 1;
-    return new PolicyInstance(module, memory, calls);
-  };
+  const make = (memory: WasmMemory): PolicyInstance => new PolicyInstance(module, memory, calls);
 
   const begin = () => {
-    const first = make(new wasmApi.Memory({ initial, maximum }));
+    const first = make(new wasmApi.Memory({ initial, maximum: maxPages }));
     const [major, minor] = first.abi;
     if (major !== 1 || minor < 2) return refuse(`policy.wasm speaks ABI ${major}.${minor}; 1.2 or later is needed`);
     const builtins = tableOf(first, 'builtins');
@@ -158,49 +288,12 @@ export const createEngine = async (options: EngineOptions): Promise<Engine> => {
       return begin();
     } catch (cause) {
       if (cause instanceof EngineRefusal) throw cause;
-      return refuse(`policy.wasm cannot be set up in ${maximum * PAGE_BYTES} bytes: ${messageOf(cause)}`, cause);
+      return refuse(`policy.wasm cannot be set up in ${maxPages * PAGE_BYTES} bytes: ${messageOf(cause)}`, cause);
     }
   })();
   const { first, builtins, entrypoints, image } = begun;
   for (const [name, id] of builtins) names.set(id, name);
-
-  let current: PolicyInstance | undefined = first;
-  let spare: WasmMemory | undefined;
-  const replacement = (): PolicyInstance => {
-    const pages = image.memoryBytes / PAGE_BYTES;
-    const instance = make(spare ?? new wasmApi.Memory({ initial: pages, maximum }));
-    spare = undefined;
-    instance.restore(image);
-    return instance;
-  };
-  /** Its memory serves its successor, unless it grew: garbage collection counts what is reserved. */
-  const giveUp = ({ memory }: PolicyInstance, { bytes, memoryBytes }: Image): void => {
-    current = undefined;
-    spare = memory.buffer.byteLength === memoryBytes && bytes.length <= memoryBytes ? memory : undefined;
-  };
-
-  return {
-    evaluate({ entrypoint, input = '', nowMs, format }) {
-      calls.begin(nowMs);
-      let instance: PolicyInstance | undefined;
-      try {
-        current ??= replacement();
-        instance = current;
-        const text = instance.evaluate(entrypoint, input, fuel, format === 'rego' ? 1 : 0);
-        const { fuelLimit } = instance;
-        const fuelUsed = fuelLimit - instance.fuel;
-        if (instance.memory.buffer.byteLength > image.memoryBytes + RECYCLE_GROWTH_BYTES) giveUp(instance, image);
-        return { outcome: 'result', text, fuelUsed, fuelLimit, drawn: calls.drawn() };
-      } catch (cause) {
-        const fuelLimit = instance?.fuelLimit ?? fuel;
-        const left = instance?.fuel ?? fuelLimit;
-        if (instance !== undefined) giveUp(instance, image);
-        const fuelUsed = fuelLimit - Math.max(0, left);
-        return { outcome: 'fault', fuelUsed, fuelLimit, ...faultOf(cause, left < 0) };
-      }
-    },
-    entrypoints,
-    hostBuiltins: [...builtins.keys()].sort(),
-    instances: () => instances,
-  };
+  const hostBuiltins = [...builtins.keys()].sort();
+  const { fuel } = options;
+  return engineOf({ make, calls, image, maxPages, fuel, isPatchable, entrypoints, hostBuiltins }, first);
 };

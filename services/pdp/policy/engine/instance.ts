@@ -19,6 +19,13 @@ interface PolicyExports {
     format: 0 | 1,
   ): number;
   opa_malloc(bytes: number): number;
+  opa_free(address: number): void;
+  opa_value_free(value: number): void;
+  /** 0 when done. Every container on the path must be an object; those that are missing are made. */
+  opa_value_add_path(data: number, path: number, value: number): number;
+  opa_value_remove_path(data: number, path: number): number;
+  opa_heap_blocks_stash(): void;
+  opa_heap_blocks_restore(): void;
   opa_value_parse(address: number, bytes: number): number;
   opa_value_dump(value: number): number;
   opa_json_dump(value: number): number;
@@ -45,6 +52,24 @@ export const NEEDED_EXPORTS = [
   'opa_wasm_abi_minor_version',
 ] as const;
 
+/** Of ABI 1.3: what changing the data in place needs. */
+export const PATCH_EXPORTS = [
+  'opa_free',
+  'opa_value_free',
+  'opa_value_add_path',
+  'opa_value_remove_path',
+  'opa_heap_blocks_stash',
+  'opa_heap_blocks_restore',
+] as const;
+
+/** One change of the data: what stands at `path` from now on. */
+export interface DataPatch {
+  /** Names of members from the outermost on, at least one; whatever is there on the way is an object. */
+  readonly path: readonly string[];
+  /** JSON text; undefined: nothing stands there. */
+  readonly json: string | undefined;
+}
+
 /** Tags and offsets of values in memory (OPA, wasm/src/value.h). */
 const STRING = 4;
 const INTERNED_STRING = 8;
@@ -55,8 +80,10 @@ const BYTES_PER_UNIT = 3;
 const MAX_FUEL = 0x7fffffff;
 /** What reading a byte of an input may cost beside the budget: a large request is no runaway. */
 const FUEL_PER_BYTE = 4;
+/** A size beyond the allocator's fixed ones (OPA, wasm/src/malloc.c). */
+const VARYING_BYTES = 129;
 
-/** What an instance is made of again: its memory after the data were read, up to the heap. */
+/** What an instance is made of again: its memory with the data in it, up to the heap. */
 export interface Image {
   readonly bytes: Uint8Array;
   /** The memory's size then; the module's allocator counts on it. */
@@ -115,6 +142,17 @@ export class PolicyInstance implements ValueMemory {
     this.#memoryBytes().set(json, address);
     this.#data = this.#exports.opa_value_parse(address, json.length);
     this.#heap = this.#exports.opa_heap_ptr_get();
+    return this.image();
+  }
+
+  /** Where evaluations begin to use memory: what lies below is code's own and the data. */
+  get heap(): number {
+    return this.#heap;
+  }
+
+  /** What further instances begin with. Nothing of an evaluation is in it. */
+  image(): Image {
+    this.#exports.opa_heap_ptr_set(this.#heap);
     const bytes = this.#memoryBytes();
     return {
       bytes: Uint8Array.prototype.slice.call(bytes, 0, this.#heap),
@@ -129,6 +167,27 @@ export class PolicyInstance implements ValueMemory {
     this.#memoryBytes().set(bytes, 0);
     this.#data = data;
     this.#heap = heap;
+  }
+
+  /**
+   * Changes the data in place, as the ABI prescribes: blocks of the data that became free are kept from evaluations
+   * (`stash`), and given back for the next change (`restore`). Throws when the module does not take it.
+   */
+  patch({ path, json }: DataPatch): void {
+    const wasm = this.#exports;
+    wasm[FUEL_EXPORT].value = MAX_FUEL;
+    wasm.opa_heap_ptr_set(this.#heap);
+    wasm.opa_heap_blocks_restore();
+    const at = this.#parse(JSON.stringify(path));
+    // What is replaced is removed first: that frees in bulk, while replacing looks for each block's place in a list.
+    let code = wasm.opa_value_remove_path(this.#data, at);
+    // Freed in bulk is free only when the next block of varying size is asked for.
+    wasm.opa_free(wasm.opa_malloc(VARYING_BYTES));
+    if (code === 0 && json !== undefined) code = wasm.opa_value_add_path(this.#data, at, this.#parse(json));
+    wasm.opa_value_free(at);
+    wasm.opa_heap_blocks_stash();
+    this.#heap = wasm.opa_heap_ptr_get();
+    if (code !== 0) throw new PolicyAbort(`the module does not take a change of its data (${code})`);
   }
 
   /** The text of the result set: JSON, or Rego, which tells sets from arrays. Throws what ended the evaluation. */
@@ -166,6 +225,16 @@ export class PolicyInstance implements ValueMemory {
     const address = this.#exports.opa_malloc(length);
     this.#memoryBytes().write(text, address, 'utf8');
     return this.#exports.opa_value_parse(address, length);
+  }
+
+  #parse(json: string): number {
+    const length = Buffer.byteLength(json, 'utf8');
+    const address = this.#exports.opa_malloc(length);
+    this.#memoryBytes().write(json, address, 'utf8');
+    const value = this.#exports.opa_value_parse(address, length);
+    this.#exports.opa_free(address);
+    if (value === 0) throw new PolicyAbort('the module does not read a value');
+    return value;
   }
 
   /** The memory as it is now: growing makes another buffer. */

@@ -1,0 +1,189 @@
+import { sha256 } from '../../shared/contracts/bytes.ts';
+import { digestText } from '../../shared/contracts/bundle-digest.ts';
+import { canonicalJson, isObject } from '../../shared/contracts/json.ts';
+import {
+  applyPatch,
+  isTooDeep,
+  MAX_DOCUMENT_DEPTH,
+  PatchConflict,
+  valueAt,
+  type Document,
+  type PatchOperation,
+} from './json-patch.ts';
+import { formatPointer, isPathPrefix, type DataPath } from './json-pointer.ts';
+
+/** One change of a tenant's pushed data, as it stands in the stream. */
+export type DataChange =
+  | { readonly op: 'put'; readonly path: DataPath; readonly value: Document }
+  /** The operations' paths are below `path`. */
+  | { readonly op: 'patch'; readonly path: DataPath; readonly operations: readonly PatchOperation[] }
+  | { readonly op: 'delete'; readonly path: DataPath };
+
+/** How answers and events name the pushed data. */
+export interface DataIdentity {
+  /** The offset in the tenant's stream of the last change that took effect. */
+  readonly revision: number;
+  /** SHA-256("edict/data/v1\0" ‖ RFC 8785 bytes of the document): `sha256:` and 64 hex digits. */
+  readonly digest: string;
+}
+
+/** All that was pushed for one tenant. It stands beside the bundles' data, never inside it. */
+export interface PushedData {
+  readonly document: Readonly<Record<string, unknown>>;
+  /** Undefined while nothing was pushed. */
+  readonly identity: DataIdentity | undefined;
+}
+
+export const NOTHING_PUSHED: PushedData = { document: {}, identity: undefined };
+
+/** Puts a value at a path, and objects where there is nothing on the way. */
+const put = (document: Document, path: DataPath, value: Document, at: DataPath = []): Document => {
+  const name = path[at.length];
+  if (name === undefined) return value;
+  if (path.length >= MAX_DOCUMENT_DEPTH) throw new PatchConflict([], `may be nested ${MAX_DOCUMENT_DEPTH} deep`);
+  if (!isObject(document)) throw new PatchConflict(at, 'is no object');
+  const below = Object.hasOwn(document, name) ? document[name] : {};
+  return { ...document, [name]: put(below, path, value, [...at, name]) };
+};
+
+const changed = (document: Document, change: DataChange): Document => {
+  switch (change.op) {
+    case 'put':
+      return put(document, change.path, change.value);
+    case 'patch': {
+      const { path } = change;
+      const below = (at: DataPath): DataPath => [...path, ...at];
+      return applyPatch(
+        document,
+        change.operations.map((operation) =>
+          'from' in operation
+            ? { ...operation, path: below(operation.path), from: below(operation.from) }
+            : { ...operation, path: below(operation.path) },
+        ),
+      );
+    }
+    case 'delete':
+      return change.path.length === 0 ? {} : applyPatch(document, [{ op: 'remove', path: change.path }]);
+    default:
+      return change satisfies never;
+  }
+};
+
+/**
+ * The data after a change that stands at `revision` of the stream. It depends on nothing but the data before, the
+ * change and the limit, so that all decision points agree. Throws `PatchConflict`: the change has no effect.
+ */
+export const applyChange = (data: PushedData, change: DataChange, revision: number, maxBytes: number): PushedData => {
+  const document = changed(data.document, change);
+  if (!isObject(document)) throw new PatchConflict([], 'must stay an object');
+  if (isTooDeep(document)) throw new PatchConflict([], `would be nested more than ${MAX_DOCUMENT_DEPTH} deep`);
+  const text = canonicalJson(document);
+  const bytes = Buffer.byteLength(text, 'utf8');
+  if (bytes > maxBytes) throw new PatchConflict([], `would have ${bytes} bytes, and may have ${maxBytes}`);
+  return { document, identity: { revision, digest: digestText(sha256('edict/data/v1\0', text)) } };
+};
+
+/** Data that was stored with its identity. Undefined when its digest is another. */
+export const restoredData = (
+  document: Readonly<Record<string, unknown>>,
+  identity: DataIdentity | undefined,
+): PushedData | undefined => {
+  if (identity === undefined) return Object.keys(document).length === 0 ? NOTHING_PUSHED : undefined;
+  const digest = digestText(sha256('edict/data/v1\0', canonicalJson(document)));
+  return digest === identity.digest ? { document, identity } : undefined;
+};
+
+/** The paths below which a change may write. */
+const written = (change: DataChange): readonly DataPath[] => {
+  switch (change.op) {
+    case 'put':
+      return [change.path];
+    case 'patch':
+      return change.operations.flatMap((operation) => {
+        const path = [...change.path, ...operation.path];
+        switch (operation.op) {
+          case 'add':
+          case 'replace':
+          case 'move':
+          case 'copy':
+            return [path];
+          case 'remove':
+          case 'test':
+            return [];
+          default:
+            return operation satisfies never;
+        }
+      });
+    case 'delete':
+      // Only what was pushed can be taken away.
+      return [];
+    default:
+      return change satisfies never;
+  }
+};
+
+/** The root of a bundle that `path` lies in, or lies above. */
+const rootAt = (path: DataPath, roots: readonly DataPath[]): DataPath | undefined =>
+  roots.find((root) => isPathPrefix(root, path) || isPathPrefix(path, root));
+
+/** Why a change may not be pushed beside bundles with these roots; undefined when it may. No roots: no bundles. */
+export const ownershipProblem = (
+  change: DataChange,
+  roots: readonly DataPath[] | undefined,
+): PatchConflict | undefined => {
+  for (const path of written(change)) {
+    if (roots === undefined) return new PatchConflict(path, 'cannot be pushed while no bundle is active');
+    const root = rootAt(path, roots);
+    if (root === undefined) continue;
+    const owned = root.length === 0 ? 'all data' : formatPointer(root);
+    return new PatchConflict(path, `belongs to a bundle, whose roots have ${owned}; push beside it`);
+  }
+  return undefined;
+};
+
+/** What a change of the document means for the data of an engine. `json` undefined: nothing stands there any more. */
+export interface DocumentPatch {
+  readonly path: DataPath;
+  readonly json: string | undefined;
+}
+
+/**
+ * The least that leads from one document to another, through objects only. Parts that are the same object are not
+ * looked into. An object above a root is never written as a whole, since the bundle's data stands in the same one; where
+ * there is one (`isSharedWithRoots`), only what leads from the empty document is right.
+ */
+export const patchesBetween = (
+  before: Document,
+  after: Document,
+  roots: readonly DataPath[],
+  path: DataPath = [],
+): readonly DocumentPatch[] => {
+  if (before === after) return [];
+  const isShared = path.length === 0 || roots.some((root) => root.length > path.length && isPathPrefix(path, root));
+  if (!isObject(after) || !(isObject(before) || isShared)) return [{ path, json: JSON.stringify(after) }];
+  const old = isObject(before) ? before : {};
+  const patches: DocumentPatch[] = [];
+  for (const name of Object.keys(old))
+    if (!Object.hasOwn(after, name)) patches.push({ path: [...path, name], json: undefined });
+  for (const [name, value] of Object.entries(after))
+    patches.push(...patchesBetween(Object.hasOwn(old, name) ? old[name] : undefined, value, roots, [...path, name]));
+  return patches;
+};
+
+/** Whether an object of the document is above a root, so that a bundle has members in it too. */
+export const isSharedWithRoots = ({ document }: PushedData, roots: readonly DataPath[]): boolean =>
+  roots.some(([first = '', ...below]) => below.length > 0 && Object.hasOwn(document, first));
+
+/** Where pushed data stands in the way of a bundle with these roots, or undefined. */
+export const dataInsideRoots = ({ document }: PushedData, roots: readonly DataPath[]): string | undefined => {
+  for (const root of roots) {
+    if (root.length === 0 && Object.keys(document).length > 0) return formatPointer(root);
+    if (root.length > 0 && valueAt(document, root) !== undefined) return formatPointer(root);
+    // Something that is no object stands on the way to the root.
+    for (let length = 1; length < root.length; length += 1) {
+      const above = valueAt(document, root.slice(0, length));
+      if (above !== undefined && !isObject(above.value)) return formatPointer(root.slice(0, length));
+    }
+  }
+  return undefined;
+};

@@ -1,0 +1,310 @@
+import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Consumer, Kafka } from 'kafkajs';
+import { sha256Hex } from '../../shared/contracts/bytes.ts';
+import { AppError, errorMessage } from '../../shared/contracts/errors.ts';
+import { DATA_TOPIC } from '../../shared/contracts/events.ts';
+import { newUuidV7 } from '../../shared/contracts/uuid.ts';
+import { partitionOf } from '../../shared/kafka/client.ts';
+import type { Sender } from '../../shared/kafka/sender.ts';
+import type { Logger } from '../../shared/runtime/logger.ts';
+import type { DataBook } from '../core/data-book.ts';
+import { encodeRecord, recordOf, type DataRecord } from '../core/data-record.ts';
+import type { Pushed, PushData } from '../core/data-stream.ts';
+import type { RunningDataStream } from './file-stream.ts';
+import { readPartitionFile, writePartitionFile } from './partition-file.ts';
+
+interface Partition {
+  /** The offset of the next message. */
+  next: number;
+  /** Where the topic ended when it was last asked. */
+  end: number;
+  /** True once all was read up to an end, in this life or, by its file, in an earlier one. */
+  isKnown: boolean;
+  /** What is not in its file yet. */
+  isDirty: boolean;
+  /** Hex SHA-256 of the last message: whether the topic is still the one that was read. */
+  last: string | undefined;
+  readonly tenants: Set<string>;
+}
+
+const PAUSE_MIN_MS = 100;
+const PAUSE_MAX_MS = 5_000;
+const FIRST_READ_MS = 5_000;
+const SAVE_EVERY_MS = 10_000;
+const PUSH_TIMEOUT_MS = 10_000;
+/** Pushes that are not answered yet, those included that were given up and may still go out. */
+const MAX_PENDING = 256;
+
+const lost = (partition: number, message: string): AppError =>
+  new AppError('data_corrupt', `${DATA_TOPIC}/${partition}: ${message}; what was pushed is not known`);
+
+/**
+ * The streams of all tenants on the topic: each decision point reads all of it, in order, from where its files in
+ * `directory` end. Resolves when it was read once, or 5 s later. A tenant is known once its partition was read to its
+ * end, ever; afterwards it stays known without a broker. Rejects with `data_corrupt` for files that are damaged.
+ */
+export const startKafkaDataStream = async (options: {
+  readonly kafka: Kafka;
+  /** Of the topic. Closed with the stream. */
+  readonly sender: Sender;
+  readonly directory: string;
+  readonly book: DataBook;
+  readonly nowMs: () => number;
+  readonly logger: Logger;
+  readonly pushTimeoutMs?: number;
+}): Promise<RunningDataStream> => {
+  const { kafka, sender, directory, book, logger } = options;
+  const closing = new AbortController();
+  const partitions: Partition[] = [];
+  const pending = new Map<string, (pushed: Pushed) => void>();
+  let outstanding = 0;
+  let failure: string | undefined = 'Kafka was not reached yet';
+  /** Why nothing is known any more, whatever comes. */
+  let ruin: string | undefined;
+
+  const restoreFile = (index: number, count: number): Partition => {
+    const state = readPartitionFile(directory, index);
+    if (state !== undefined && state.partitions !== count)
+      throw lost(index, `the topic has ${count} partitions, and had ${state.partitions}`);
+    for (const [tenant, data] of state?.tenants ?? []) book.restore(tenant, data);
+    const tenants = new Set(state?.tenants.keys());
+    return {
+      next: state?.next ?? 0,
+      end: Number.POSITIVE_INFINITY,
+      isKnown: state !== undefined,
+      isDirty: false,
+      last: state?.last,
+      tenants,
+    };
+  };
+
+  const restoreAll = (count: number): void => {
+    while (partitions.length < count) partitions.push(restoreFile(partitions.length, count));
+  };
+  // Without a broker the files tell how many partitions there are.
+  const first = readPartitionFile(directory, 0);
+  if (first !== undefined) restoreAll(first.partitions);
+
+  const save = (): void => {
+    partitions.forEach((partition, index) => {
+      if (!partition.isDirty || !partition.isKnown) return;
+      const tenants = new Map([...partition.tenants].map((tenant) => [tenant, book.stateOf(tenant)]));
+      const { next, last } = partition;
+      writePartitionFile(directory, index, { next, partitions: partitions.length, last, tenants });
+      partition.isDirty = false;
+    });
+  };
+  const trySave = (): void => {
+    try {
+      save();
+    } catch (error) {
+      logger.error({ err: error }, 'pushed data cannot be saved; it is read from the topic again at the next start');
+    }
+  };
+
+  let wake: () => void = () => undefined;
+  const firstRead = new Promise<void>((resolve) => {
+    wake = resolve;
+  });
+  /** Resolves what waits for a partition's end. A partition that becomes known is saved at once: it stays known. */
+  const noteReached = (partition: Partition): void => {
+    if (!partition.isKnown && partition.next >= partition.end) {
+      partition.isKnown = true;
+      partition.isDirty = true;
+      trySave();
+    }
+    if (partitions.every(({ next, end }) => next >= end)) wake();
+  };
+
+  const settle = (record: DataRecord, offset: number): void => {
+    const applied = book.apply(record, offset);
+    const answer = pending.get(record.id);
+    if (applied.kind === 'changed') answer?.({ kind: 'applied', identity: applied.identity });
+    if (applied.kind === 'conflict')
+      answer?.({ kind: 'conflict', pointer: applied.conflict.pointer, message: applied.conflict.message });
+  };
+
+  const parse = (value: Buffer | null): DataRecord | undefined => {
+    try {
+      return value === null ? undefined : recordOf(JSON.parse(value.toString('utf8')));
+    } catch {
+      return undefined;
+    }
+  };
+
+  const take = (index: number, offset: number, value: Buffer | null): void => {
+    const partition = partitions[index];
+    if (partition === undefined) return;
+    const digest = sha256Hex(value ?? '');
+    if (offset === partition.next - 1 && digest !== partition.last)
+      throw lost(index, `message ${offset} is another one than before`);
+    if (offset < partition.next) return;
+    // Nothing is ever removed from the topic, and nothing but messages takes an offset.
+    if (offset > partition.next) throw lost(index, `messages ${partition.next} to ${offset - 1} are gone`);
+    const record = parse(value);
+    partition.next = offset + 1;
+    partition.last = digest;
+    partition.isDirty = true;
+    if (record === undefined || partitionOf(record.tenant, partitions.length) !== index)
+      logger.error({ partition: index, offset }, 'a message that is no pushed data has no effect');
+    else {
+      partition.tenants.add(record.tenant);
+      settle(record, offset);
+    }
+    noteReached(partition);
+  };
+
+  const findEnds = async (): Promise<void> => {
+    const admin = kafka.admin({ retry: { initialRetryTime: 100, maxRetryTime: 1_000, retries: 3 } });
+    try {
+      await admin.connect();
+      const ends = await admin.fetchTopicOffsets(DATA_TOPIC);
+      if (partitions.length > 0 && ends.length !== partitions.length)
+        throw lost(0, `the topic has ${ends.length} partitions, and had ${partitions.length}`);
+      restoreAll(ends.length);
+      for (const { partition: index, low, high } of ends) {
+        const partition = partitions[index];
+        if (partition === undefined) continue;
+        if (Number(low) > partition.next)
+          throw lost(index, `messages ${partition.next} to ${Number(low) - 1} are gone`);
+        if (Number(high) < partition.next)
+          throw lost(index, `it ends at ${high}, and was read up to ${partition.next}`);
+        partition.end = Number(high);
+        noteReached(partition);
+      }
+    } finally {
+      await admin.disconnect().catch(() => undefined);
+    }
+  };
+
+  /** Reads until the consumer crashes for good, a message is missing, or the stream is closed. */
+  const consume = async (consumer: Consumer): Promise<void> => {
+    await findEnds();
+    await consumer.connect();
+    await consumer.subscribe({ topic: DATA_TOPIC, fromBeginning: true });
+    let end: (reason: unknown) => void = () => undefined;
+    const over = new Promise<unknown>((resolve) => {
+      end = resolve;
+      consumer.on(consumer.events.CRASH, ({ payload }) => {
+        if (!payload.restart) resolve(payload.error);
+      });
+      closing.signal.addEventListener('abort', () => resolve(undefined), { once: true });
+      if (closing.signal.aborted) resolve(undefined);
+    });
+    await consumer.run({
+      autoCommit: false,
+      eachMessage: ({ partition, message }) => {
+        try {
+          take(partition, Number(message.offset), message.value);
+        } catch (error) {
+          end(error);
+        }
+        return Promise.resolve();
+      },
+    });
+    partitions.forEach(({ next }, partition) => {
+      // The last message once more, to see that it is still the same.
+      if (next > 0) consumer.seek({ topic: DATA_TOPIC, partition, offset: String(next - 1) });
+    });
+    failure = undefined;
+    const reason = await over;
+    if (reason !== undefined)
+      throw reason instanceof AppError ? reason : new AppError('kafka_unavailable', errorMessage(reason));
+  };
+
+  const run = async (): Promise<void> => {
+    let pauseMs = PAUSE_MIN_MS;
+    while (!closing.signal.aborted) {
+      const startedMs = performance.now();
+      const consumer = kafka.consumer({
+        // A group of this process alone: every decision point reads everything.
+        groupId: `edict-data-${randomBytes(8).toString('hex')}`,
+        maxWaitTimeInMs: 250,
+        allowAutoTopicCreation: false,
+        retry: {
+          initialRetryTime: 100,
+          maxRetryTime: 2_000,
+          retries: 5,
+          restartOnFailure: () => Promise.resolve(false),
+        },
+      });
+      try {
+        await consume(consumer);
+      } catch (error) {
+        const text = errorMessage(error);
+        if (text !== failure) logger.error({ err: error }, 'pushed data cannot be read from Kafka');
+        failure = text;
+        // What is missing will not come back, and without it a decision may rest on less than was pushed.
+        if (error instanceof AppError && error.code === 'data_corrupt') ruin = text;
+        // Nothing better comes soon to who knows already, or never will.
+        if (ruin !== undefined || (partitions.length > 0 && partitions.every((known) => known.isKnown))) wake();
+      }
+      await consumer.disconnect().catch(() => undefined);
+      if (performance.now() - startedMs > PAUSE_MAX_MS) pauseMs = PAUSE_MIN_MS;
+      await sleep(pauseMs, undefined, { signal: closing.signal }).catch(() => undefined);
+      pauseMs = Math.min(pauseMs * 2, PAUSE_MAX_MS);
+    }
+  };
+
+  const saving = setInterval(trySave, SAVE_EVERY_MS);
+  saving.unref();
+  const running = run();
+  await Promise.race([firstRead, sleep(FIRST_READ_MS, undefined, { ref: false })]);
+
+  const isKnown = (tenant: string): boolean =>
+    ruin === undefined && partitions.length > 0 && partitions[partitionOf(tenant, partitions.length)]?.isKnown === true;
+
+  const deliver = async (record: DataRecord): Promise<Pushed> => {
+    const { id, tenant } = record;
+    const applied = new Promise<Pushed>((resolve) => pending.set(id, resolve));
+    const bound = new AbortController();
+    outstanding += 1;
+    const partition = partitionOf(tenant, partitions.length);
+    const sent = sender.send(partition, [{ key: tenant, value: encodeRecord(record) }]).finally(() => {
+      outstanding -= 1;
+    });
+    const late = sleep(options.pushTimeoutMs ?? PUSH_TIMEOUT_MS, undefined, { signal: bound.signal, ref: false }).then(
+      () => {
+        throw new AppError('data_unavailable', `${DATA_TOPIC}: the push was not acknowledged and applied in time`);
+      },
+    );
+    late.catch(() => undefined);
+    sent.catch(() => undefined);
+    try {
+      const refused = sent.then(() => applied);
+      refused.catch(() => undefined);
+      return await Promise.race([refused, late]);
+    } finally {
+      bound.abort();
+      pending.delete(id);
+    }
+  };
+
+  const push: PushData = async (tenant, change) => {
+    if (!isKnown(tenant))
+      throw new AppError('data_unavailable', ruin ?? failure ?? 'the topic was not read to its end yet');
+    if (outstanding >= MAX_PENDING) throw new AppError('data_unavailable', 'too many pushes wait for Kafka');
+    // Whether it can be done is judged where it stands in the stream: here it is not known what stands before it.
+    return await deliver({ id: newUuidV7(options.nowMs()), tenant, change });
+  };
+
+  return {
+    push,
+    isKnown,
+    check: () => {
+      const unknown = partitions.filter((partition) => !partition.isKnown).length;
+      const facts = { partitions: partitions.length, ...(failure === undefined ? {} : { failure }) };
+      return ruin === undefined && partitions.length > 0 && unknown === 0
+        ? { ok: true, facts }
+        : { ok: false, reason: `what was pushed is not known: ${ruin ?? failure ?? 'the topic is being read'}`, facts };
+    },
+    async close() {
+      closing.abort();
+      clearInterval(saving);
+      await sender.close();
+      await running;
+      trySave();
+    },
+  };
+};

@@ -1,0 +1,93 @@
+import { AppError } from '../shared/contracts/errors.ts';
+import { DATA_TOPIC } from '../shared/contracts/events.ts';
+import { createKafkaClient } from '../shared/kafka/client.ts';
+import { createSender } from '../shared/kafka/sender.ts';
+import type { CheckResult } from '../shared/runtime/health.ts';
+import type { Handle } from '../shared/runtime/lifecycle.ts';
+import type { Logger } from '../shared/runtime/logger.ts';
+import { homePaths } from '../shared/settings/home.ts';
+import type { Settings } from '../shared/settings/schema.ts';
+import { durationMs, sizeBytes } from '../shared/settings/units.ts';
+import { createDataBook, type DataBook } from './core/data-book.ts';
+import { createDataOwners, type DataOwners } from './core/data-owners.ts';
+import type { PushedData } from './core/pushed-data.ts';
+import { hasFileData, startFileDataStream, type RunningDataStream } from './data/file-stream.ts';
+import { startKafkaDataStream } from './data/kafka-stream.ts';
+
+export interface PushedDataPart extends Handle, DataOwners {
+  readonly dataOf: (tenant: string) => PushedData;
+  /** False while it is not known what was pushed for the tenant. */
+  readonly isKnown: (tenant: string) => boolean;
+  /** Resolves when the tenant's data is at `revision`, or after `pdp.data_wait`. */
+  readonly waitFor: (tenant: string, revision: number) => Promise<void>;
+  /** From now on `listener` is called after each change, before the push is answered. */
+  readonly onChanged: (listener: (tenant: string) => void) => void;
+  /** `denied`: tenants whose bundles cannot be used with their data, and why. */
+  readonly check: (denied: ReadonlyMap<string, string>) => Promise<CheckResult>;
+}
+
+/** The topic when there are brokers, else the log below `home`. */
+const startStream = async (settings: Settings, book: DataBook, logger: Logger): Promise<RunningDataStream> => {
+  const directory = homePaths(settings.home).data;
+  if (settings.kafka.brokers.length === 0)
+    return await startFileDataStream({ directory, book, nowMs: Date.now, logger });
+  if (hasFileData(directory))
+    throw new AppError(
+      'settings_invalid',
+      `/kafka/brokers: ${directory} holds data that was pushed without Kafka; push it again and remove that folder`,
+    );
+  const kafka = createKafkaClient(settings.kafka, 'edict-pdp-data', logger);
+  const sender = createSender({ kafka, topic: DATA_TOPIC, logger });
+  return await startKafkaDataStream({
+    kafka,
+    sender,
+    directory: homePaths(settings.home).dataTopic,
+    book,
+    nowMs: Date.now,
+    logger,
+  }).catch(async (error: unknown) => {
+    await sender.close();
+    throw error;
+  });
+};
+
+/** Reads what was pushed, and takes pushes. Rejects with `data_corrupt`. */
+export const startPushedData = async ({
+  settings,
+  logger,
+}: {
+  readonly settings: Settings;
+  readonly logger: Logger;
+}): Promise<PushedDataPart> => {
+  let listener: (tenant: string) => void = () => undefined;
+  const book = createDataBook({
+    maxBytes: sizeBytes(settings.pdp.data_max),
+    onChanged: (tenant) => listener(tenant),
+    setTimer: (done, ms) => {
+      const timer = setTimeout(done, ms);
+      return () => clearTimeout(timer);
+    },
+  });
+  const waitMs = durationMs(settings.pdp.data_wait);
+  const stream = await startStream(settings, book, logger);
+  return {
+    ...createDataOwners({ push: stream.push, dataOf: book.of }),
+    dataOf: book.of,
+    isKnown: stream.isKnown,
+    waitFor: (tenant, revision) => book.waitFor(tenant, revision, waitMs),
+    onChanged(next) {
+      listener = next;
+    },
+    async check(denied) {
+      const found = await stream.check();
+      // One tenant's trouble takes nothing from the others, so this stays ready.
+      return denied.size === 0 || !found.ok
+        ? found
+        : { ok: true, facts: { ...found.facts, denied: Object.fromEntries(denied) } };
+    },
+    async close() {
+      book.close();
+      await stream.close();
+    },
+  };
+};

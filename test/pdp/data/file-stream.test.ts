@@ -1,0 +1,143 @@
+import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { createDataBook, type DataBook } from '../../../services/pdp/core/data-book.ts';
+import type { DataChange } from '../../../services/pdp/core/pushed-data.ts';
+import { startFileDataStream, type RunningDataStream } from '../../../services/pdp/data/file-stream.ts';
+import { createLogger } from '../../../services/shared/runtime/logger.ts';
+
+const put = (path: readonly string[], value: unknown): DataChange => ({ op: 'put', path, value });
+const logger = createLogger({ service: 'test', level: 'silent' });
+
+describe('the log of pushed data on one machine', () => {
+  let directory: string;
+  let open: RunningDataStream[] = [];
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), 'edict-data-'));
+  });
+  afterEach(async () => {
+    for (const stream of open) await stream.close();
+    open = [];
+    rmSync(directory, { recursive: true, force: true });
+  });
+
+  const start = async (
+    compactBytes?: number,
+  ): Promise<{ readonly stream: RunningDataStream; readonly book: DataBook }> => {
+    const book = createDataBook({
+      maxBytes: 100_000,
+      setTimer: (done, ms) => {
+        const timer = setTimeout(done, ms);
+        return () => clearTimeout(timer);
+      },
+    });
+    const stream = await startFileDataStream({
+      directory: join(directory, 'data'),
+      book,
+      nowMs: Date.now,
+      logger,
+      ...(compactBytes === undefined ? {} : { compactBytes }),
+    });
+    open.push(stream);
+    return { stream, book };
+  };
+  const files = (): readonly string[] =>
+    readdirSync(join(directory, 'data', 'acme')).filter((name) => name.endsWith('.log'));
+  const logFile = (): string => join(directory, 'data', 'acme', files()[0] ?? '');
+
+  it('numbers what it takes, and has it after a restart', async () => {
+    const { stream, book } = await start();
+    expect(await stream.push('acme', put(['a'], 1))).toMatchObject({ kind: 'applied', identity: { revision: 0 } });
+    expect(await stream.push('acme', put(['b'], { x: 'é😀' }))).toMatchObject({ identity: { revision: 1 } });
+    expect(await stream.push('globex', put(['a'], 2))).toMatchObject({ identity: { revision: 0 } });
+    expect(await stream.push('acme', { op: 'delete', path: ['nothing'] })).toMatchObject({ kind: 'conflict' });
+    expect(book.of('acme').document).toEqual({ a: 1, b: { x: 'é😀' } });
+    await stream.close();
+    const again = await start();
+    expect(again.book.of('acme')).toEqual(book.of('acme'));
+    expect(again.book.of('globex')).toEqual(book.of('globex'));
+    expect(await again.stream.push('acme', put(['c'], 3))).toMatchObject({ identity: { revision: 2 } });
+  });
+
+  it('keeps the order of pushes that come at once', async () => {
+    const { stream, book } = await start();
+    const pushes = Array.from({ length: 40 }, (_, i) => stream.push('acme', put(['last'], i)));
+    const revisions = (await Promise.all(pushes)).map(
+      (pushed) => pushed.kind === 'applied' && pushed.identity.revision,
+    );
+    expect(revisions).toEqual(Array.from({ length: 40 }, (_, i) => i));
+    expect(book.of('acme').document).toEqual({ last: 39 });
+  });
+
+  it.each([1, 5, 11, 12, 40])('gives up a tail of %i bytes that a power cut tore', async (kept) => {
+    const { stream } = await start();
+    await stream.push('acme', put(['a'], 1));
+    const whole = readFileSync(logFile());
+    await stream.push('acme', put(['a'], 2));
+    await stream.close();
+    writeFileSync(logFile(), readFileSync(logFile()).subarray(0, whole.length + kept));
+    const again = await start();
+    expect(again.book.of('acme').document).toEqual({ a: 1 });
+    expect(await again.stream.push('acme', put(['a'], 3))).toMatchObject({ identity: { revision: 1 } });
+    expect((await start()).book.of('acme').document).toEqual({ a: 3 });
+  });
+
+  it('gives up a tail of zeros', async () => {
+    const { stream } = await start();
+    await stream.push('acme', put(['a'], 1));
+    await stream.close();
+    appendFileSync(logFile(), Buffer.alloc(5_000));
+    expect((await start()).book.of('acme').document).toEqual({ a: 1 });
+  });
+
+  it('does not start on a log that is damaged before its end', async () => {
+    const { stream } = await start();
+    for (let i = 0; i < 3; i += 1) await stream.push('acme', put(['a'], `value ${i}`));
+    await stream.close();
+    const bytes = readFileSync(logFile());
+    const at = bytes.indexOf('value 1');
+    bytes[at] = 0x77;
+    writeFileSync(logFile(), bytes);
+    await expect(start()).rejects.toMatchObject({ code: 'data_corrupt' });
+  });
+
+  it('denies the tenant, and no other, whose log is damaged while it runs', async () => {
+    const { stream } = await start();
+    for (const tenant of ['acme', 'globex']) await stream.push(tenant, put(['a'], 1));
+    writeFileSync(logFile(), 'EDDFnonsense');
+    while (stream.isKnown('acme')) await sleep(20);
+    expect(stream.isKnown('globex')).toBe(true);
+    await expect(stream.push('acme', put(['a'], 2))).rejects.toMatchObject({ code: 'data_corrupt' });
+  });
+
+  it('stays small: a snapshot takes the place of what led to it', async () => {
+    const { stream, book } = await start(4_000);
+    for (let i = 0; i < 300; i += 1) await stream.push('acme', put([`k${i % 5}`], `value ${i} ${'x'.repeat(50)}`));
+    expect(files()).toHaveLength(1);
+    expect(files()[0]).not.toBe('0000000000000000.log');
+    // 10 kB of it are ids of records, in the snapshot; all that was pushed is 45 kB.
+    expect(statSync(logFile()).size).toBeLessThan(24_000);
+    const again = await start(4_000);
+    expect(again.book.of('acme')).toEqual(book.of('acme'));
+    expect(await again.stream.push('acme', put(['k0'], 'z'))).toMatchObject({ identity: { revision: 300 } });
+  });
+
+  it('is one stream for all processes of the machine', async () => {
+    const [one, two] = [await start(2_000), await start(2_000)];
+    const pushes: Promise<unknown>[] = [];
+    for (let i = 0; i < 60; i += 1) {
+      const { stream } = i % 2 === 0 ? one : two;
+      pushes.push(stream.push('acme', { op: 'put', path: [`n${i % 7}`], value: `${i} ${'y'.repeat(30)}` }));
+    }
+    const revisions = (await Promise.all(pushes)).map(
+      (pushed) => (pushed as { identity: { revision: number } }).identity.revision,
+    );
+    expect(revisions.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 60 }, (_, i) => i));
+    const last = one.book.of('acme').identity?.revision === 59 ? one : two;
+    const other = last === one ? two : one;
+    await other.book.waitFor('acme', 59, 5_000);
+    expect(other.book.of('acme')).toEqual(last.book.of('acme'));
+    expect((await start()).book.of('acme')).toEqual(last.book.of('acme'));
+  });
+});
