@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { isDeepStrictEqual } from 'node:util';
+import { BUNDLE_MEDIA_TYPE } from '../shared/contracts/artifact.ts';
 import { AppError } from '../shared/contracts/errors.ts';
 import type { PolicyUsed } from '../shared/contracts/events.ts';
 import { SYSTEM_TENANT } from '../shared/contracts/tenant.ts';
@@ -30,6 +31,7 @@ import type { PolicySnapshot } from './policy/policy-set.ts';
 import { createBundleStore } from './policy/bundle-store.ts';
 import type { BundleSource } from './policy/bundle-source.ts';
 import type { StalenessRule } from './policy/freshness.ts';
+import type { LoadedArchive } from './policy/policy-set.ts';
 import { bundleSources, checkBundleKeys } from './policy/source-settings.ts';
 import { createTenantPolicies } from './policy/tenant-policies.ts';
 import { startPrimary } from './primary.ts';
@@ -129,6 +131,14 @@ const registerTrailGauges = (registry: Registry, trail: AuditTrail): void => {
     edict_relay_lag_records: {
       help: 'Records that the broker did not confirm yet; 0 without Kafka.',
       read: () => status().lagRecords ?? 0,
+    },
+    edict_artifacts_waiting: {
+      help: 'Bundles and states of data whose bytes are not sent to their end, by tenant and digest.',
+      read: () => status().emitter.artifacts.waiting,
+    },
+    edict_artifacts_without_room: {
+      help: 'Of those, the ones for which spool or quota have no room to spare.',
+      read: () => status().emitter.artifacts.withoutRoom,
     },
     edict_lost_events: { help: 'Events that name numbers which nothing can bring.', read: () => status().lostEvents },
   });
@@ -232,13 +242,18 @@ const openPdp = async (
   await checkBundleKeys(settings.pdp.bundle_keys);
   /** What was last recorded as active, by tenant. */
   const announced = new Map<string, PolicyUsed>();
-  /** Records what decides for a tenant from now on, once. What is not known to be all data decides nothing. */
-  const announce = (tenant: string, snapshot: PolicySnapshot | undefined): void => {
+  /**
+   * Records what decides for a tenant from now on, once, and sends its bytes to the ledger. What is not known to be all
+   * data decides nothing.
+   */
+  const announce = (tenant: string, snapshot: PolicySnapshot | undefined, archives: readonly LoadedArchive[]): void => {
     if (snapshot === undefined || !pushed.isKnown(tenant)) return;
     const used = usedPolicy({ ...snapshot, data: pushed.dataOf(tenant).identity });
     if (isDeepStrictEqual(announced.get(tenant), used)) return;
     announced.set(tenant, used);
     trail.recordActivation(tenant, used);
+    for (const { digest, whole: bytes } of archives)
+      trail.sendArtifact(tenant, { digest, mediaType: BUNDLE_MEDIA_TYPE, bytes });
   };
   const policy = await startActivePolicy({
     bundles: defaultBundles(settings),
@@ -256,7 +271,7 @@ const openPdp = async (
       if (restored)
         logger.warn({ tenant, set, bundles, files }, 'bundles active that were kept: their source is silent');
       else logger.info({ tenant, set, bundles, files }, 'bundles active');
-      for (const name of tenantsOf(current, tenant)) announce(name, snapshot);
+      for (const name of tenantsOf(current, tenant)) announce(name, snapshot, archives);
     },
     onFailed: (failure) => {
       loads.inc({ result: 'failed' });
@@ -281,11 +296,12 @@ const openPdp = async (
     return held === undefined || now?.setDigest === held.setDigest ? now : policies.renewed(held);
   };
   const announceAll = (): void => {
-    for (const tenant of [...tenantNames(current), SYSTEM_TENANT]) announce(tenant, policy.current(tenant));
+    for (const tenant of [...tenantNames(current), SYSTEM_TENANT])
+      announce(tenant, policy.current(tenant), policy.archives(tenant));
   };
   pushed.follow({
     changed(tenant) {
-      if (policyFor(tenant) !== undefined) announce(tenant, policy.current(tenant));
+      if (policyFor(tenant) !== undefined) announce(tenant, policy.current(tenant), policy.archives(tenant));
     },
     known: announceAll,
   });

@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { createWasmEvaluator } from '../../pdp/policy/wasm-evaluator.ts';
-import { BUNDLE_LIMITS, unpackArchive } from '../../pdp/policy/bundle-archive.ts';
+import { BUNDLE_LIMITS, unpackArchive } from '../../shared/bundles/bundle-archive.ts';
 import { isDelta } from '../../pdp/policy/bundle-delta.ts';
 import { readBundle, readManifest, type Bundle } from '../../pdp/policy/bundle-reader.ts';
 import { runSelfCheck } from '../../pdp/policy/self-check.ts';
@@ -23,8 +23,8 @@ import {
 } from './policy-sign.ts';
 import { readCases, runCases } from './policy-cases.ts';
 import { createModule } from './policy-new.ts';
-import { checkPolicies, formatPolicies, measureCoverage, runOpaTests } from './policy-opa.ts';
-import { junitXml, testText } from './policy-report.ts';
+import { checkPolicies, formatPolicies, measureCoverage, runOpaTests, warnOfPolicies } from './policy-opa.ts';
+import { junitXml, testText, warningLines } from './policy-report.ts';
 
 const POLICIES = 'policies';
 const BUNDLE = path.join('bundles', 'mesh.tar.gz');
@@ -70,7 +70,8 @@ const failing =
     } catch (error) {
       if (!isAppError(error) || error.code !== 'bundle_invalid') throw error;
       const json = args.some((arg) => isObject(arg) && arg['json'] === true);
-      if (json) return report(true, false, { passed: false, problems: [error.message] }, '');
+      const { problems = [error.message] } = error.details;
+      if (json) return report(true, false, { passed: false, problems }, '');
       process.stderr.write(`edict: ${error.code}: ${error.message}\n`);
       process.exitCode = 1;
     }
@@ -92,13 +93,21 @@ const subcommand = (name: string, description: string): Command =>
     .addHelpText('after', EXIT_CODES);
 
 const checkCommand = (): Command =>
-  subcommand('check', 'compile strictly against the schemas, and check the data').action(
-    failing(async (options: Common) => {
-      const problems = await checkPolicies(await createRunOpa(), requireFolder(options.policies));
-      const passed = problems.length === 0;
-      report(options.json, passed, { passed, problems }, passed ? 'policies are sound' : problems.join('\n'));
-    }),
-  );
+  subcommand(
+    'check',
+    'compile strictly against the schemas, check the data, and warn of what OPA compiles to something else',
+  )
+    .option('--all', 'also warn where it depends on values that the sources do not tell')
+    .action(
+      failing(async (options: Common & { readonly all?: boolean }) => {
+        const [runOpa, folder] = [await createRunOpa(), requireFolder(options.policies)];
+        const problems = await checkPolicies(runOpa, folder);
+        const passed = problems.length === 0;
+        const warnings = passed ? await warnOfPolicies(runOpa, folder) : [];
+        const lines = passed ? [...warningLines(warnings, options.all === true), 'policies are sound'] : problems;
+        report(options.json, passed, { passed, problems, warnings }, lines.join('\n'));
+      }),
+    );
 
 const fmtCommand = (): Command =>
   subcommand('fmt', 'format Rego files in place')

@@ -2,7 +2,7 @@ import { Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { SIGNATURES_PATH, type BundleFile } from '../../shared/contracts/bundle-digest.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
-import { unpackArchive, type BundleLimits } from './bundle-archive.ts';
+import { unpackArchive, type BundleLimits } from '../../shared/bundles/bundle-archive.ts';
 import { bundleOf, readManifest, type Bundle, type BundleManifest } from './bundle-reader.ts';
 import { verifySignature, type SigningRequirement } from './bundle-signature.ts';
 import { canonicalBytesOf, readDocument } from './canonical-document.ts';

@@ -3,7 +3,7 @@ import { Compile } from 'typebox/compile';
 import { bundleDigest, digestText, type BundleFile } from '../../shared/contracts/bundle-digest.ts';
 import { AppError, errorMessage } from '../../shared/contracts/errors.ts';
 import { isObject, type Json } from '../../shared/contracts/json.ts';
-import { BUNDLE_LIMITS, unpackArchive, type BundleLimits } from './bundle-archive.ts';
+import { BUNDLE_LIMITS, unpackArchive, type BundleLimits } from '../../shared/bundles/bundle-archive.ts';
 import { checkDataRoots, checkOwnRoots, rootsOf } from './roots.ts';
 import { verifySignature, type SigningRequirement, type VerifiedSignature } from './bundle-signature.ts';
 

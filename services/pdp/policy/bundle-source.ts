@@ -3,7 +3,7 @@ import { open, readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { sha256Hex } from '../../shared/contracts/bytes.ts';
 import { AppError, errorCode, isAppError } from '../../shared/contracts/errors.ts';
-import { BUNDLE_LIMITS } from './bundle-archive.ts';
+import { BUNDLE_LIMITS } from '../../shared/bundles/bundle-archive.ts';
 import type { SigningRequirement } from './bundle-signature.ts';
 import {
   createHttpSource,

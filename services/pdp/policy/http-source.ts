@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { AppError, errorMessage, isAppError } from '../../shared/contracts/errors.ts';
-import { BUNDLE_LIMITS } from './bundle-archive.ts';
+import { BUNDLE_LIMITS } from '../../shared/bundles/bundle-archive.ts';
 import { isDelta } from './bundle-delta.ts';
 import { requestBundle, type BundleServer } from './bundle-request.ts';
 

@@ -5,8 +5,9 @@ import type { PolicyOutput } from '../../shared/contracts/policy-io.ts';
 import { combineOutputs, type NamedOutput } from '../core/combine-outputs.ts';
 import type { Evaluate } from '../core/evaluate.ts';
 import type { Freshness } from '../core/freshness.ts';
+import { BUNDLE_LIMITS } from '../../shared/bundles/bundle-archive.ts';
+import { packArchive } from '../../shared/bundles/pack-archive.ts';
 import type { DataPath } from '../core/json-pointer.ts';
-import { BUNDLE_LIMITS } from './bundle-archive.ts';
 import { applyDelta } from './bundle-delta.ts';
 import { readBundle, type Bundle } from './bundle-reader.ts';
 import { checkSetRoots, rootPath } from './roots.ts';
@@ -51,6 +52,8 @@ export interface LoadedArchive {
   readonly bytes: Uint8Array;
   /** What was applied to it, oldest first: the digest is that of the bundle that came out. */
   readonly deltas: readonly Uint8Array[];
+  /** What decides, as one archive: `bytes`, or, where there are deltas, what they made of it. */
+  readonly whole: Uint8Array;
   /** By whom it is signed; undefined where the source asks for no signature. */
   readonly signature: VerifiedSignature | undefined;
   /** What its server calls this version. */
@@ -131,8 +134,8 @@ const loadOne = async (
     const requirement = await file.signing?.requirement();
     let bundle = await readBundle(file.bytes, BUNDLE_LIMITS, requirement);
     for (const delta of file.deltas ?? []) bundle = await applyDelta(bundle, delta, BUNDLE_LIMITS, requirement);
-    const { wasm, dataJson } = bundle;
-    const evaluator = await createWasmEvaluator({ wasm, dataJson, ...limits });
+    const { wasm, dataJson, files } = bundle;
+    const evaluator = await createWasmEvaluator({ wasm, dataJson, files, ...limits });
     await runSelfCheck(bundle, evaluator);
     return { bundle, evaluator };
   } catch (cause) {
@@ -155,7 +158,8 @@ export const loadPolicySet = async (files: readonly SourceFile[], limits: Evalua
       throw new AppError('bundle_invalid', `${file.path} and ${twin.path} are both named ${name}`);
     }
     const { source, path, bytes, deltas = [], etag } = file;
-    archives.push({ name, digest, serial, source, path, bytes, deltas, signature, etag, expiresMs });
+    const whole = deltas.length === 0 ? bytes : await packArchive(loaded.bundle.files);
+    archives.push({ name, digest, serial, source, path, bytes, deltas, whole, signature, etag, expiresMs });
     bundles.push(loaded.bundle);
     digests.push(digestBytes);
     evaluators.push({ bundle: name, evaluate: loaded.evaluator.evaluate, fork: loaded.evaluator.fork });

@@ -4,7 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
-import { packArchive } from '../../../services/cli/commands/policy-build.ts';
+import { packArchive } from '../../../services/shared/bundles/pack-archive.ts';
 import { findOpa } from '../../../services/cli/opa-binary.ts';
 import {
   startActivePolicy,

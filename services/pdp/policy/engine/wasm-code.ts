@@ -8,12 +8,14 @@ const OPCODES: readonly (Immediates | undefined)[] = (() => {
   const set = (from: number, to: number, what: Immediates): void => {
     for (let code = from; code <= to; code += 1) table[code] = what;
   };
-  // unreachable, nop; block, loop, if with a type; else; end; return; call_indirect.
+  // unreachable, nop; block, loop, if with a type; else; end; br, br_if; return; call; call_indirect.
   set(0x00, 0x01, 'none');
   set(0x02, 0x04, 'one');
   set(0x05, 0x05, 'none');
   set(0x0b, 0x0b, 'none');
+  set(0x0c, 0x0d, 'one');
   set(0x0f, 0x0f, 'none');
+  set(0x10, 0x10, 'one');
   set(0x11, 0x11, 'two');
   // drop, select; select with types; locals and globals; loads and stores; memory.size, memory.grow.
   set(0x1a, 0x1b, 'none');
@@ -118,7 +120,8 @@ interface Open {
     { readonly from: number; readonly start: number; readonly before: number; isQuiet: boolean } | undefined;
 }
 
-const localsOf = (body: Reader): number => {
+/** Goes on behind the local variables of a function's body, to its instructions, and gives their number. */
+export const skipLocals = (body: Reader): number => {
   let locals = 0;
   for (let groups = body.u32(); groups > 0; groups -= 1) {
     locals += body.u32();
@@ -135,9 +138,18 @@ const outermostLabel = (opcode: number, code: Reader): number => {
   return outermost;
 };
 
+/** Goes on behind an instruction and gives its opcode. Throws `MeterError`. */
+export const skipInstruction = (body: Reader): number => {
+  const opcode = body.byte();
+  if (opcode === EXTENDED) skipExtended(body);
+  else if (opcode === BR_TABLE) outermostLabel(opcode, body);
+  else skipImmediates(body, OPCODES[opcode] ?? fail(`instruction 0x${opcode.toString(16)} is not known`));
+  return opcode;
+};
+
 /** Walks through a function's body. Throws `MeterError`. */
 export const functionCode = (body: Reader): FunctionCode => {
-  const locals = localsOf(body);
+  const locals = skipLocals(body);
   const region = (): Region => ({ start: body.at, instructions: 0, indirect: 0, calls: [] });
   let current = region();
   const regions = [current];
