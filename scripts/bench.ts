@@ -1,9 +1,10 @@
-// Measures the decision point and the ledger. Usage: npm run bench -- decide|engine|ledger|peers [OPTIONS]
+// Measures the decision point and the ledger. Usage: npm run bench -- decide|engine|ledger|memo|peers [OPTIONS]
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { errorMessage, isAppError } from '../services/shared/contracts/errors.ts';
 import { benchDecide } from './bench/decide.ts';
 import { benchEngine } from './bench/engine.ts';
 import { benchLedger, type Mode } from './bench/ledger.ts';
+import { benchMemo } from './bench/memo.ts';
 import { benchPeers } from './bench/peers.ts';
 
 const log = (line: string): void => void process.stdout.write(`${line}\n`);
@@ -118,6 +119,15 @@ program
         ...profiling(options.profile),
         log,
       }),
+  );
+
+program
+  .command('memo')
+  .description('µs of a decision that is evaluated, and of one that is remembered')
+  .option('--rounds <n>', 'rounds of all ways', positive, 5)
+  .option('--turn-ms <n>', 'measured time of one way in one round of one policy', positive, 300)
+  .action(
+    async (options: { readonly rounds: number; readonly turnMs: number }) => await benchMemo({ ...options, log }),
   );
 
 program
