@@ -4,6 +4,7 @@ import { errorMessage, isAppError } from '../services/shared/contracts/errors.ts
 import { benchDecide } from './bench/decide.ts';
 import { benchEngine } from './bench/engine.ts';
 import { benchLedger, type Mode } from './bench/ledger.ts';
+import { benchMemo } from './bench/memo.ts';
 import { benchNeighbours } from './bench/neighbours.ts';
 import { benchPeers } from './bench/peers.ts';
 import { benchRunaways } from './bench/runaways.ts';
@@ -120,6 +121,15 @@ program
         ...profiling(options.profile),
         log,
       }),
+  );
+
+program
+  .command('memo')
+  .description('µs of a decision that is evaluated, and of one that is remembered')
+  .option('--rounds <n>', 'rounds of all ways', positive, 5)
+  .option('--turn-ms <n>', 'measured time of one way in one round of one policy', positive, 300)
+  .action(
+    async (options: { readonly rounds: number; readonly turnMs: number }) => await benchMemo({ ...options, log }),
   );
 
 program

@@ -11,7 +11,7 @@ import { readiness, type Checks } from '../shared/runtime/health.ts';
 import { listen, parseListen } from '../shared/runtime/http-server.ts';
 import { createLifecycle, type Handle } from '../shared/runtime/lifecycle.ts';
 import { createLogger, type Logger } from '../shared/runtime/logger.ts';
-import { Counter, createRegistry, registerGauges, type Registry } from '../shared/runtime/metrics.ts';
+import { Counter, createRegistry, registerCounts, registerGauges, type Registry } from '../shared/runtime/metrics.ts';
 import { watchSettings, type PrepareReload } from '../shared/runtime/reload.ts';
 import type { Settings } from '../shared/settings/schema.ts';
 import { homePaths } from '../shared/settings/home.ts';
@@ -24,6 +24,7 @@ import { createMaskKeys } from './callers/mask-keys.ts';
 import { createRateLimits } from './callers/rate-limit.ts';
 import { createDecide, type DecidingPolicy } from './core/decide.ts';
 import { compileMask } from './core/mask.ts';
+import { createMemo, type Memo } from './core/memo.ts';
 import { createPdpHttp } from './http/app.ts';
 import { startActivePolicy, type ActivePolicy } from './policy/active-policy.ts';
 import type { PolicySetStatus } from './policy/active-set.ts';
@@ -144,6 +145,24 @@ const registerTrailGauges = (registry: Registry, trail: AuditTrail): void => {
   });
 };
 
+const startMemo = ({ pdp }: Settings, registry: Registry): Memo | undefined => {
+  if (!pdp.memo.enabled) return undefined;
+  const { max_entries: maxEntries, max_bytes: maxBytes } = pdp.memo;
+  const memo = createMemo({ maxEntries, maxBytes: sizeBytes(maxBytes) });
+  registerGauges(registry, {
+    edict_memo_entries: { help: 'Answers that are remembered.', read: () => memo.stats().entries },
+    edict_memo_bytes: { help: 'What they take, roughly.', read: () => memo.stats().bytes },
+  });
+  registerCounts(registry, {
+    edict_memo_hits_total: { help: 'Requests that were answered from the memo.', read: () => memo.stats().hits },
+    edict_memo_misses_total: {
+      help: 'Requests that could have been, and were evaluated.',
+      read: () => memo.stats().misses,
+    },
+  });
+  return memo;
+};
+
 const stalenessOf = ({ pdp }: Settings): StalenessRule => ({
   maxMs: pdp.max_staleness === undefined ? undefined : durationMs(pdp.max_staleness),
   whenStale: pdp.when_stale,
@@ -259,7 +278,11 @@ const openPdp = async (
     bundles: defaultBundles(settings),
     tenants: tenantBundles(settings),
     pollMs: durationMs(settings.pdp.bundle_poll),
-    limits: { memoryMaxBytes: sizeBytes(settings.pdp.policy_memory), fuel: settings.pdp.fuel },
+    limits: {
+      memoryMaxBytes: sizeBytes(settings.pdp.policy_memory),
+      fuel: settings.pdp.fuel,
+      withReads: settings.pdp.memo.enabled,
+    },
     storeOf: (tenant) => createBundleStore(homePaths(settings.home).bundles(tenant)),
     staleness: stalenessOf(settings),
     nowMs: Date.now,
@@ -352,6 +375,7 @@ const openPdp = async (
     }
   });
 
+  const memo = startMemo(settings, registry);
   const http = createPdpHttp({
     decide: createDecide({
       record: trail.record,
@@ -362,6 +386,7 @@ const openPdp = async (
       mask: settings.pdp.mask.length === 0 ? undefined : compileMask(settings.pdp.mask),
       maskKey: maskKeys.of,
       durability: settings.pdp.durability,
+      memo,
     }),
     policyFor,
     waitForData: pushed.waitFor,

@@ -76,6 +76,21 @@ describe('the decision point, whole', () => {
     expect(await (await fetch(`${url}/metrics`)).text()).toContain('edict_spool_used_bytes');
   });
 
+  it('counts what the memo answered', async () => {
+    expect(await (await fetch(`${(await start()).url}/metrics`)).text()).not.toContain('edict_memo');
+    await pdp?.close();
+    writeFileSync(join(directory, 'edict.yaml'), 'home: home\npdp: {listen: "127.0.0.1:0", memo: {enabled: true}}\n');
+    pdp = await startPdp(loadSettings({ file: join(directory, 'edict.yaml'), environment: {} }).settings, {
+      logger: createLogger({ service: 'pdp', level: 'silent' }),
+      registry: createRegistry({ service: 'pdp', processMetrics: false }),
+    });
+    await ask(pdp.url, HR);
+    const metrics = await (await fetch(`${pdp.url}/metrics`)).text();
+    expect(metrics).toMatch(/edict_memo_misses_total\{[^}]*\} 1\n/);
+    expect(metrics).toMatch(/edict_memo_hits_total\{[^}]*\} 0\n/);
+    expect(metrics).toMatch(/edict_memo_entries\{[^}]*\} 1\n/);
+  });
+
   it('begins a new boot when it starts again', async () => {
     await ask((await start()).url, HR);
     await pdp?.close();

@@ -12,9 +12,11 @@ import { obligationProblem } from '../../shared/contracts/obligations.ts';
 import type { PolicyInput, PolicyOutput } from '../../shared/contracts/policy-io.ts';
 import type { ChargeFuel, Evaluate, EvaluationResult } from './evaluate.ts';
 import type { Freshness, FreshnessState } from './freshness.ts';
+import type { InputReads } from './input-reads.ts';
 import { omittedValue, type compileMask, type MaskKey } from './mask.ts';
+import type { Memo } from './memo.ts';
 import { mergeObligations } from './obligations.ts';
-import { legsOf, policyInputText, type DecidingCaller } from './policy-input.ts';
+import { legsOf, policyInputDocument, policyInputText, type DecidingCaller } from './policy-input.ts';
 import type { DataIdentity } from './pushed-data.ts';
 import type { Recorded, RecordEvent } from './record.ts';
 
@@ -30,6 +32,8 @@ export interface DecidingPolicy {
   readonly freshness?: Freshness;
   /** The pushed data that the policy sees; absent while nothing was pushed. */
   readonly data?: DataIdentity | undefined;
+  /** What of the input its answers depend on; undefined: on more than that, or nobody looked. */
+  readonly reads?: InputReads | undefined;
 }
 
 export interface DecideRequest {
@@ -68,6 +72,8 @@ export interface DecideOptions {
   readonly maskKey: (tenant: string) => MaskKey;
   /** The configured level. */
   readonly durability: Durability;
+  /** Undefined: every request is evaluated. */
+  readonly memo?: Memo | undefined;
 }
 
 /**
@@ -91,9 +97,12 @@ interface Spent {
   readonly fuelUsed: number | null;
   readonly fuelLimit: number | null;
   readonly drawn: Readonly<Record<string, Readonly<Record<string, string>>>> | undefined;
+  readonly isRemembered: boolean;
 }
 
-const NOTHING_KNOWN: Spent = { fuelUsed: null, fuelLimit: null, drawn: undefined };
+/** Nothing was evaluated. */
+const NOTHING: Spent = { fuelUsed: null, fuelLimit: null, drawn: undefined, isRemembered: false };
+const REMEMBERED: Spent = { ...NOTHING, isRemembered: true };
 
 const faulted = (code: string, message: string): Outcome => ({
   allow: false,
@@ -175,7 +184,7 @@ const withFreshness = (outcome: Outcome, found: FreshnessState, timeMs: number):
 };
 
 /** The members of an evaluation that each decision adds. */
-type Varying = 'time_ns' | 'replayable' | 'fuel_limit' | 'fuel_used' | 'nondeterministic';
+type Varying = 'memo' | 'time_ns' | 'replayable' | 'fuel_limit' | 'fuel_used' | 'nondeterministic';
 
 interface PolicyTexts {
   readonly identity: string;
@@ -196,7 +205,6 @@ const textsOf = (policy: DecidingPolicy): PolicyTexts => {
     engine: policy.engine,
     entrypoint: policy.entrypoint,
     seed: null,
-    memo: false,
   };
   const texts: PolicyTexts = {
     identity: JSON.stringify(identity),
@@ -236,19 +244,27 @@ const answerText = (id: string, outcome: Outcome, parts: AnswerParts, policy: Po
 };
 
 export const createDecide = (options: DecideOptions): Decide => {
-  const { record, chargeFuel, nowMs, monotonicMs, newId, mask, maskKey, durability } = options;
+  const { record, chargeFuel, nowMs, monotonicMs, newId, mask, maskKey, durability, memo } = options;
+
+  const resultOf = ({ request, caller, policy }: DecideRequest, text: string, timeMs: number) => {
+    if (memo === undefined) return [policy.evaluate(text, timeMs), false] as const;
+    const document = () => policyInputDocument(request, caller, timeMs);
+    return memo.evaluate(caller.tenant, policy, { text, document }, timeMs);
+  };
 
   const evaluateRequest = (ask: DecideRequest, inputJson: string, timeMs: number): readonly [Outcome, Spent] => {
     try {
-      const result = ask.policy.evaluate(inputJson, timeMs);
-      chargeFuel(ask.caller.tenant, result);
-      const drawn = result.outcome === 'answer' ? result.drawn : undefined;
+      const [result, isRemembered] = resultOf(ask, inputJson, timeMs);
+      if (!isRemembered) chargeFuel(ask.caller.tenant, result);
       const { freshness, data } = ask.policy;
       const answered = outcomeOf(ask.request, result, data);
       const outcome = freshness === undefined ? answered : withFreshness(answered, freshness(timeMs), timeMs);
-      return [outcome, { fuelUsed: result.fuelUsed, fuelLimit: result.fuelLimit, drawn }];
+      if (isRemembered) return [outcome, REMEMBERED];
+      const { fuelUsed, fuelLimit } = result;
+      const drawn = result.outcome === 'answer' ? result.drawn : undefined;
+      return [outcome, { fuelUsed, fuelLimit, drawn, isRemembered }];
     } catch (error) {
-      return [faulted('internal', `evaluation threw ${errorCode(error) ?? 'an error'}`), NOTHING_KNOWN];
+      return [faulted('internal', `evaluation threw ${errorCode(error) ?? 'an error'}`), NOTHING];
     }
   };
 
@@ -264,7 +280,7 @@ export const createDecide = (options: DecideOptions): Decide => {
     const members = (input: string, eventAnswer: string, fault: string | undefined, replayable: boolean): string => {
       // The arguments of what was drawn may come from the input.
       const drawn = replayable && spent.drawn !== undefined ? JSON.stringify(spent.drawn) : '{}';
-      const evaluation = `${texts.evaluation}"fuel_limit":${spent.fuelLimit},"fuel_used":${spent.fuelUsed},"nondeterministic":${drawn},"time_ns":"${timeMs}000000","replayable":${replayable}}`;
+      const evaluation = `${texts.evaluation}"memo":${spent.isRemembered},"fuel_limit":${spent.fuelLimit},"fuel_used":${spent.fuelUsed},"nondeterministic":${drawn},"time_ns":"${timeMs}000000","replayable":${replayable}}`;
       const durationUs = Math.max(0, Math.round((monotonicMs() - ask.startedMs) * 1_000));
       return (
         `"caller":{"id":${JSON.stringify(caller.id)}}` +

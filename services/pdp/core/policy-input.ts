@@ -31,11 +31,20 @@ const agentText = (agent: NonNullable<DecisionRequest['agent']>, verified: boole
   return `"agent":${partyText(agent, verified)},"chain":[${chain.join(',')}]},`;
 };
 
-const contextText = (context: DecisionRequest['context']): string => {
-  if (context === undefined) return '{}';
-  if (context.session_tokens === undefined) return json(context);
+const withoutTokens = (context: NonNullable<DecisionRequest['context']>): Readonly<Record<string, unknown>> => {
+  if (context.session_tokens === undefined) return context;
   const { session_tokens: _tokens, ...rest } = context;
-  return json(rest);
+  return rest;
+};
+
+const callerDocuments = new WeakMap<DecidingCaller, object>();
+const callerDocument = (caller: DecidingCaller): object => {
+  const known = callerDocuments.get(caller);
+  if (known !== undefined) return known;
+  const { id, properties, believe_unverified } = caller;
+  const document = { id, properties: { ...properties, believe_unverified } };
+  callerDocuments.set(caller, document);
+  return document;
 };
 
 const callerTexts = new WeakMap<DecidingCaller, string>();
@@ -44,8 +53,7 @@ const callerTexts = new WeakMap<DecidingCaller, string>();
 const callerText = (caller: DecidingCaller): string => {
   const known = callerTexts.get(caller);
   if (known !== undefined) return known;
-  const properties = { ...caller.properties, believe_unverified: caller.believe_unverified };
-  const text = `"tenant":${json(caller.tenant)},"caller":${json({ id: caller.id, properties })}`;
+  const text = `"tenant":${json(caller.tenant)},"caller":${json(callerDocument(caller))}`;
   callerTexts.set(caller, text);
   return text;
 };
@@ -63,9 +71,38 @@ export const policyInputText = (request: DecisionRequest, caller: DecidingCaller
     (agent === undefined ? '' : agentText(agent, verified)) +
     `"action":{"name":${json(action.name)},"properties":${orEmpty(action.properties)}},` +
     `"resource":{"type":${json(resource.type)},"id":${json(resource.id)},"properties":${orEmpty(resource.properties)}},` +
-    `"context":${contextText(request.context)},"session":{"labels":[],"step":0},` +
+    `"context":${request.context === undefined ? '{}' : json(withoutTokens(request.context))},"session":{"labels":[],"step":0},` +
     `"time":{"rfc3339":"${rfc3339(nowMs)}","ns":${nowMs * NS_PER_MS}}}`
   );
+};
+
+const partyDocument = ({ type, id, properties = {} }: Entity, verified: boolean) => ({
+  type,
+  id,
+  properties,
+  verified,
+});
+
+/** What `policyInputText` says, for whoever needs some of its members: to read the text again costs much more. */
+export const policyInputDocument = (request: DecisionRequest, caller: DecidingCaller, nowMs: number): object => {
+  const verified = caller.believe_unverified;
+  const { subject, agent, action, resource, context = {} } = request;
+  const { properties = {} } = resource;
+  return {
+    version: 1,
+    tenant: caller.tenant,
+    caller: callerDocument(caller),
+    subject: partyDocument(subject, verified),
+    agent:
+      agent === undefined
+        ? undefined
+        : { ...partyDocument(agent, verified), chain: (agent.chain ?? []).map((hop) => partyDocument(hop, verified)) },
+    action: { name: action.name, properties: action.properties ?? {} },
+    resource: { type: resource.type, id: resource.id, properties },
+    context: withoutTokens(context),
+    session: { labels: [], step: 0 },
+    time: { rfc3339: rfc3339(nowMs), ns: nowMs * NS_PER_MS },
+  };
 };
 
 /** The legs of a request: each party whose own rights are tested. */

@@ -7,6 +7,7 @@ import type { Evaluate } from '../core/evaluate.ts';
 import type { Freshness } from '../core/freshness.ts';
 import { BUNDLE_LIMITS } from '../../shared/bundles/bundle-archive.ts';
 import { packArchive } from '../../shared/bundles/pack-archive.ts';
+import { unionReads, type InputReads } from '../core/input-reads.ts';
 import type { DataPath } from '../core/json-pointer.ts';
 import { applyDelta } from './bundle-delta.ts';
 import { readBundle, type Bundle } from './bundle-reader.ts';
@@ -34,6 +35,8 @@ export interface PolicySnapshot {
   readonly setDigestBytes: Uint8Array;
   /** Whether it may still answer. */
   readonly freshness: Freshness;
+  /** What of the input its answers depend on; undefined: on more than that, or nobody asked. */
+  readonly reads: InputReads | undefined;
   /** What the bundles own of `data`: nothing is pushed there. */
   readonly roots: readonly DataPath[];
   /** The same set with data of its own beside that of the bundles. */
@@ -121,6 +124,11 @@ const forkAll =
     };
   };
 
+const readsOf = (evaluators: readonly WasmEvaluator[]): InputReads | undefined =>
+  evaluators
+    .map(({ reads }) => reads)
+    .reduce((all, reads) => (all === undefined || reads === undefined ? undefined : unionReads(all, reads)));
+
 const inFile = (file: SourceFile, cause: unknown): unknown =>
   cause instanceof AppError
     ? new AppError(cause.code, `${file.path}: ${cause.message}`, { cause, details: cause.details })
@@ -148,6 +156,7 @@ export const loadPolicySet = async (files: readonly SourceFile[], limits: Evalua
   const archives: LoadedArchive[] = [];
   const digests: Uint8Array[] = [];
   const evaluators: NamedEvaluator[] = [];
+  const loadedEvaluators: WasmEvaluator[] = [];
   const bundles: Bundle[] = [];
   let entrypoint = '';
   for (const file of files) {
@@ -162,6 +171,7 @@ export const loadPolicySet = async (files: readonly SourceFile[], limits: Evalua
     archives.push({ name, digest, serial, source, path, bytes, deltas, whole, signature, etag, expiresMs });
     bundles.push(loaded.bundle);
     digests.push(digestBytes);
+    loadedEvaluators.push(loaded.evaluator);
     evaluators.push({ bundle: name, evaluate: loaded.evaluator.evaluate, fork: loaded.evaluator.fork });
     entrypoint = loaded.evaluator.entrypoint;
   }
@@ -176,6 +186,7 @@ export const loadPolicySet = async (files: readonly SourceFile[], limits: Evalua
     bundles: archives.map(({ name, digest, serial }) => Object.freeze({ name, digest, serial })),
     setDigest: digestText(setDigestBytes),
     setDigestBytes,
+    reads: readsOf(loadedEvaluators),
     roots: bundles.flatMap(({ roots }) => roots.map(rootPath)),
     fork: forkAll(evaluators, only),
   };

@@ -65,7 +65,7 @@ export const createTenantPolicies = (options: TenantPoliciesOptions): TenantPoli
   const renew = (tenant: string, snapshot: PolicySnapshot, data: PushedData): DecidingPolicy | undefined => {
     try {
       const fork = patched(snapshot, data, entries.get(tenant));
-      const { engine, entrypoint, bundles, setDigest, freshness } = snapshot;
+      const { engine, entrypoint, bundles, setDigest, freshness, reads } = snapshot;
       const policy = {
         evaluate: fork.evaluate,
         engine,
@@ -74,6 +74,7 @@ export const createTenantPolicies = (options: TenantPoliciesOptions): TenantPoli
         setDigest,
         freshness,
         data: data.identity,
+        reads,
       };
       entries.set(tenant, { snapshot, data, fork, policy });
       newest.set(fork.evaluate, policy);

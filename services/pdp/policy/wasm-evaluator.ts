@@ -4,9 +4,12 @@ import { AppError } from '../../shared/contracts/errors.ts';
 import { isObject } from '../../shared/contracts/json.ts';
 import { PolicyOutput } from '../../shared/contracts/policy-io.ts';
 import type { Evaluate } from '../core/evaluate.ts';
+import type { InputReads } from '../core/input-reads.ts';
 import { ENTRYPOINT } from './bundle-reader.ts';
 import { BUILTINS } from './engine/builtins.ts';
 import { createEngine, EngineRefusal, hostBuiltinsOf, type Engine } from './engine/host.ts';
+import { findInputReads } from './engine/input-reads.ts';
+import { NONDETERMINISTIC } from './engine/nondeterministic.ts';
 import { describeMissing, locateBuiltins } from './missing-builtins.ts';
 
 /** Stands in events, so that a decision can be evaluated again by the same engine. */
@@ -25,6 +28,8 @@ export interface EvaluatorLimits {
   readonly memoryMaxBytes?: number;
   /** What one evaluation may cost, units of the meter, beyond the reading of its input. */
   readonly fuel?: number;
+  /** Whether to find out what of the input the policy reads, which its answers can be remembered by. */
+  readonly withReads?: boolean;
 }
 
 export interface WasmEvaluatorOptions extends EvaluatorLimits {
@@ -42,6 +47,8 @@ export interface WasmEvaluator {
   /** Built-ins that the module asks the host for. */
   readonly hostBuiltins: readonly string[];
   readonly entrypoints: readonly string[];
+  /** What of the input its answers depend on; undefined: on chance or time as well, or nobody asked. */
+  readonly reads: InputReads | undefined;
   /** How many instances were made, the first included. */
   readonly instances: () => number;
   /** An evaluator of the same module with data of its own, that of the bundle at first. */
@@ -143,6 +150,8 @@ export const createWasmEvaluator = async (options: WasmEvaluatorOptions): Promis
   const engine = await refusing(createEngine({ wasm, dataJson, builtins: BUILTINS, memoryMaxBytes, fuel }), files);
   const entrypoint = engine.entrypoints.get(ENTRYPOINT);
   if (entrypoint === undefined) throw refuse(`policy.wasm has no entrypoint ${ENTRYPOINT}`);
+  const isRepeatable = !engine.hostBuiltins.some((name) => NONDETERMINISTIC.has(name));
+  const reads = options.withReads === true && isRepeatable ? await findInputReads(wasm) : undefined;
   const read = createOutputReader();
   const evaluateOn =
     (used: Engine): Evaluate =>
@@ -165,6 +174,7 @@ export const createWasmEvaluator = async (options: WasmEvaluatorOptions): Promis
     entrypoint: ENTRYPOINT,
     hostBuiltins: engine.hostBuiltins,
     entrypoints: [...engine.entrypoints.keys()].sort(),
+    reads,
     instances: engine.instances,
     fork: () => {
       const forked = engine.fork();

@@ -84,9 +84,10 @@ export interface Evaluation {
   /** The policy's clock, nanoseconds since 1970 as decimal text. */
   readonly time_ns: string;
   readonly seed: string | null;
-  /** Steps that the evaluation might take, and took; null when the engine itself failed. */
+  /** Steps that the evaluation might take, and took; null when the engine itself failed, or the memo answered. */
   readonly fuel_limit: number | null;
   readonly fuel_used: number | null;
+  /** The policy gave this answer before, to an input that is the same in all that the policy can read. */
   readonly memo: boolean;
   readonly nondeterministic: Readonly<Record<string, unknown>>;
   /** False when masking or omission removed something that the policy may have read. */

@@ -38,6 +38,26 @@ export const registerGauges = (
   }
 };
 
+/** As `registerGauges`, of what only grows. */
+export const registerCounts = (
+  registry: Registry,
+  counts: Readonly<Record<string, { readonly help: string; readonly read: () => number }>>,
+): void => {
+  for (const [name, { help, read }] of Object.entries(counts)) {
+    registry.registerMetric(
+      new Counter({
+        name,
+        help,
+        registers: [],
+        collect() {
+          this.reset();
+          this.inc(read());
+        },
+      }),
+    );
+  }
+};
+
 /** What `getMetricsAsJSON` of a registry gives. */
 export type MetricValues = Awaited<ReturnType<Registry['getMetricsAsJSON']>>;
 

@@ -204,6 +204,18 @@ export const SettingsSchema = Type.Object(
           ),
           default: 500_000_000,
         }),
+        memo: section(
+          {
+            enabled: Type.Boolean({
+              default: false,
+              description:
+                'Whether answers are remembered and given again to requests that the policy cannot tell apart.',
+            }),
+            max_entries: Type.Integer({ default: 10_000, minimum: 1, maximum: 10_000_000 }),
+            max_bytes: Size('16MiB', 'What the answers of all tenants may take together, roughly.'),
+          },
+          'Remembered answers.',
+        ),
       },
       'The policy decision point.',
     ),

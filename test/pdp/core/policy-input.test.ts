@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { Compile } from 'typebox/compile';
-import { policyInputText } from '../../../services/pdp/core/policy-input.ts';
+import { policyInputDocument, policyInputText } from '../../../services/pdp/core/policy-input.ts';
 import type { DecisionRequest } from '../../../services/shared/contracts/decision.ts';
 import { PolicyInput } from '../../../services/shared/contracts/policy-io.ts';
 
@@ -57,6 +57,8 @@ describe('the policy input', () => {
           time: { rfc3339: '2026-01-01T00:00:00.123Z', ns: 1_767_225_600_123_000_000 },
         });
         expect(check.Check(input)).toBe(true);
+        const document = policyInputDocument(asked, caller(believe), NOW_MS);
+        expect(JSON.stringify(document)).toBe(JSON.stringify(input));
       }),
     );
   });
