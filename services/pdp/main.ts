@@ -2,21 +2,23 @@ import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { isDeepStrictEqual } from 'node:util';
+import { BUNDLE_MEDIA_TYPE } from '../shared/contracts/artifact.ts';
 import { AppError } from '../shared/contracts/errors.ts';
 import type { PolicyUsed } from '../shared/contracts/events.ts';
 import { SYSTEM_TENANT } from '../shared/contracts/tenant.ts';
 import { newUuidV7 } from '../shared/contracts/uuid.ts';
-import type { Checks } from '../shared/runtime/health.ts';
+import { readiness, type Checks } from '../shared/runtime/health.ts';
 import { listen, parseListen } from '../shared/runtime/http-server.ts';
 import { createLifecycle, type Handle } from '../shared/runtime/lifecycle.ts';
 import { createLogger, type Logger } from '../shared/runtime/logger.ts';
 import { Counter, createRegistry, registerCounts, registerGauges, type Registry } from '../shared/runtime/metrics.ts';
 import { watchSettings, type PrepareReload } from '../shared/runtime/reload.ts';
-import type { Caller, Settings } from '../shared/settings/schema.ts';
+import type { Settings } from '../shared/settings/schema.ts';
 import { homePaths } from '../shared/settings/home.ts';
 import { loadSettings, tenantNames, type LoadedSettings } from '../shared/settings/settings.ts';
 import { durationMs, sizeBytes } from '../shared/settings/units.ts';
 import { startAuditTrail, type AuditTrail } from './audit-trail/audit-trail.ts';
+import { createFuelBudgets } from './callers/fuel-budget.ts';
 import { createKnownCallers } from './callers/known-callers.ts';
 import { createMaskKeys } from './callers/mask-keys.ts';
 import { createRateLimits } from './callers/rate-limit.ts';
@@ -26,12 +28,17 @@ import { createMemo, type Memo } from './core/memo.ts';
 import { createPdpHttp } from './http/app.ts';
 import { startActivePolicy, type ActivePolicy } from './policy/active-policy.ts';
 import type { PolicySetStatus } from './policy/active-set.ts';
+import type { PolicySnapshot } from './policy/policy-set.ts';
 import { createBundleStore } from './policy/bundle-store.ts';
 import type { BundleSource } from './policy/bundle-source.ts';
 import type { StalenessRule } from './policy/freshness.ts';
+import type { LoadedArchive } from './policy/policy-set.ts';
 import { bundleSources, checkBundleKeys } from './policy/source-settings.ts';
 import { createTenantPolicies } from './policy/tenant-policies.ts';
+import { startPrimary } from './primary.ts';
 import { startPushedData } from './pushed-data.ts';
+import { groupBundles, groupChecks, groupMetrics } from './workers/group-view.ts';
+import type { WorkerLink } from './workers/worker-link.ts';
 
 export interface Pdp extends Handle {
   /** Where it listens, with the port that was really taken. */
@@ -45,6 +52,8 @@ export interface PdpOptions {
   /** Reads the settings again; without it and `settingsFile` they are never reloaded. */
   readonly load?: () => Settings;
   readonly settingsFile?: string | undefined;
+  /** Present in one of several processes: what is said of the decision point is said of all. */
+  readonly worker?: { readonly index: number; readonly count: number; readonly link: WorkerLink };
 }
 
 /** Stands in start events. */
@@ -92,6 +101,14 @@ const fixedOf = ({ tenants }: Settings): unknown =>
     ),
   );
 
+const refuseFixed =
+  (initial: Settings): PrepareReload =>
+  (next) => {
+    if (!isDeepStrictEqual(fixedOf(next), fixedOf(initial)))
+      throw new AppError('settings_invalid', '/tenants: a change of bundles or spool_quota needs a restart');
+    return () => undefined;
+  };
+
 const registerTrailGauges = (registry: Registry, trail: AuditTrail): void => {
   const { status } = trail;
   registerGauges(registry, {
@@ -115,6 +132,14 @@ const registerTrailGauges = (registry: Registry, trail: AuditTrail): void => {
     edict_relay_lag_records: {
       help: 'Records that the broker did not confirm yet; 0 without Kafka.',
       read: () => status().lagRecords ?? 0,
+    },
+    edict_artifacts_waiting: {
+      help: 'Bundles and states of data whose bytes are not sent to their end, by tenant and digest.',
+      read: () => status().emitter.artifacts.waiting,
+    },
+    edict_artifacts_without_room: {
+      help: 'Of those, the ones for which spool or quota have no room to spare.',
+      read: () => status().emitter.artifacts.withoutRoom,
     },
     edict_lost_events: { help: 'Events that name numbers which nothing can bring.', read: () => status().lostEvents },
   });
@@ -179,7 +204,7 @@ const readinessChecks = (policy: ActivePolicy, trail: AuditTrail, reloadFailure:
 /** What a caller may see: their own tenant's set; the system tenant's operators see all. */
 const bundleStatus =
   (policy: ActivePolicy) =>
-  ({ tenant }: Caller): unknown => {
+  (tenant: string): unknown => {
     const sets = policy.status();
     const own = sets.filter((set) => set.tenant === tenant);
     const shown =
@@ -193,7 +218,7 @@ const bundleStatus =
  */
 export const startPdp = async (settings: Settings, options: PdpOptions): Promise<Pdp> => {
   const { logger } = options;
-  const registry = options.registry ?? createRegistry({ service: 'pdp' });
+  const registry = options.registry ?? createRegistry({ service: 'pdp', worker: options.worker?.index });
   const parts: Handle[] = [];
   const close = async (): Promise<void> => {
     for (let part = parts.pop(); part !== undefined; part = parts.pop()) await part.close();
@@ -212,10 +237,11 @@ const openPdp = async (
   parts: Handle[],
   close: () => Promise<void>,
 ): Promise<Pdp> => {
-  const { logger, registry } = options;
+  const { logger, registry, worker } = options;
   const address = parseListen(settings.pdp.listen);
-  const limits = createRateLimits(monotonicMs);
+  const limits = createRateLimits(monotonicMs, worker?.count);
   const callers = createKnownCallers(settings, limits.keep);
+  const fuel = createFuelBudgets(settings, monotonicMs, worker?.count);
   const maskKeys = createMaskKeys(settings);
   let current = settings;
 
@@ -233,6 +259,21 @@ const openPdp = async (
     registers: [registry],
   });
   await checkBundleKeys(settings.pdp.bundle_keys);
+  /** What was last recorded as active, by tenant. */
+  const announced = new Map<string, PolicyUsed>();
+  /**
+   * Records what decides for a tenant from now on, once, and sends its bytes to the ledger. What is not known to be all
+   * data decides nothing.
+   */
+  const announce = (tenant: string, snapshot: PolicySnapshot | undefined, archives: readonly LoadedArchive[]): void => {
+    if (snapshot === undefined || !pushed.isKnown(tenant)) return;
+    const used = usedPolicy({ ...snapshot, data: pushed.dataOf(tenant).identity });
+    if (isDeepStrictEqual(announced.get(tenant), used)) return;
+    announced.set(tenant, used);
+    trail.recordActivation(tenant, used);
+    for (const { digest, whole: bytes } of archives)
+      trail.sendArtifact(tenant, { digest, mediaType: BUNDLE_MEDIA_TYPE, bytes });
+  };
   const policy = await startActivePolicy({
     bundles: defaultBundles(settings),
     tenants: tenantBundles(settings),
@@ -253,8 +294,7 @@ const openPdp = async (
       if (restored)
         logger.warn({ tenant, set, bundles, files }, 'bundles active that were kept: their source is silent');
       else logger.info({ tenant, set, bundles, files }, 'bundles active');
-      for (const name of tenantsOf(current, tenant))
-        trail.recordActivation(name, usedPolicy({ ...snapshot, data: pushed.dataOf(name).identity }));
+      for (const name of tenantsOf(current, tenant)) announce(name, snapshot, archives);
     },
     onFailed: (failure) => {
       loads.inc({ result: 'failed' });
@@ -274,24 +314,26 @@ const openPdp = async (
     onFailed: (tenant, reason) =>
       logger.error({ tenant, reason }, 'bundles and pushed data do not go together: the tenant is denied'),
   });
-  const policyFor = (tenant: string): DecidingPolicy | undefined =>
-    pushed.isKnown(tenant) ? policies.current(tenant) : undefined;
-  pushed.onChanged((tenant) => {
-    const active = policyFor(tenant);
-    if (active !== undefined) trail.recordActivation(tenant, usedPolicy(active));
+  const policyFor = (tenant: string, held?: DecidingPolicy): DecidingPolicy | undefined => {
+    const now = pushed.isKnown(tenant) ? policies.current(tenant) : undefined;
+    return held === undefined || now?.setDigest === held.setDigest ? now : policies.renewed(held);
+  };
+  const announceAll = (): void => {
+    for (const tenant of [...tenantNames(current), SYSTEM_TENANT])
+      announce(tenant, policy.current(tenant), policy.archives(tenant));
+  };
+  pushed.follow({
+    changed(tenant) {
+      if (policyFor(tenant) !== undefined) announce(tenant, policy.current(tenant), policy.archives(tenant));
+    },
+    known: announceAll,
   });
+  // What became known, or changed, while the sets were being loaded.
+  announceAll();
 
-  const reloadTenants: PrepareReload = (next) => {
-    if (!isDeepStrictEqual(fixedOf(next), fixedOf(settings)))
-      throw new AppError('settings_invalid', '/tenants: a change of bundles or spool_quota needs a restart');
-    const added = tenantsOf(next, undefined).filter((name) => !tenantsOf(current, undefined).includes(name));
-    return () => {
-      current = next;
-      for (const name of added) {
-        const active = policyFor(name);
-        if (active !== undefined) trail.recordActivation(name, usedPolicy(active));
-      }
-    };
+  const reloadTenants: PrepareReload = (next) => () => {
+    current = next;
+    announceAll();
   };
   const { load, settingsFile } = options;
   const reload =
@@ -300,7 +342,7 @@ const openPdp = async (
       : watchSettings({
           initial: settings,
           load,
-          parts: [callers.reload, maskKeys.reload, trail.reload, reloadTenants],
+          parts: [callers.reload, fuel.reload, maskKeys.reload, trail.reload, refuseFixed(settings), reloadTenants],
           files: ({ tenants }) => [
             ...(settingsFile === undefined ? [] : [settingsFile]),
             ...trail.keyFiles,
@@ -310,11 +352,34 @@ const openPdp = async (
           registry,
         });
   if (reload !== undefined) parts.push(reload);
+  // The settings are the primary's: the files may have changed while this process started.
+  if (worker !== undefined) reload?.reload();
+
+  const checks = {
+    ...readinessChecks(policy, trail, () => reload?.failure()),
+    data: () => pushed.check(policies.failures()),
+  };
+  const bundlesOf = bundleStatus(policy);
+  const link = worker?.link;
+  link?.onReload(() => void reload?.reload());
+  link?.answerWith((question) => {
+    switch (question.kind) {
+      case 'checks':
+        return readiness(checks);
+      case 'metrics':
+        return registry.getMetricsAsJSON();
+      case 'bundles':
+        return bundlesOf(question.tenant);
+      default:
+        return question satisfies never;
+    }
+  });
 
   const memo = startMemo(settings, registry);
   const http = createPdpHttp({
     decide: createDecide({
       record: trail.record,
+      chargeFuel: fuel.charge,
       nowMs: Date.now,
       monotonicMs,
       newId: newUuidV7,
@@ -329,17 +394,17 @@ const openPdp = async (
       push: (tenant, change) => pushed.push(tenant, change, policy.current(tenant)?.roots),
       dataOf: pushed.dataOf,
     },
-    bundleStatus: bundleStatus(policy),
+    bundleStatus: ({ tenant }) =>
+      link === undefined ? bundlesOf(tenant) : groupBundles(bundlesOf(tenant), tenant, link.ask),
     countRefusal: trail.countRefusal,
     identify: callers.identify,
     isOpen: callers.isOpen,
     takeQuota: limits.take,
     charge: limits.charge,
-    checks: {
-      ...readinessChecks(policy, trail, () => reload?.failure()),
-      data: () => pushed.check(policies.failures()),
-    },
+    fuelWaitS: fuel.waitS,
+    checks: link === undefined ? checks : groupChecks(checks, link.ask),
     registry,
+    metricsText: link === undefined ? undefined : () => groupMetrics(link.ask),
     logger,
     monotonicMs,
     listenHost: address.host,
@@ -358,12 +423,19 @@ const openPdp = async (
   return { url: server.url, close };
 };
 
+/** More than a worker takes to stop, and less than what starts this program waits. */
+const GROUP_STOP_MS = 35_000;
+
 /** `edict serve pdp`: runs until a signal; resolves when it listens. */
 export const servePdp = async (loaded: LoadedSettings): Promise<{ readonly url: string }> => {
   const { settings, file } = loaded;
   const logger = createLogger({ service: 'pdp', level: settings.log.level });
   logger.info({ file, settings }, 'settings');
-  const lifecycle = createLifecycle({ logger });
   const load = (): Settings => loadSettings({ file, services: ['pdp'] }).settings;
-  return lifecycle.start('pdp', () => startPdp(settings, { logger, load, settingsFile: file }));
+  if (settings.pdp.workers === 1)
+    return createLifecycle({ logger }).start('pdp', () => startPdp(settings, { logger, load, settingsFile: file }));
+  const lifecycle = createLifecycle({ logger, deadlineMs: GROUP_STOP_MS });
+  return lifecycle.start('workers', (stopping) =>
+    startPrimary(settings, { logger, load, settingsFile: file, refuseFixed: refuseFixed(settings), stopping }),
+  );
 };

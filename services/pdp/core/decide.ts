@@ -10,7 +10,7 @@ import { errorCode, isAppError } from '../../shared/contracts/errors.ts';
 import type { Evaluation, PolicyUsed } from '../../shared/contracts/events.ts';
 import { obligationProblem } from '../../shared/contracts/obligations.ts';
 import type { PolicyInput, PolicyOutput } from '../../shared/contracts/policy-io.ts';
-import type { Evaluate, EvaluationResult } from './evaluate.ts';
+import type { ChargeFuel, Evaluate, EvaluationResult } from './evaluate.ts';
 import type { Freshness, FreshnessState } from './freshness.ts';
 import type { InputReads } from './input-reads.ts';
 import { omittedValue, type compileMask, type MaskKey } from './mask.ts';
@@ -62,6 +62,7 @@ export interface Decided {
 
 export interface DecideOptions {
   readonly record: RecordEvent;
+  readonly chargeFuel: ChargeFuel;
   /** Unix time in milliseconds, whole. */
   readonly nowMs: () => number;
   readonly monotonicMs: () => number;
@@ -243,7 +244,7 @@ const answerText = (id: string, outcome: Outcome, parts: AnswerParts, policy: Po
 };
 
 export const createDecide = (options: DecideOptions): Decide => {
-  const { record, nowMs, monotonicMs, newId, mask, maskKey, durability, memo } = options;
+  const { record, chargeFuel, nowMs, monotonicMs, newId, mask, maskKey, durability, memo } = options;
 
   const resultOf = ({ request, caller, policy }: DecideRequest, text: string, timeMs: number) => {
     if (memo === undefined) return [policy.evaluate(text, timeMs), false] as const;
@@ -254,6 +255,7 @@ export const createDecide = (options: DecideOptions): Decide => {
   const evaluateRequest = (ask: DecideRequest, inputJson: string, timeMs: number): readonly [Outcome, Spent] => {
     try {
       const [result, isRemembered] = resultOf(ask, inputJson, timeMs);
+      if (!isRemembered) chargeFuel(ask.caller.tenant, result);
       const { freshness, data } = ask.policy;
       const answered = outcomeOf(ask.request, result, data);
       const outcome = freshness === undefined ? answered : withFreshness(answered, freshness(timeMs), timeMs);

@@ -22,7 +22,7 @@ import { createRefuse } from './refuse.ts';
 
 export interface PdpHttpOptions {
   readonly decide: Decide;
-  readonly policyFor: (tenant: string) => DecidingPolicy | undefined;
+  readonly policyFor: (tenant: string, held?: DecidingPolicy) => DecidingPolicy | undefined;
   /** Resolves when the tenant's data is at `revision`, or when that takes too long. */
   readonly waitForData: (tenant: string, revision: number) => Promise<void>;
   readonly data: DataAccess;
@@ -33,8 +33,11 @@ export interface PdpHttpOptions {
   readonly isOpen: () => boolean;
   readonly takeQuota: (caller: Caller) => number;
   readonly charge: (caller: Caller, count: number) => void;
+  readonly fuelWaitS: (tenant: string) => number;
   readonly checks: Checks;
   readonly registry: Registry;
+  /** What `GET /metrics` answers. Default: those of `registry`. */
+  readonly metricsText?: (() => Promise<string>) | undefined;
   readonly logger: Logger;
   readonly monotonicMs: () => number;
   /** The host of `pdp.listen`. */
@@ -95,13 +98,13 @@ const createSideApp = (options: PdpHttpOptions, callerOf: (request: object) => C
   app.get('/health/live', live);
   app.get('/health/ready', ready);
   app.get('/metrics', async (request, response) => {
-    const all = await options.registry.metrics();
+    const all = await (options.metricsText?.() ?? options.registry.metrics());
     const tenant = options.isOpen() ? SYSTEM_TENANT : callerOf(request)?.tenant;
     response.type(options.registry.contentType).send(tenant === undefined ? '' : metricsFor(all, tenant));
   });
-  app.get('/v1/bundles', (request, response) => {
+  app.get('/v1/bundles', async (request, response) => {
     const caller = callerOf(request);
-    response.set('cache-control', 'no-store').json(caller === undefined ? {} : options.bundleStatus(caller));
+    response.set('cache-control', 'no-store').json(caller === undefined ? {} : await options.bundleStatus(caller));
   });
   app.use(problemHandler({ logger: options.logger, members: denyOfProblem }));
   return app;
@@ -121,6 +124,7 @@ export const createPdpHttp = (options: PdpHttpOptions): PdpHttp => {
     identify: options.identify,
     isOpen: options.isOpen,
     takeQuota: options.takeQuota,
+    fuelWaitS: options.fuelWaitS,
     isOwnHost: createHostCheck(options.listenHost, options.allowedHosts),
   });
   const endpoint = createDecideEndpoint({ ...options, admit, refuse, bodies, metrics });

@@ -6,8 +6,10 @@ import { combineOutputs, type NamedOutput } from '../core/combine-outputs.ts';
 import type { Evaluate } from '../core/evaluate.ts';
 import type { Freshness } from '../core/freshness.ts';
 import { unionReads, type InputReads } from '../core/input-reads.ts';
+import { BUNDLE_LIMITS } from '../../shared/bundles/bundle-archive.ts';
+import { packArchive } from '../../shared/bundles/pack-archive.ts';
 import type { DataPath } from '../core/json-pointer.ts';
-import { BUNDLE_LIMITS } from './bundle-archive.ts';
+import { applyDelta } from './bundle-delta.ts';
 import { readBundle, type Bundle } from './bundle-reader.ts';
 import { checkSetRoots, rootPath } from './roots.ts';
 import type { VerifiedSignature } from './bundle-signature.ts';
@@ -51,6 +53,10 @@ export interface LoadedArchive {
   readonly path: string;
   /** The archive as it lay there. */
   readonly bytes: Uint8Array;
+  /** What was applied to it, oldest first: the digest is that of the bundle that came out. */
+  readonly deltas: readonly Uint8Array[];
+  /** What decides, as one archive: `bytes`, or, where there are deltas, what they made of it. */
+  readonly whole: Uint8Array;
   /** By whom it is signed; undefined where the source asks for no signature. */
   readonly signature: VerifiedSignature | undefined;
   /** What its server calls this version. */
@@ -133,9 +139,11 @@ const loadOne = async (
   limits: EvaluatorLimits,
 ): Promise<{ readonly bundle: Bundle; readonly evaluator: WasmEvaluator }> => {
   try {
-    const bundle = await readBundle(file.bytes, BUNDLE_LIMITS, await file.signing?.requirement());
-    const { wasm, dataJson } = bundle;
-    const evaluator = await createWasmEvaluator({ wasm, dataJson, ...limits });
+    const requirement = await file.signing?.requirement();
+    let bundle = await readBundle(file.bytes, BUNDLE_LIMITS, requirement);
+    for (const delta of file.deltas ?? []) bundle = await applyDelta(bundle, delta, BUNDLE_LIMITS, requirement);
+    const { wasm, dataJson, files } = bundle;
+    const evaluator = await createWasmEvaluator({ wasm, dataJson, files, ...limits });
     await runSelfCheck(bundle, evaluator);
     return { bundle, evaluator };
   } catch (cause) {
@@ -158,8 +166,9 @@ export const loadPolicySet = async (files: readonly SourceFile[], limits: Evalua
     if (twin !== undefined) {
       throw new AppError('bundle_invalid', `${file.path} and ${twin.path} are both named ${name}`);
     }
-    const { source, path, bytes, etag } = file;
-    archives.push({ name, digest, serial, source, path, bytes, signature, etag, expiresMs });
+    const { source, path, bytes, deltas = [], etag } = file;
+    const whole = deltas.length === 0 ? bytes : await packArchive(loaded.bundle.files);
+    archives.push({ name, digest, serial, source, path, bytes, deltas, whole, signature, etag, expiresMs });
     bundles.push(loaded.bundle);
     digests.push(digestBytes);
     loadedEvaluators.push(loaded.evaluator);

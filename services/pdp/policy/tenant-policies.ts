@@ -26,6 +26,8 @@ export interface TenantPolicies {
    * for another evaluation once something was awaited.
    */
   readonly current: (tenant: string) => DecidingPolicy | undefined;
+  /** The set of `held`, which may not be the current one any more, with the data that its engines have by now. */
+  readonly renewed: (held: DecidingPolicy) => DecidingPolicy;
   /** Tenants that are denied, and why. */
   readonly failures: () => ReadonlyMap<string, string>;
 }
@@ -57,6 +59,8 @@ const patched = (snapshot: PolicySnapshot, data: PushedData, known: Entry | unde
 export const createTenantPolicies = (options: TenantPoliciesOptions): TenantPolicies => {
   const entries = new Map<string, Entry>();
   const failures = new Map<string, string>();
+  /** By what evaluates: an engine is changed in place, so of its policies only the last says what it has. */
+  const newest = new WeakMap<DecidingPolicy['evaluate'], DecidingPolicy>();
 
   const renew = (tenant: string, snapshot: PolicySnapshot, data: PushedData): DecidingPolicy | undefined => {
     try {
@@ -73,6 +77,7 @@ export const createTenantPolicies = (options: TenantPoliciesOptions): TenantPoli
         reads,
       };
       entries.set(tenant, { snapshot, data, fork, policy });
+      newest.set(fork.evaluate, policy);
       failures.delete(tenant);
       return policy;
     } catch (cause) {
@@ -93,6 +98,7 @@ export const createTenantPolicies = (options: TenantPoliciesOptions): TenantPoli
       const known = entries.get(tenant);
       return known?.snapshot === snapshot && known.data === data ? known.policy : renew(tenant, snapshot, data);
     },
+    renewed: (held) => newest.get(held.evaluate) ?? held,
     failures: () => failures,
   };
 };

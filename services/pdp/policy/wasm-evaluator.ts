@@ -1,4 +1,5 @@
 import { Compile } from 'typebox/compile';
+import type { BundleFile } from '../../shared/contracts/bundle-digest.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { isObject } from '../../shared/contracts/json.ts';
 import { PolicyOutput } from '../../shared/contracts/policy-io.ts';
@@ -9,13 +10,14 @@ import { BUILTINS } from './engine/builtins.ts';
 import { createEngine, EngineRefusal, hostBuiltinsOf, type Engine } from './engine/host.ts';
 import { findInputReads } from './engine/input-reads.ts';
 import { NONDETERMINISTIC } from './engine/nondeterministic.ts';
+import { describeMissing, locateBuiltins } from './missing-builtins.ts';
 
 /** Stands in events, so that a decision can be evaluated again by the same engine. */
-export const WASM_ENGINE = 'edict-wasm/1';
+export const WASM_ENGINE = 'edict-wasm/2';
 
 const DEFAULT_MEMORY_MAX_BYTES = 256 * 1024 * 1024;
-/** A decision of the mesh policies takes some thousands; this ends a runaway in milliseconds. */
-export const DEFAULT_FUEL = 100_000;
+/** A decision of the mesh policies takes some 20,000; this ends a runaway in milliseconds. */
+export const DEFAULT_FUEL = 1_000_000;
 const EXTRAS_BYTES = 64 * 1024;
 /** UTF-16 units, and how many such texts: a bound on what is kept. */
 const MAX_KNOWN_TEXT = 4_096;
@@ -24,7 +26,7 @@ const MAX_KNOWN_OUTPUTS = 512;
 export interface EvaluatorLimits {
   /** Linear memory of one instance, data included. */
   readonly memoryMaxBytes?: number;
-  /** What one evaluation may cost, passes of loops, beyond the reading of its input. */
+  /** What one evaluation may cost, units of the meter, beyond the reading of its input. */
   readonly fuel?: number;
   /** Whether to find out what of the input the policy reads, which its answers can be remembered by. */
   readonly withReads?: boolean;
@@ -34,6 +36,8 @@ export interface WasmEvaluatorOptions extends EvaluatorLimits {
   readonly wasm: Uint8Array;
   /** UTF-8 JSON text of the `data` document. */
   readonly dataJson: Uint8Array;
+  /** The bundle's; a refusal names places in its sources. */
+  readonly files?: readonly BundleFile[];
 }
 
 export interface WasmEvaluator {
@@ -61,13 +65,18 @@ const outputCheck = Compile(PolicyOutput);
 
 const refuse = (message: string, cause?: unknown): AppError => new AppError('bundle_invalid', message, { cause });
 
-/** The engine's refusals are those of the bundle. */
-const refusing = async <T>(work: Promise<T>): Promise<T> => {
+/** The engine's refusals are those of the bundle. `details.missing`: built-ins that are not supplied, with places. */
+const refusing = async <T>(work: Promise<T>, files: readonly BundleFile[] = []): Promise<T> => {
   try {
     return await work;
   } catch (cause) {
-    if (cause instanceof EngineRefusal) throw refuse(cause.message, cause);
-    throw cause;
+    if (!(cause instanceof EngineRefusal)) throw cause;
+    if (cause.missing.length === 0) throw refuse(cause.message, cause);
+    const missing = locateBuiltins(cause.missing, files);
+    const more = cause.missing.length - missing.length;
+    const named = `${missing.map(describeMissing).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+    const message = `policy.wasm needs built-ins that are not supplied: ${named}`;
+    throw new AppError('bundle_invalid', message, { cause, details: { missing } });
   }
 };
 
@@ -137,8 +146,8 @@ const PROBE = JSON.stringify({
  * fail the probe.
  */
 export const createWasmEvaluator = async (options: WasmEvaluatorOptions): Promise<WasmEvaluator> => {
-  const { wasm, dataJson, memoryMaxBytes = DEFAULT_MEMORY_MAX_BYTES, fuel = DEFAULT_FUEL } = options;
-  const engine = await refusing(createEngine({ wasm, dataJson, builtins: BUILTINS, memoryMaxBytes, fuel }));
+  const { wasm, dataJson, files, memoryMaxBytes = DEFAULT_MEMORY_MAX_BYTES, fuel = DEFAULT_FUEL } = options;
+  const engine = await refusing(createEngine({ wasm, dataJson, builtins: BUILTINS, memoryMaxBytes, fuel }), files);
   const entrypoint = engine.entrypoints.get(ENTRYPOINT);
   if (entrypoint === undefined) throw refuse(`policy.wasm has no entrypoint ${ENTRYPOINT}`);
   const isRepeatable = !engine.hostBuiltins.some((name) => NONDETERMINISTIC.has(name));
