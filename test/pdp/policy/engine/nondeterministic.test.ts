@@ -19,7 +19,6 @@ const looking = (): ReadonlySet<string> => {
   const names = new Set<string>();
   const call = (name: string, args: readonly string[]): void => {
     const context: BuiltinContext = {
-      spend: () => undefined,
       get nowNs() {
         names.add(name);
         return 1_795_596_000_000_000_000n;
