@@ -27,9 +27,10 @@ import { startActivePolicy, type ActivePolicy } from './policy/active-policy.ts'
 import type { PolicySetStatus } from './policy/active-set.ts';
 import { createBundleStore } from './policy/bundle-store.ts';
 import type { BundleSource } from './policy/bundle-source.ts';
+import { createMemoryPool } from './policy/engine/memory-pool.ts';
 import type { StalenessRule } from './policy/freshness.ts';
 import { bundleSources, checkBundleKeys } from './policy/source-settings.ts';
-import { createTenantPolicies } from './policy/tenant-policies.ts';
+import { createTenantPolicies, type TenantPolicies } from './policy/tenant-policies.ts';
 import { startPushedData } from './pushed-data.ts';
 
 export interface Pdp extends Handle {
@@ -157,16 +158,34 @@ const readinessChecks = (policy: ActivePolicy, trail: AuditTrail, reloadFailure:
   ...trail.checks,
 });
 
-/** What a caller may see: their own tenant's set; the system tenant's operators see all. */
+/** What a caller may see: their own tenant's set and engine; the system tenant's operators see all. */
 const bundleStatus =
-  (policy: ActivePolicy) =>
+  (policy: ActivePolicy, policies: TenantPolicies, tenants: () => readonly string[]) =>
   ({ tenant }: Caller): unknown => {
     const sets = policy.status();
+    const isSystem = tenant === SYSTEM_TENANT;
     const own = sets.filter((set) => set.tenant === tenant);
-    const shown =
-      tenant === SYSTEM_TENANT ? sets : own.length > 0 ? own : sets.filter((set) => set.tenant === undefined);
-    return { sets: shown };
+    const shown = isSystem ? sets : own.length > 0 ? own : sets.filter((set) => set.tenant === undefined);
+    const named = isSystem ? tenants() : [tenant];
+    return {
+      sets: shown,
+      engines: {
+        ...(isSystem ? policies.status() : {}),
+        tenants: Object.fromEntries(named.map((name) => [name, policies.factsOf(name)])),
+      },
+    };
   };
+
+const registerEngineGauges = (registry: Registry, { status }: TenantPolicies): void =>
+  registerGauges(registry, {
+    edict_engines_live: { help: 'Policy engines that have memory.', read: () => status().live },
+    edict_engines_bytes: { help: 'Memory of all live engines, reserved.', read: () => status().bytes },
+    edict_engines_made: { help: 'Engines that got memory since the start.', read: () => status().made },
+    edict_engines_evicted: {
+      help: 'Engines that gave up their memory for others since the start.',
+      read: () => status().evicted,
+    },
+  });
 
 /**
  * Starts the decision point: audit trail, policies, listener, in this order, and closes them in reverse. Throws
@@ -214,16 +233,31 @@ const openPdp = async (
     registers: [registry],
   });
   await checkBundleKeys(settings.pdp.bundle_keys);
+  const { engines } = settings.pdp;
+  const policies = createTenantPolicies({
+    snapshotOf: (tenant) => policy.current(tenant),
+    dataOf: pushed.dataOf,
+    limits: { maxEngines: engines.max, maxBytes: sizeBytes(engines.memory_max) },
+    waitMs: durationMs(engines.wait),
+    monotonicMs,
+    onFailed: (tenant, reason) => logger.error({ tenant, reason }, 'no engine for the tenant: it is denied'),
+  });
+  registerEngineGauges(registry, policies);
   const policy = await startActivePolicy({
     bundles: defaultBundles(settings),
     tenants: tenantBundles(settings),
     pollMs: durationMs(settings.pdp.bundle_poll),
-    limits: { memoryMaxBytes: sizeBytes(settings.pdp.policy_memory), fuel: settings.pdp.fuel },
+    limits: {
+      memoryMaxBytes: sizeBytes(settings.pdp.policy_memory),
+      fuel: settings.pdp.fuel,
+      pool: createMemoryPool(),
+    },
     storeOf: (tenant) => createBundleStore(homePaths(settings.home).bundles(tenant)),
     staleness: stalenessOf(settings),
     nowMs: Date.now,
     accept: (set, { roots }) => pushed.claim(tenantsOf(current, set), roots),
-    onActivated: ({ tenant, snapshot, archives, restored }) => {
+    onActivated: ({ tenant, snapshot, previous, archives, restored }) => {
+      policies.activated(snapshot, previous);
       loads.inc({ result: 'active' });
       const { bundles, setDigest: set } = snapshot;
       const files = archives.map(({ path }) => path);
@@ -245,16 +279,12 @@ const openPdp = async (
       read: () => policy.status().filter(isStale).length,
     },
   });
-  const policies = createTenantPolicies({
-    snapshotOf: policy.current,
-    dataOf: pushed.dataOf,
-    onFailed: (tenant, reason) =>
-      logger.error({ tenant, reason }, 'bundles and pushed data do not go together: the tenant is denied'),
-  });
   const policyFor = (tenant: string): DecidingPolicy | undefined =>
     pushed.isKnown(tenant) ? policies.current(tenant) : undefined;
+  const namedFor = (tenant: string): DecidingPolicy | undefined =>
+    pushed.isKnown(tenant) ? policies.named(tenant) : undefined;
   pushed.onChanged((tenant) => {
-    const active = policyFor(tenant);
+    const active = namedFor(tenant);
     if (active !== undefined) trail.recordActivation(tenant, usedPolicy(active));
   });
 
@@ -265,7 +295,7 @@ const openPdp = async (
     return () => {
       current = next;
       for (const name of added) {
-        const active = policyFor(name);
+        const active = namedFor(name);
         if (active !== undefined) trail.recordActivation(name, usedPolicy(active));
       }
     };
@@ -299,12 +329,14 @@ const openPdp = async (
       durability: settings.pdp.durability,
     }),
     policyFor,
+    readyFor: policies.ready,
+    whyNot: policies.whyNot,
     waitForData: pushed.waitFor,
     data: {
       push: (tenant, change) => pushed.push(tenant, change, policy.current(tenant)?.roots),
       dataOf: pushed.dataOf,
     },
-    bundleStatus: bundleStatus(policy),
+    bundleStatus: bundleStatus(policy, policies, () => [...tenantNames(current), SYSTEM_TENANT]),
     countRefusal: trail.countRefusal,
     identify: callers.identify,
     isOpen: callers.isOpen,

@@ -20,6 +20,10 @@ export interface DecideEndpointOptions {
   readonly decide: Decide;
   /** The set that decides for a tenant now; undefined while there is none. */
   readonly policyFor: (tenant: string) => DecidingPolicy | undefined;
+  /** Where that is because an engine is being made: resolves when it is, or when that takes too long. */
+  readonly readyFor: (tenant: string) => Promise<void> | undefined;
+  /** A code for that `undefined`. */
+  readonly whyNot: (tenant: string) => string;
   readonly waitForData: (tenant: string, revision: number) => Promise<void>;
   readonly admit: Admit;
   readonly charge: (caller: Caller, count: number) => void;
@@ -82,7 +86,7 @@ const send = (exchange: Exchange, status: number, body: string): void => {
 };
 
 export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndpoint => {
-  const { decide, policyFor, admit, refuse, bodies, metrics, logger, monotonicMs } = options;
+  const { decide, policyFor, whyNot, admit, refuse, bodies, metrics, logger, monotonicMs } = options;
   let inFlight = 0;
   const loggedMs = new Map<string, number>();
 
@@ -92,6 +96,13 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
     if (now - (loggedMs.get(code) ?? Number.NEGATIVE_INFINITY) < FAULT_LOG_MS) return;
     loggedMs.set(code, now);
     logger.error({ code, reason: message, decision_id: decisionId }, 'decision denied by a fault');
+  };
+
+  const policyLater = async (tenant: string): Promise<DecidingPolicy | undefined> => {
+    const ready = options.readyFor(tenant);
+    if (ready === undefined) return undefined;
+    await ready;
+    return policyFor(tenant);
   };
 
   const turnAway = (exchange: Exchange, refused: RefusedRequest): void =>
@@ -152,9 +163,9 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
       return turnAway(exchange, { status: 400, code: 'request_invalid', problems: checked.problems, body });
     const revision = checked.request.at_least?.data_revision;
     if (revision !== undefined) await options.waitForData(exchange.caller.tenant, revision);
-    const policy = policyFor(exchange.caller.tenant);
-    if (policy === undefined)
-      return turnAway(exchange, { status: 503, code: 'policy_unavailable', headers: RETRY, body });
+    const { tenant } = exchange.caller;
+    const policy = policyFor(tenant) ?? (await policyLater(tenant));
+    if (policy === undefined) return turnAway(exchange, { status: 503, code: whyNot(tenant), headers: RETRY, body });
     const decided = decideOne(exchange, checked.request, policy);
     const level = await durabilityOf(decided);
     const { fault, answerMembers, recorded } = decided;
@@ -195,12 +206,13 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
         });
         slots.push(deniedItem(item.problems));
       }
-      if (monotonicMs() - sliceStartMs < BATCH_SLICE_MS) continue;
-      await nextTurn();
-      // The same set; data that was pushed meanwhile is in its engines already, and the items say so.
-      const now = policyFor(caller.tenant);
+      const isLate = monotonicMs() - sliceStartMs >= BATCH_SLICE_MS;
+      if (isLate) await nextTurn();
+      // The same set; data that was pushed meanwhile is in its engines already, and the items say so. An engine that a
+      // fault took may need some time.
+      const now = policyFor(caller.tenant) ?? (await policyLater(caller.tenant));
       if (now?.setDigest === policy.setDigest) policy = now;
-      sliceStartMs = monotonicMs();
+      if (isLate) sliceStartMs = monotonicMs();
     }
   };
 
@@ -215,9 +227,9 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
     }
     const revision = checked.batch.atLeast;
     if (revision !== undefined) await options.waitForData(exchange.caller.tenant, revision);
-    const policy = policyFor(exchange.caller.tenant);
-    if (policy === undefined)
-      return turnAway(exchange, { status: 503, code: 'policy_unavailable', headers: RETRY, body });
+    const { tenant } = exchange.caller;
+    const policy = policyFor(tenant) ?? (await policyLater(tenant));
+    if (policy === undefined) return turnAway(exchange, { status: 503, code: whyNot(tenant), headers: RETRY, body });
     options.charge(exchange.caller, checked.batch.length - 1);
     const slots: Slot[] = [];
     await decideAll(exchange, body, checked.batch, policy, slots);

@@ -6,6 +6,7 @@ import type { Evaluate } from '../core/evaluate.ts';
 import { ENTRYPOINT } from './bundle-reader.ts';
 import { BUILTINS } from './engine/builtins.ts';
 import { createEngine, EngineRefusal, hostBuiltinsOf, type Engine } from './engine/host.ts';
+import type { MemoryPool } from './engine/memory-pool.ts';
 
 /** Stands in events, so that a decision can be evaluated again by the same engine. */
 export const WASM_ENGINE = 'edict-wasm/1';
@@ -23,6 +24,8 @@ export interface EvaluatorLimits {
   readonly memoryMaxBytes?: number;
   /** What one evaluation may cost, passes of loops, beyond the reading of its input. */
   readonly fuel?: number;
+  /** What instances of several modules share. */
+  readonly pool?: MemoryPool;
 }
 
 export interface WasmEvaluatorOptions extends EvaluatorLimits {
@@ -40,14 +43,17 @@ export interface WasmEvaluator {
   readonly entrypoints: readonly string[];
   /** How many instances were made, the first included. */
   readonly instances: () => number;
-  /** An evaluator of the same module with data of its own, that of the bundle at first. */
+  /** An evaluator of the same module with data of its own, that of the bundle at first. Has no instance yet. */
   readonly fork: () => ForkedEvaluator;
+  /** As those of an engine. What was released comes back with the next evaluation. */
+  readonly bytes: Engine['bytes'];
+  readonly release: Engine['release'];
+  readonly instanceBytes: number;
 }
 
-export interface ForkedEvaluator {
+/** The members but `evaluate` are as those of an engine; they throw `bundle_invalid` in place of `EngineRefusal`. */
+export interface ForkedEvaluator extends Pick<Engine, 'changeData' | 'isReady' | 'work' | 'bytes' | 'release'> {
   readonly evaluate: Evaluate;
-  /** As that of an engine; throws `bundle_invalid` when the module cannot hold the data. */
-  readonly patchData: Engine['patchData'];
 }
 
 const outputCheck = Compile(PolicyOutput);
@@ -59,8 +65,17 @@ const refusing = async <T>(work: Promise<T>): Promise<T> => {
   try {
     return await work;
   } catch (cause) {
-    if (cause instanceof EngineRefusal) throw refuse(cause.message, cause);
-    throw cause;
+    throw refusalOf(cause);
+  }
+};
+
+const refusalOf = (cause: unknown): unknown => (cause instanceof EngineRefusal ? refuse(cause.message, cause) : cause);
+
+const refusingNow = <T>(work: () => T): T => {
+  try {
+    return work();
+  } catch (cause) {
+    throw refusalOf(cause);
   }
 };
 
@@ -130,8 +145,8 @@ const PROBE = JSON.stringify({
  * fail the probe.
  */
 export const createWasmEvaluator = async (options: WasmEvaluatorOptions): Promise<WasmEvaluator> => {
-  const { wasm, dataJson, memoryMaxBytes = DEFAULT_MEMORY_MAX_BYTES, fuel = DEFAULT_FUEL } = options;
-  const engine = await refusing(createEngine({ wasm, dataJson, builtins: BUILTINS, memoryMaxBytes, fuel }));
+  const { wasm, dataJson, memoryMaxBytes = DEFAULT_MEMORY_MAX_BYTES, fuel = DEFAULT_FUEL, pool } = options;
+  const engine = await refusing(createEngine({ wasm, dataJson, builtins: BUILTINS, memoryMaxBytes, fuel, pool }));
   const entrypoint = engine.entrypoints.get(ENTRYPOINT);
   if (entrypoint === undefined) throw refuse(`policy.wasm has no entrypoint ${ENTRYPOINT}`);
   const read = createOutputReader();
@@ -157,18 +172,18 @@ export const createWasmEvaluator = async (options: WasmEvaluatorOptions): Promis
     hostBuiltins: engine.hostBuiltins,
     entrypoints: [...engine.entrypoints.keys()].sort(),
     instances: engine.instances,
+    bytes: engine.bytes,
+    release: engine.release,
+    instanceBytes: engine.instanceBytes,
     fork: () => {
       const forked = engine.fork();
       return {
         evaluate: evaluateOn(forked),
-        patchData(patches, whole) {
-          try {
-            forked.patchData(patches, whole);
-          } catch (cause) {
-            if (cause instanceof EngineRefusal) throw refuse(cause.message, cause);
-            throw cause;
-          }
-        },
+        changeData: (patches, whole) => refusingNow(() => forked.changeData(patches, whole)),
+        isReady: forked.isReady,
+        work: (mayGoOn) => refusingNow(() => forked.work(mayGoOn)),
+        bytes: forked.bytes,
+        release: forked.release,
       };
     },
   };
