@@ -1,10 +1,13 @@
-// Measures the decision point and the ledger. Usage: npm run bench -- decide|engine|ledger|peers [OPTIONS]
+// Measures the decision point and the ledger. Usage: npm run bench -- COMMAND [OPTIONS]; --help names the commands.
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { errorMessage, isAppError } from '../services/shared/contracts/errors.ts';
 import { benchDecide } from './bench/decide.ts';
 import { benchEngine } from './bench/engine.ts';
 import { benchLedger, type Mode } from './bench/ledger.ts';
+import { benchNeighbours } from './bench/neighbours.ts';
 import { benchPeers } from './bench/peers.ts';
+import { benchRunaways } from './bench/runaways.ts';
+import { benchWorkers } from './bench/workers.ts';
 
 const log = (line: string): void => void process.stdout.write(`${line}\n`);
 
@@ -21,6 +24,8 @@ const positive = (text: string): number => {
   if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('a whole number above zero');
   return value;
 };
+
+const eachPositive = (text: string, before: readonly number[] = []): readonly number[] => [...before, positive(text)];
 
 /** `--profile FOLDER`: CPU profiles of the services, to be opened with the developer tools of a browser. */
 const profiling = (folder: string | undefined): { readonly nodeOptions?: readonly string[] } =>
@@ -64,10 +69,7 @@ program
   .option('--turn-ms <n>', 'measured time of one host in one round of one case', positive, 500)
   .option('--cases <name...>', 'only cases with this in their name')
   .option('--without-opa', 'leave `opa bench` out, which takes some seconds a case and round')
-  .option('--memory-mib <n...>', 'sizes of data whose memory is measured', (text: string, all?: readonly number[]) => [
-    ...(all ?? []),
-    positive(text),
-  ])
+  .option('--memory-mib <n...>', 'sizes of data whose memory is measured', eachPositive)
   .option('--reload-mib <n>', 'size of the data that is reloaded; 0: none', whole, 50)
   .action(
     async (options: {
@@ -158,6 +160,74 @@ program
         offeredPerS: options.offered,
         settleMs: 60_000,
         ...(options.driver === undefined ? {} : { driver: options.driver }),
+        log,
+      }),
+  );
+
+program
+  .command('workers')
+  .description('requests/s of /decide with one and with several pdp.workers, in turns, and how it scales')
+  .option('--rounds <n>', 'rounds of all', positive, 5)
+  .option('--seconds <n>', 'measured time of one in one round', positive, 4)
+  .option('--connections <n>', 'requests at once', positive, 64)
+  .option('--counts <n...>', 'numbers of workers; the first is what the others are compared with', eachPositive)
+  .addOption(new Option('--driver <name>', 'who sends; default: wrk where it is installed').choices(['wrk', 'own']))
+  .action(
+    async (options: {
+      readonly rounds: number;
+      readonly seconds: number;
+      readonly connections: number;
+      readonly counts?: readonly number[];
+      readonly driver?: 'wrk' | 'own';
+    }) =>
+      await benchWorkers({
+        rounds: options.rounds,
+        durationMs: options.seconds * 1_000,
+        warmUpMs: 1_500,
+        connections: options.connections,
+        counts: options.counts ?? [1, 2],
+        ...(options.driver === undefined ? {} : { driver: options.driver }),
+        log,
+      }),
+  );
+
+program
+  .command('neighbours')
+  .description('p50 and p99 of one tenant while another one sends nothing but runaways, without and with its budget')
+  .option('--rounds <n>', 'rounds of all arms', positive, 3)
+  .option('--seconds <n>', 'measured time of one arm in one round', positive, 5)
+  .option('--offered <n>', 'decisions a second of the tenant that is measured', positive, 200)
+  .option('--connections <n>', 'connections of the other one, without a pause', positive, 8)
+  .option('--fuel-per-second <n>', 'its budget; default: that of the settings', positive)
+  .action(
+    async (options: {
+      readonly rounds: number;
+      readonly seconds: number;
+      readonly offered: number;
+      readonly connections: number;
+      readonly fuelPerSecond?: number;
+    }) =>
+      await benchNeighbours({
+        rounds: options.rounds,
+        durationMs: options.seconds * 1_000,
+        warmUpMs: 2_000,
+        offeredPerS: options.offered,
+        connections: options.connections,
+        ...(options.fuelPerSecond === undefined ? {} : { fuelPerSecond: options.fuelPerSecond }),
+        log,
+      }),
+  );
+
+program
+  .command('runaway')
+  .description('how long policies that would not end take until the default fuel ends them')
+  .option('--times <n>', 'evaluations of each that are measured, after as many to warm up', positive, 20)
+  .option('--rules <name...>', 'only these')
+  .action(
+    async (options: { readonly times: number; readonly rules?: readonly string[] }) =>
+      await benchRunaways({
+        times: options.times,
+        ...(options.rules === undefined ? {} : { rules: options.rules }),
         log,
       }),
   );

@@ -1,11 +1,12 @@
 // Looks for policies that Edict's engine evaluates otherwise than OPA's interpreter.
 // Usage: npm run fuzz -- engine [--minutes N] [--seed N] [--most N]
 import { Command, InvalidArgumentError } from 'commander';
+import type { DifferenceId } from '../services/cli/wasm-differences.ts';
 import { BUILTINS } from '../services/pdp/policy/engine/builtins.ts';
 import { printValue } from '../services/pdp/policy/engine/value-text.ts';
 import { startOracle } from './conformance/oracle.ts';
 import { randomOf } from './conformance/probes/random.ts';
-import { compareOn, shrink, type Comparison } from './fuzz/engine.ts';
+import { compareOn, NOT_GENERATED, shrink, type Comparison } from './fuzz/engine.ts';
 import { fuzzCaseOf, sourceOf, type FuzzCase } from './fuzz/policy.ts';
 
 const MS_PER_MINUTE = 60_000;
@@ -36,6 +37,7 @@ const describe = (seed: number, { rules, data, input }: FuzzCase, comparison: Co
 const fuzzEngine = async ({ minutes, seed: first, most }: Options): Promise<void> => {
   const oracle = startOracle();
   const counts: Record<Comparison['kind'], number> = { same: 0, documented: 0, different: 0, skipped: 0 };
+  const passedOver: Partial<Record<DifferenceId, number>> = {};
   const compare = (test: FuzzCase): Promise<Comparison> => compareOn(oracle, BUILTINS, test);
   const endsMs = performance.now() + minutes * MS_PER_MINUTE;
   let toldMs = performance.now();
@@ -43,6 +45,7 @@ const fuzzEngine = async ({ minutes, seed: first, most }: Options): Promise<void
     const test = fuzzCaseOf(randomOf(seed));
     const comparison = await compare(test);
     counts[comparison.kind] += 1;
+    if (comparison.kind === 'documented') for (const id of comparison.by) passedOver[id] = (passedOver[id] ?? 0) + 1;
     if (comparison.kind === 'different') {
       const smallest = await shrink(test, async (candidate) => (await compare(candidate)).kind === 'different');
       process.stdout.write(`${describe(seed, smallest, await compare(smallest))}\n`);
@@ -54,6 +57,9 @@ const fuzzEngine = async ({ minutes, seed: first, most }: Options): Promise<void
   }
   oracle.close();
   const { same, documented, different, skipped } = counts;
+  const names = Object.entries(passedOver).map(([id, count]) => `${id} ${count}`);
+  process.stdout.write(`passed over (docs/differences.md): ${names.join(', ') || 'none'}\n`);
+  process.stdout.write(`not generated: ${NOT_GENERATED.join(', ')}\n`);
   process.stdout.write(
     `${same} same, ${documented} with documented differences, ${skipped} that do not load, ${different} different\n`,
   );

@@ -1,14 +1,15 @@
 // Writes what `opa check` needs and what the TypeScript contract already says: the JSON Schemas of policy input and
-// output, and OPA's capabilities less what the production host lacks.
+// output, and OPA's capabilities less what the production host lacks; and the page of what compiled policies do otherwise.
 // Usage: node --import tsx scripts/generate-schemas.ts [--check]
 import { mkdtemp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { format } from 'prettier';
 import { createRunOpa, packageFolder, type RunOpa } from '../services/cli/opa-binary.ts';
-import { unpackArchive } from '../services/pdp/policy/bundle-archive.ts';
+import { unpackArchive } from '../services/shared/bundles/bundle-archive.ts';
 import { BUILTINS } from '../services/pdp/policy/engine/builtins.ts';
 import { wasmHostBuiltins } from '../services/pdp/policy/wasm-evaluator.ts';
+import { differencesPage } from './differences-page.ts';
 import { PolicyInput, PolicyOutput } from '../services/shared/contracts/policy-io.ts';
 
 interface Builtin {
@@ -68,10 +69,12 @@ export const generate = async (): Promise<ReadonlyMap<string, string>> => {
     ['policies/schemas/input.json', schemaText('Policy input, version 1', PolicyInput)],
     ['policies/schemas/output.json', schemaText('Policy output, version 1', PolicyOutput)],
     ['services/cli/opa-capabilities.json', await capabilitiesText(runOpa)],
+    ['docs/differences.md', differencesPage()],
   ]);
   const formatted = new Map<string, string>();
   for (const [file, text] of texts) {
-    formatted.set(file, await format(text, { parser: 'json', printWidth: 120, singleQuote: true }));
+    const parser = file.endsWith('.md') ? 'markdown' : 'json';
+    formatted.set(file, await format(text, { parser, printWidth: 120, singleQuote: true }));
   }
   return formatted;
 };

@@ -86,6 +86,15 @@ const entries = [
     offset: '0',
     policy_set_digest: hex(sha256('policy set')),
   }),
+  entryCase('a part of an artifact, from a spool', {
+    kind: ENTRY_KINDS.artifact,
+    seq: '2',
+    ...numbered,
+    topic: `spool/${EMITTER}`,
+    partition: 0,
+    offset: '1',
+    policy_set_digest: zeros(32),
+  }),
   entryCase('a heartbeat', {
     kind: ENTRY_KINDS.heartbeat,
     seq: '2',

@@ -16,7 +16,8 @@ export type HostName = (typeof HOSTS)[number];
 
 /** What the parent orders; each order is answered before the next is sent. */
 export type EngineOrder =
-  | { readonly order: 'open'; readonly policy: HostedPolicy; readonly cedar?: CedarSide; readonly warmUpMs: number }
+  | { readonly order: 'open'; readonly policy: HostedPolicy; readonly warmUpMs: number }
+  | { readonly order: 'openCedar'; readonly policy: HostedPolicy; readonly cedar: CedarSide; readonly warmUpMs: number }
   | { readonly order: 'turn'; readonly host: HostName; readonly turnMs: number }
   | { readonly order: 'calls'; readonly wasm: Uint8Array; readonly turnMs: number }
   | { readonly order: 'runaway'; readonly policy: HostedPolicy; readonly fuel?: number; readonly times: number }
@@ -54,6 +55,7 @@ export interface Memory {
 }
 interface Answers {
   readonly open: Opened;
+  readonly openCedar: Pick<Opened, 'answers' | 'cannot'>;
   readonly turn: Turn;
   readonly calls: Calls;
   readonly runaway: Runaway;
@@ -86,12 +88,17 @@ const takeTurn = (evaluate: Evaluation, inputs: number, turnMs: number): Turn =>
   return { evaluations: count, p50Us: at(0.5), p99Us: at(0.99) };
 };
 
-const open = async ({ policy, cedar, warmUpMs }: EngineOrder & { order: 'open' }): Promise<Opened> => {
+/** Opens hosts and lets each decide every input, then run warm. */
+const openHosts = async (
+  { policy, warmUpMs }: { readonly policy: HostedPolicy; readonly warmUpMs: number },
+  makers: Readonly<Partial<Record<HostName, () => Promise<Evaluation> | Evaluation>>>,
+): Promise<Answers['openCedar']> => {
   const cannot: Partial<Record<HostName, string>> = {};
   const answers: Partial<Record<HostName, readonly unknown[]>> = {};
-  const own = await ownHost(policy, BENCH_FUEL);
   inputCount = policy.inputs.length;
-  const take = async (name: HostName, make: () => Promise<Evaluation> | Evaluation): Promise<void> => {
+  for (const name of HOSTS) {
+    const make = makers[name];
+    if (make === undefined) continue;
     try {
       const evaluate = await make();
       answers[name] = policy.inputs.map((_, index) => evaluate(index));
@@ -101,13 +108,22 @@ const open = async ({ policy, cedar, warmUpMs }: EngineOrder & { order: 'open' }
       delete answers[name];
       cannot[name] = errorMessage(error);
     }
-  };
-  await take('ours', () => own.fromObject);
-  await take('ours, text', () => own.fromText);
-  await take('sdk', async () => await sdkHost(policy));
-  if (cedar !== undefined) await take('cedar', () => cedarHost(cedar));
-  return { answers, cannot, fuel: own.fuel() };
+  }
+  return { answers, cannot };
 };
+
+const open = async (order: EngineOrder & { order: 'open' }): Promise<Opened> => {
+  const own = await ownHost(order.policy, BENCH_FUEL);
+  const opened = await openHosts(order, {
+    ours: () => own.fromObject,
+    'ours, text': () => own.fromText,
+    sdk: async () => await sdkHost(order.policy),
+  });
+  return { ...opened, fuel: own.fuel() };
+};
+
+const openCedar = async (order: EngineOrder & { order: 'openCedar' }): Promise<Answers['openCedar']> =>
+  await openHosts(order, { cedar: () => cedarHost(order.cedar) });
 
 const turn = ({ host, turnMs }: EngineOrder & { order: 'turn' }): Turn => {
   const evaluate = hosts.get(host);
@@ -186,6 +202,8 @@ const obey = async (order: EngineOrder): Promise<Answers[keyof Answers]> => {
   switch (order.order) {
     case 'open':
       return await open(order);
+    case 'openCedar':
+      return await openCedar(order);
     case 'turn':
       return turn(order);
     case 'calls':

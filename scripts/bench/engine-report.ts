@@ -1,5 +1,6 @@
 import type { CaseResult, EngineResults } from './engine.ts';
 import { table } from './measure.ts';
+import { runawayTable, slowestOf } from './runaways.ts';
 
 const HOSTS = ['ours', 'ours, text', 'sdk', 'cedar', 'opa bench'] as const;
 const MIB = 2 ** 20;
@@ -35,13 +36,12 @@ const targetTable = ({ cases, builtinCall, runaways, reload }: EngineResults): s
     const ratios = chosen.map((each) => ratioTo(each, 'sdk')).filter(Number.isFinite);
     return ratios.length === 0 ? '–' : ratio(Math.max(...ratios));
   };
-  const slowest = Math.max(...Object.values(runaways).map(({ cpuMs }) => cpuMs));
   return table([
     ['target', 'wanted', 'reached'],
     ['any row, ours / sdk, p50', '<= 1', worst(cases)],
     ['boolean and flat answers, ours / sdk, p50', '<= 0.85', worst(cases.filter(({ isFlat }) => isFlat))],
     ['host built-in call, µs (the SDK: 4)', '<= 2', builtinCall.oursUs.toFixed(2)],
-    ['runaway under the default fuel, ms CPU', '<= 5', slowest.toFixed(1)],
+    ['runaway under the default fuel, ms CPU', '<= 5', slowestOf(runaways).toFixed(1)],
     ['reload stalls the event loop, ms', '<= 10', reload === undefined ? '–' : reload.stallMs.toFixed(0)],
   ]);
 };
@@ -63,17 +63,7 @@ export const reportEngine = (results: EngineResults): string => {
       ...cannotLines(cases),
     ].join('\n'),
     `host built-in call: ours ${builtinCall.oursUs.toFixed(2)} µs, the SDK ${builtinCall.sdkUs.toFixed(2)} µs`,
-    table([
-      ['runaway under the default fuel', 'ms CPU', 'longest', 'ms', 'µs/1,000 fuel', 'outcome'],
-      ...Object.entries(runaways).map(([kind, run]) => [
-        kind,
-        run.cpuMs.toFixed(1),
-        run.cpuMsMax.toFixed(1),
-        run.wallMs.toFixed(1),
-        ((run.cpuMs * 1_000_000) / run.fuelUsed).toFixed(1),
-        run.outcome,
-      ]),
-    ]),
+    runawayTable(runaways),
     table([
       [`${flood.keys} keys in an input`, 'ms CPU', 'fuel', 'outcome'],
       floodRow('that collide', flood.colliding),

@@ -1,17 +1,18 @@
-import { fork, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { packageFolder } from '../../services/cli/opa-binary.ts';
 import { AppError } from '../../services/shared/contracts/errors.ts';
-import { canonicalJson, isObject } from '../../services/shared/contracts/json.ts';
-import type { AnswerTo, EngineOrder, HostName, Memory, Runaway, Turn } from './engine-child.ts';
+import { canonicalJson } from '../../services/shared/contracts/json.ts';
+import type { AnswerTo, HostName, Memory, Runaway, Turn } from './engine-child.ts';
 import { engineCases, rbacData, type EngineCase } from './engine-cases.ts';
 import { reportEngine } from './engine-report.ts';
 import { measureReload, type Reload } from './engine-reload.ts';
 import { collidingKeys, plainKeys } from './flood-keys.ts';
-import { builtScript, describeMachine, median, writeResults } from './measure.ts';
-import { compileRego, opaBench, opaDecides, POLICIES } from './opa.ts';
+import { compileOwn, NO_INLINED_WASM_CALLS, withChild, type EngineProcess } from './engine-process.ts';
+import { describeMachine, median, writeResults } from './measure.ts';
+import { opaBench, opaDecides } from './opa.ts';
+import { measureRunaways } from './runaways.ts';
 
 export interface EngineOptions {
   readonly rounds: number;
@@ -56,50 +57,12 @@ export interface EngineResults {
   readonly reload: Reload | undefined;
 }
 
-const RUNAWAYS = ['loops', 'sets', 'texts', 'patterns', 'built_ins'] as const;
-const RUNAWAY_NUMBERS = 200;
-const RUNAWAY_TEXT = 'abcdefgh'.repeat(512);
-const RUNAWAY_TIMES = 20;
-const LARGE_FACTOR = 16;
-const LARGE_TIMES = 5;
+const FLOOD_TIMES = 20;
+const RUNAWAY_TIMES = 10;
+/** A few kinds; `npm run bench -- runaway` has all. */
+const RUNAWAYS = ['loops', 'calls', 'patterns', 'digests', 'tokens'] as const;
 const FLOOD_KEYS = 5_000;
 const USER_BYTES = 37;
-
-interface EngineProcess {
-  ask<Order extends EngineOrder>(order: Order): Promise<AnswerTo<Order['order']>>;
-  close(): void;
-}
-
-const startChild = (): EngineProcess => {
-  const child: ChildProcess = fork(builtScript('engine-child'), ['--engine-child'], {
-    execArgv: ['--expose-gc'],
-    serialization: 'advanced',
-  });
-  return {
-    ask: async (order) =>
-      await new Promise((resolve, reject) => {
-        const onExit = (): void => reject(new AppError('internal', `the measured process ended at '${order.order}'`));
-        child.once('exit', onExit);
-        child.once('message', (message: unknown) => {
-          child.off('exit', onExit);
-          if (isObject(message) && 'answer' in message) resolve(message['answer'] as never);
-          else
-            reject(new AppError('internal', `${order.order}: ${isObject(message) ? String(message['failed']) : ''}`));
-        });
-        child.send(order);
-      }),
-    close: () => void child.kill(),
-  };
-};
-
-const withChild = async <T>(use: (child: EngineProcess) => Promise<T>): Promise<T> => {
-  const child = startChild();
-  try {
-    return await use(child);
-  } finally {
-    child.close();
-  }
-};
 
 /** All hosts must decide alike before any is measured. */
 const checkEqual = async (
@@ -126,47 +89,36 @@ const medians = (turns: readonly Figures[]): Figures => ({
   p99Us: median(turns.map(({ p99Us }) => p99Us)),
 });
 
-const measureCase = async (options: EngineOptions, scratch: string, each: EngineCase): Promise<CaseResult> =>
-  await withChild(async (child) => {
-    const { name, isFlat, opaArgs, entrypoint, inputs, wasm, dataJson, cedar } = each;
-    const policy = { wasm, dataJson, entrypoint, inputs };
-    const { warmUpMs, turnMs } = options;
-    const opened = await child.ask({ order: 'open', policy, warmUpMs, ...(cedar === undefined ? {} : { cedar }) });
-    await checkEqual(scratch, each, opened.answers);
-    const names = Object.keys(opened.answers) as readonly HostName[];
-    const turns = new Map<HostName | 'opa bench', Figures[]>();
-    const add = (host: HostName | 'opa bench', { p50Us, p99Us }: Turn | Figures): void =>
-      void turns.set(host, [...(turns.get(host) ?? []), { p50Us, p99Us }]);
-    for (let round = 0; round < options.rounds; round += 1) {
-      for (const host of names) add(host, await child.ask({ order: 'turn', host, turnMs }));
-      // It takes one input a run, so each round has the next one.
-      if (options.withOpa)
-        add('opa bench', await opaBench(scratch, opaArgs, entrypoint, inputs[round % inputs.length]));
-    }
-    const hosts = Object.fromEntries([...turns].map(([host, figures]) => [host, medians(figures)]));
-    options.log(`measured  ${name}`);
-    return { name, isFlat, fuel: opened.fuel, hosts, cannot: opened.cannot };
+const measureCase = async (options: EngineOptions, scratch: string, each: EngineCase): Promise<CaseResult> => {
+  const { name, isFlat, opaArgs, entrypoint, inputs, wasm, dataJson, cedar } = each;
+  const policy = { wasm, dataJson, entrypoint, inputs };
+  const { warmUpMs, turnMs } = options;
+  return await withChild(async (child) => {
+    const openBeside = async (cedarChild: EngineProcess): Promise<CaseResult> => {
+      const opened = await child.ask({ order: 'open', policy, warmUpMs });
+      const beside =
+        cedar === undefined
+          ? { answers: {}, cannot: {} }
+          : await cedarChild.ask({ order: 'openCedar', policy, cedar, warmUpMs });
+      const answers = { ...opened.answers, ...beside.answers };
+      await checkEqual(scratch, each, answers);
+      const names = Object.keys(answers) as readonly HostName[];
+      const turns = new Map<HostName | 'opa bench', Figures[]>();
+      const add = (host: HostName | 'opa bench', { p50Us, p99Us }: Turn | Figures): void =>
+        void turns.set(host, [...(turns.get(host) ?? []), { p50Us, p99Us }]);
+      for (let round = 0; round < options.rounds; round += 1) {
+        for (const host of names)
+          add(host, await (host === 'cedar' ? cedarChild : child).ask({ order: 'turn', host, turnMs }));
+        // It takes one input a run, so each round has the next one.
+        if (options.withOpa)
+          add('opa bench', await opaBench(scratch, opaArgs, entrypoint, inputs[round % inputs.length]));
+      }
+      const hosts = Object.fromEntries([...turns].map(([host, figures]) => [host, medians(figures)]));
+      options.log(`measured  ${name}`);
+      return { name, isFlat, fuel: opened.fuel, hosts, cannot: { ...opened.cannot, ...beside.cannot } };
+    };
+    return await withChild(openBeside, [NO_INLINED_WASM_CALLS]);
   });
-
-const compileOwn = async (scratch: string, name: string, rules: readonly string[]): Promise<Uint8Array> => {
-  const source = readFileSync(path.join(POLICIES, `${name}.rego`), 'utf8');
-  const entrypoints = rules.map((rule) => `bench/${name}/${rule}`);
-  return (await compileRego({ scratch, name, source, entrypoints, data: {} })).wasm;
-};
-
-const measureRunaways = async (scratch: string): Promise<EngineResults['runaways']> => {
-  const wasm = await compileOwn(scratch, 'runaway', RUNAWAYS);
-  const numbers = Array.from({ length: RUNAWAY_NUMBERS }, (_, at) => at);
-  const results: Record<string, Runaway> = {};
-  const measure = async (kind: string, text: string, times: number, name = kind): Promise<void> => {
-    const policy = { wasm, dataJson: '{}', entrypoint: `bench/runaway/${kind}`, inputs: [{ numbers, text }] };
-    results[name] = await withChild(async (child) => await child.ask({ order: 'runaway', policy, times }));
-  };
-  for (const kind of RUNAWAYS) await measure(kind, RUNAWAY_TEXT, RUNAWAY_TIMES);
-  // A larger input adds to the fuel, and to what each call of a built-in works on.
-  for (const kind of ['loops', 'built_ins'])
-    await measure(kind, RUNAWAY_TEXT.repeat(LARGE_FACTOR), LARGE_TIMES, `${kind}, 64 kB input`);
-  return results;
 };
 
 const measureFlood = async (scratch: string): Promise<EngineResults['flood']> => {
@@ -174,7 +126,7 @@ const measureFlood = async (scratch: string): Promise<EngineResults['flood']> =>
   const of = async (keys: readonly string[]): Promise<Runaway> => {
     const members = Object.fromEntries(keys.map((key) => [key, 1]));
     const policy = { wasm, dataJson: '{}', entrypoint: 'bench/flood/allow', inputs: [{ members }] };
-    return await withChild(async (child) => await child.ask({ order: 'runaway', policy, times: RUNAWAY_TIMES }));
+    return await withChild(async (child) => await child.ask({ order: 'runaway', policy, times: FLOOD_TIMES }));
   };
   return { keys: FLOOD_KEYS, colliding: await of(collidingKeys(FLOOD_KEYS)), plain: await of(plainKeys(FLOOD_KEYS)) };
 };
@@ -208,7 +160,7 @@ export const measureEngine = async (options: EngineOptions): Promise<EngineResul
     const builtinCall = await withChild(
       async (child) => await child.ask({ order: 'calls', wasm: callsWasm, turnMs: options.turnMs }),
     );
-    const runaways = await measureRunaways(scratch);
+    const runaways = await measureRunaways(scratch, RUNAWAY_TIMES, RUNAWAYS);
     const flood = await measureFlood(scratch);
     const memory = await measureMemory(scratch, options.memorySizes);
     const reload = options.reloadBytes === 0 ? undefined : await measureReload(scratch, options.reloadBytes);

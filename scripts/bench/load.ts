@@ -2,7 +2,10 @@ import { connect, type Socket } from 'node:net';
 import { errorMessage } from '../../services/shared/contracts/errors.ts';
 import { isObject } from '../../services/shared/contracts/json.ts';
 
-/** One run of the load generator: closed loop, each connection sends its next request when the answer is whole. */
+/**
+ * One run of the load generator: each connection sends its next request when the answer is whole, or, with `everyMs`,
+ * when its time has come. What had to wait for the answer before it counts from when it should have been sent.
+ */
 export interface LoadOrder {
   readonly host: string;
   readonly port: number;
@@ -11,6 +14,8 @@ export interface LoadOrder {
   /** Sent in turn. */
   readonly bodies: readonly string[];
   readonly connections: number;
+  /** Between two requests of one connection. Default: none, a closed loop. */
+  readonly everyMs?: number;
   /** Load that is not counted, so that connections, compiled code and caches are warm. */
   readonly warmUpMs: number;
   readonly durationMs: number;
@@ -95,8 +100,19 @@ export const sendLoad = async (order: LoadOrder): Promise<LoadResult> => {
       let next = index;
       let sentMs = 0;
       let pending: Buffer | undefined;
+      let dueMs = performance.now() + ((order.everyMs ?? 0) * index) / order.connections;
       const send = (): void => {
-        sentMs = performance.now();
+        const nowMs = performance.now();
+        const waitMs = dueMs - nowMs;
+        if (order.everyMs !== undefined && waitMs > 0 && dueMs < endMs) {
+          setTimeout(() => begin(performance.now()), waitMs);
+          return;
+        }
+        begin(order.everyMs === undefined ? nowMs : dueMs);
+      };
+      const begin = (fromMs: number): void => {
+        dueMs += order.everyMs ?? 0;
+        sentMs = fromMs;
         if (sentMs >= endMs) {
           socket.destroy();
           resolve();

@@ -69,7 +69,7 @@ export const median = (values: readonly number[]): number => {
 };
 
 export interface MeasuredLoad extends LoadResult {
-  /** Of the server process during the counted part. */
+  /** Of the server process with its children during the counted part. */
   readonly cpuUs: number;
 }
 
@@ -111,10 +111,10 @@ export const startLoadProcess = (): LoadProcess => {
         const fail = (message: string): void => settle(() => reject(new AppError('internal', message)));
         const onMessage = (message: unknown): void => {
           const said = message as LoadMessage;
-          if (said.phase === 'counting') cpuFromUs = cpuUsOf(serverPid);
+          if (said.phase === 'counting') cpuFromUs = treeCpuUsOf(serverPid);
           else if (said.phase === 'failed') fail(`load: ${said.message}`);
           else {
-            const cpuUs = cpuUsOf(serverPid) - cpuFromUs;
+            const cpuUs = treeCpuUsOf(serverPid) - cpuFromUs;
             settle(() => resolve({ ...said.result, cpuUs }));
           }
         };

@@ -2,9 +2,9 @@ import { execFile } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { packArchive } from '../../services/cli/commands/policy-build.ts';
+import { packArchive } from '../../services/shared/bundles/pack-archive.ts';
 import { findOpa, packageFolder } from '../../services/cli/opa-binary.ts';
-import { unpackArchive } from '../../services/pdp/policy/bundle-archive.ts';
+import { unpackArchive } from '../../services/shared/bundles/bundle-archive.ts';
 import { AppError, errorMessage } from '../../services/shared/contracts/errors.ts';
 import { isObject } from '../../services/shared/contracts/json.ts';
 

@@ -8,7 +8,7 @@ import { describeMachine, median, residentBytesOf, startBare, table, writeResult
 import { measureOutages, type Outage } from './peers-outage.ts';
 import { allows, peerRequests, type PeerRequest } from './peers-requests.ts';
 import { closeAll, startCerbos, startEdict, startOpa, type Peer } from './peers-servers.ts';
-import { hasWrk, ownDriver, wrkDriver, type Driven, type Driver } from './wrk.ts';
+import { chooseDriver, type Driven } from './wrk.ts';
 
 export interface PeersOptions {
   readonly rounds: number;
@@ -44,15 +44,6 @@ const OURS = 'edict, spool';
 const OPA_OFF = 'OPA, log off';
 const CERBOS_OFF = 'Cerbos, audit off';
 const MIB = 2 ** 20;
-
-const chooseDriver = async (scratch: string, { driver, log }: PeersOptions): Promise<Driver> => {
-  const isThere = driver === 'own' ? false : await hasWrk();
-  if (isThere) return wrkDriver(scratch);
-  const how = "wrk is not on PATH (Debian and Ubuntu: 'apt-get install wrk')";
-  if (driver === 'wrk') throw new AppError('usage', how);
-  if (driver === undefined) log(`${how}; our own load generator sends instead, and takes more of the CPU`);
-  return ownDriver();
-};
 
 /** Every server is asked everything once; throws where one decides otherwise than the first. Gives who allows what. */
 const checkEqual = async (peers: readonly Peer[], requests: readonly PeerRequest[]): Promise<readonly boolean[]> => {

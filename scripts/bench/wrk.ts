@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 import { AppError, errorCode, errorMessage } from '../../services/shared/contracts/errors.ts';
 import { isObject } from '../../services/shared/contracts/json.ts';
 import type { LoadOrder } from './load.ts';
-import { cpuUsOf, startLoadProcess } from './measure.ts';
+import { startLoadProcess, treeCpuUsOf } from './measure.ts';
 
 /** What one run of load against one server gave. */
 export interface Driven {
@@ -19,6 +19,7 @@ export interface Driven {
 
 export interface Driver {
   readonly name: string;
+  /** CPU is that of the process with its children. */
   drive(order: LoadOrder, serverPid: number): Promise<Driven>;
   close(): void;
 }
@@ -69,7 +70,7 @@ const resultOf = (text: string): WrkResult => {
 };
 
 /** Whether `wrk` (Debian's package of that name) is on PATH. */
-export const hasWrk = async (): Promise<boolean> => {
+const hasWrk = async (): Promise<boolean> => {
   try {
     await execute('wrk', ['--version'], { env: process.env });
     return true;
@@ -80,7 +81,7 @@ export const hasWrk = async (): Promise<boolean> => {
 };
 
 /** https://github.com/wg/wrk: one thread, closed loop. */
-export const wrkDriver = (scratch: string): Driver => {
+const wrkDriver = (scratch: string): Driver => {
   let runs = 0;
   const run = async (order: LoadOrder, file: string, durationMs: number): Promise<WrkResult> => {
     const seconds = Math.max(1, Math.round(durationMs / 1_000));
@@ -101,13 +102,13 @@ export const wrkDriver = (scratch: string): Driver => {
       writeFileSync(bodiesFile, `${order.bodies.join('\n')}\n`);
       writeFileSync(file, script(bodiesFile, order.headers));
       await run(order, file, order.warmUpMs);
-      const cpuFromUs = cpuUsOf(serverPid);
+      const cpuFromUs = treeCpuUsOf(serverPid);
       const result = await run(order, file, order.durationMs);
       return {
         requestsPerS: (result.requests * 1_000_000) / result.durationUs,
         p50Ms: result.p50Us / 1_000,
         p99Ms: result.p99Us / 1_000,
-        cpuUsPerRequest: (cpuUsOf(serverPid) - cpuFromUs) / result.requests,
+        cpuUsPerRequest: (treeCpuUsOf(serverPid) - cpuFromUs) / result.requests,
         failures: result.failures,
       };
     },
@@ -116,7 +117,7 @@ export const wrkDriver = (scratch: string): Driver => {
 };
 
 /** Our own generator, where `wrk` is not installed. */
-export const ownDriver = (): Driver => {
+const ownDriver = (): Driver => {
   const load = startLoadProcess();
   return {
     name: 'own load generator',
@@ -132,4 +133,17 @@ export const ownDriver = (): Driver => {
     },
     close: () => load.close(),
   };
+};
+
+/** `wrk` where it is installed, else our own; throws `usage` where `wrk` is wanted and is not there. */
+export const chooseDriver = async (
+  scratch: string,
+  { driver, log }: { readonly driver?: 'wrk' | 'own'; readonly log: (line: string) => void },
+): Promise<Driver> => {
+  const isThere = driver === 'own' ? false : await hasWrk();
+  if (isThere) return wrkDriver(scratch);
+  const how = "wrk is not on PATH (Debian and Ubuntu: 'apt-get install wrk')";
+  if (driver === 'wrk') throw new AppError('usage', how);
+  if (driver === undefined) log(`${how}; our own load generator sends instead, and takes more of the CPU`);
+  return ownDriver();
 };

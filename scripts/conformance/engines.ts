@@ -21,7 +21,7 @@ export type Outcome =
   | { readonly kind: 'refused'; readonly message: string };
 
 const MEMORY_MAX_BYTES = 256 * 1024 * 1024;
-const FUEL = 100_000_000;
+const FUEL = 1_000_000_000;
 
 export interface OwnOutcome {
   readonly outcome: Outcome;

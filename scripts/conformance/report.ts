@@ -1,3 +1,4 @@
+import { WASM_DIFFERENCES } from '../../services/cli/wasm-differences.ts';
 import { RUNNERS, type JudgedCase, type Runner } from './cases.ts';
 import type { Verdict } from './judge.ts';
 import { OPEN_CASES } from './open-cases.ts';
@@ -127,22 +128,12 @@ const totalRow = (title: string, { cases, by: { ours, sdk, stubbed, topdown } }:
   [title, cases, ours.passed, ours.failed, ours.refused, sdk.passed, stubbed.passed, topdown.passed].map(String);
 
 /** What OPA compiles into each module is not the host's: no table of built-ins reaches it. Found by `npm run fuzz`. */
-const MODULES_THEMSELVES = `## In the modules themselves
+const modulesThemselves = (): string => `## In the modules themselves
 
-Most of Rego, and 98 built-ins, is code that OPA compiles into a module. Where it does otherwise than the interpreter:
+Most of Rego, and 98 built-ins, is code that OPA compiles into a module. Where it does otherwise than the interpreter
+([differences.md](differences.md) says what, and how to avoid it):
 
-- Arrays and texts that are made of sets or objects (comprehensions, \`concat\`, \`json.marshal\`) are in the order of
-  a hash table.
-- Division has 18 digits, the interpreter's has 20.
-- An integer beyond 64 bits ends the evaluation in \`format_int\` (\`strings: get uint failed\`).
-- \`1.0\` is no index: \`array.slice\` and \`substring\` are undefined, the interpreter takes it for 1.
-- \`floor(-0.5)\` is -1 and \`ceil(-0.5)\` is 0; the interpreter gives 0 and 1.
-- \`replace\` of an empty text does not end; the fuel of the evaluation ends it.
-- \`json.marshal\` leaves \`<\`, \`>\` and \`&\` as they are.
-- \`json.unmarshal\` and \`json.is_valid\` take \`[1,]\` and text behind the value, \`base64.decode\` a text without
-  its padding; \`indexof("abc", "")\` is 0. The interpreter is undefined there.
-- A conflict may be met in a body that the interpreter evaluates in another order, and so leaves before it.
-`;
+${WASM_DIFFERENCES.map(({ id, title }) => `- [\`${id}\`](differences.md#${id}): ${title}\n`).join('')}`;
 
 /** The page that the command writes: what was measured, nothing of when or where. */
 export const conformancePage = (cases: readonly JudgedCase[], tallies: readonly ProbeTally[], seed: number): string => {
@@ -187,5 +178,5 @@ ${table(
 ### Open differences
 
 ${open.length === 0 ? 'None.\n' : open.flatMap(({ differences }) => differences.map(differenceLine)).join('')}
-${MODULES_THEMSELVES}`;
+${modulesThemselves()}`;
 };

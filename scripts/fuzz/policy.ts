@@ -25,7 +25,7 @@ export const sourceOf = (rules: readonly Rule[]): string =>
     .join('\n\n')
     .replaceAll('\ufeff', String.raw`\ufeff`);
 
-/** `index`: a whole number; one written `1.0` is none to the code inside modules. */
+/** `index`: a whole number (`fraction-index`). */
 type Kind = 'number' | 'index' | 'text' | 'flag' | 'list' | 'set' | 'object' | 'any';
 
 interface Scope {
@@ -76,7 +76,7 @@ const CALLS: Readonly<Record<Exclude<Kind, 'index'>, readonly (readonly [form: s
       ['# % #', 'number', 'number'],
       ['abs(#)', 'number'],
       ['round(#)', 'number'],
-      // Below one OPA's interpreter rounds to the wrong side.
+      // `floor-ceil`.
       ['ceil(#)', 'index'],
       ['floor(#)', 'index'],
       ['count(#)', 'list'],

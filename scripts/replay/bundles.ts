@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { packArchive, replaceFile } from '../../services/cli/commands/policy-build.ts';
+import { replaceFile } from '../../services/cli/commands/policy-build.ts';
+import { packArchive } from '../../services/shared/bundles/pack-archive.ts';
 import { readBundle, type Bundle } from '../../services/pdp/policy/bundle-reader.ts';
 import { AppError } from '../../services/shared/contracts/errors.ts';
 import { canonicalJson } from '../../services/shared/contracts/json.ts';

@@ -2,21 +2,23 @@ import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { isDeepStrictEqual } from 'node:util';
+import { BUNDLE_MEDIA_TYPE } from '../shared/contracts/artifact.ts';
 import { AppError } from '../shared/contracts/errors.ts';
 import type { PolicyUsed } from '../shared/contracts/events.ts';
 import { SYSTEM_TENANT } from '../shared/contracts/tenant.ts';
 import { newUuidV7 } from '../shared/contracts/uuid.ts';
-import type { Checks } from '../shared/runtime/health.ts';
+import { readiness, type Checks } from '../shared/runtime/health.ts';
 import { listen, parseListen } from '../shared/runtime/http-server.ts';
 import { createLifecycle, type Handle } from '../shared/runtime/lifecycle.ts';
 import { createLogger, type Logger } from '../shared/runtime/logger.ts';
 import { Counter, createRegistry, registerGauges, type Registry } from '../shared/runtime/metrics.ts';
 import { watchSettings, type PrepareReload } from '../shared/runtime/reload.ts';
-import type { Caller, Settings } from '../shared/settings/schema.ts';
+import type { Settings } from '../shared/settings/schema.ts';
 import { homePaths } from '../shared/settings/home.ts';
 import { loadSettings, tenantNames, type LoadedSettings } from '../shared/settings/settings.ts';
 import { durationMs, sizeBytes } from '../shared/settings/units.ts';
 import { startAuditTrail, type AuditTrail } from './audit-trail/audit-trail.ts';
+import { createFuelBudgets } from './callers/fuel-budget.ts';
 import { createKnownCallers } from './callers/known-callers.ts';
 import { createMaskKeys } from './callers/mask-keys.ts';
 import { createRateLimits } from './callers/rate-limit.ts';
@@ -25,13 +27,18 @@ import { compileMask } from './core/mask.ts';
 import { createPdpHttp } from './http/app.ts';
 import { startActivePolicy, type ActivePolicy } from './policy/active-policy.ts';
 import type { PolicySetStatus } from './policy/active-set.ts';
+import type { PolicySnapshot } from './policy/policy-set.ts';
 import { createBundleStore } from './policy/bundle-store.ts';
 import type { BundleSource } from './policy/bundle-source.ts';
 import { createMemoryPool } from './policy/engine/memory-pool.ts';
 import type { StalenessRule } from './policy/freshness.ts';
+import type { LoadedArchive } from './policy/policy-set.ts';
 import { bundleSources, checkBundleKeys } from './policy/source-settings.ts';
 import { createTenantPolicies, type TenantPolicies } from './policy/tenant-policies.ts';
+import { startPrimary } from './primary.ts';
 import { startPushedData } from './pushed-data.ts';
+import { groupBundles, groupChecks, groupMetrics } from './workers/group-view.ts';
+import type { WorkerLink } from './workers/worker-link.ts';
 
 export interface Pdp extends Handle {
   /** Where it listens, with the port that was really taken. */
@@ -45,6 +52,8 @@ export interface PdpOptions {
   /** Reads the settings again; without it and `settingsFile` they are never reloaded. */
   readonly load?: () => Settings;
   readonly settingsFile?: string | undefined;
+  /** Present in one of several processes: what is said of the decision point is said of all. */
+  readonly worker?: { readonly index: number; readonly count: number; readonly link: WorkerLink };
 }
 
 /** Stands in start events. */
@@ -92,6 +101,14 @@ const fixedOf = ({ tenants }: Settings): unknown =>
     ),
   );
 
+const refuseFixed =
+  (initial: Settings): PrepareReload =>
+  (next) => {
+    if (!isDeepStrictEqual(fixedOf(next), fixedOf(initial)))
+      throw new AppError('settings_invalid', '/tenants: a change of bundles or spool_quota needs a restart');
+    return () => undefined;
+  };
+
 const registerTrailGauges = (registry: Registry, trail: AuditTrail): void => {
   const { status } = trail;
   registerGauges(registry, {
@@ -115,6 +132,14 @@ const registerTrailGauges = (registry: Registry, trail: AuditTrail): void => {
     edict_relay_lag_records: {
       help: 'Records that the broker did not confirm yet; 0 without Kafka.',
       read: () => status().lagRecords ?? 0,
+    },
+    edict_artifacts_waiting: {
+      help: 'Bundles and states of data whose bytes are not sent to their end, by tenant and digest.',
+      read: () => status().emitter.artifacts.waiting,
+    },
+    edict_artifacts_without_room: {
+      help: 'Of those, the ones for which spool or quota have no room to spare.',
+      read: () => status().emitter.artifacts.withoutRoom,
     },
     edict_lost_events: { help: 'Events that name numbers which nothing can bring.', read: () => status().lostEvents },
   });
@@ -161,7 +186,7 @@ const readinessChecks = (policy: ActivePolicy, trail: AuditTrail, reloadFailure:
 /** What a caller may see: their own tenant's set and engine; the system tenant's operators see all. */
 const bundleStatus =
   (policy: ActivePolicy, policies: TenantPolicies, tenants: () => readonly string[]) =>
-  ({ tenant }: Caller): unknown => {
+  (tenant: string): unknown => {
     const sets = policy.status();
     const isSystem = tenant === SYSTEM_TENANT;
     const own = sets.filter((set) => set.tenant === tenant);
@@ -193,7 +218,7 @@ const registerEngineGauges = (registry: Registry, { status }: TenantPolicies): v
  */
 export const startPdp = async (settings: Settings, options: PdpOptions): Promise<Pdp> => {
   const { logger } = options;
-  const registry = options.registry ?? createRegistry({ service: 'pdp' });
+  const registry = options.registry ?? createRegistry({ service: 'pdp', worker: options.worker?.index });
   const parts: Handle[] = [];
   const close = async (): Promise<void> => {
     for (let part = parts.pop(); part !== undefined; part = parts.pop()) await part.close();
@@ -212,10 +237,11 @@ const openPdp = async (
   parts: Handle[],
   close: () => Promise<void>,
 ): Promise<Pdp> => {
-  const { logger, registry } = options;
+  const { logger, registry, worker } = options;
   const address = parseListen(settings.pdp.listen);
-  const limits = createRateLimits(monotonicMs);
+  const limits = createRateLimits(monotonicMs, worker?.count);
   const callers = createKnownCallers(settings, limits.keep);
+  const fuel = createFuelBudgets(settings, monotonicMs, worker?.count);
   const maskKeys = createMaskKeys(settings);
   let current = settings;
 
@@ -243,6 +269,21 @@ const openPdp = async (
     onFailed: (tenant, reason) => logger.error({ tenant, reason }, 'no engine for the tenant: it is denied'),
   });
   registerEngineGauges(registry, policies);
+  /** What was last recorded as active, by tenant. */
+  const announced = new Map<string, PolicyUsed>();
+  /**
+   * Records what decides for a tenant from now on, once, and sends its bytes to the ledger. What is not known to be all
+   * data decides nothing.
+   */
+  const announce = (tenant: string, snapshot: PolicySnapshot | undefined, archives: readonly LoadedArchive[]): void => {
+    if (snapshot === undefined || !pushed.isKnown(tenant)) return;
+    const used = usedPolicy({ ...snapshot, data: pushed.dataOf(tenant).identity });
+    if (isDeepStrictEqual(announced.get(tenant), used)) return;
+    announced.set(tenant, used);
+    trail.recordActivation(tenant, used);
+    for (const { digest, whole: bytes } of archives)
+      trail.sendArtifact(tenant, { digest, mediaType: BUNDLE_MEDIA_TYPE, bytes });
+  };
   const policy = await startActivePolicy({
     bundles: defaultBundles(settings),
     tenants: tenantBundles(settings),
@@ -264,8 +305,7 @@ const openPdp = async (
       if (restored)
         logger.warn({ tenant, set, bundles, files }, 'bundles active that were kept: their source is silent');
       else logger.info({ tenant, set, bundles, files }, 'bundles active');
-      for (const name of tenantsOf(current, tenant))
-        trail.recordActivation(name, usedPolicy({ ...snapshot, data: pushed.dataOf(name).identity }));
+      for (const name of tenantsOf(current, tenant)) announce(name, snapshot, archives);
     },
     onFailed: (failure) => {
       loads.inc({ result: 'failed' });
@@ -279,26 +319,26 @@ const openPdp = async (
       read: () => policy.status().filter(isStale).length,
     },
   });
-  const policyFor = (tenant: string): DecidingPolicy | undefined =>
-    pushed.isKnown(tenant) ? policies.current(tenant) : undefined;
-  const namedFor = (tenant: string): DecidingPolicy | undefined =>
-    pushed.isKnown(tenant) ? policies.named(tenant) : undefined;
-  pushed.onChanged((tenant) => {
-    const active = namedFor(tenant);
-    if (active !== undefined) trail.recordActivation(tenant, usedPolicy(active));
+  const policyFor = (tenant: string, held?: DecidingPolicy): DecidingPolicy | undefined => {
+    const now = pushed.isKnown(tenant) ? policies.current(tenant) : undefined;
+    return held === undefined || now?.setDigest === held.setDigest ? now : policies.renewed(held);
+  };
+  const announceAll = (): void => {
+    for (const tenant of [...tenantNames(current), SYSTEM_TENANT])
+      announce(tenant, policy.current(tenant), policy.archives(tenant));
+  };
+  pushed.follow({
+    changed(tenant) {
+      if (policies.named(tenant) !== undefined) announce(tenant, policy.current(tenant), policy.archives(tenant));
+    },
+    known: announceAll,
   });
+  // What became known, or changed, while the sets were being loaded.
+  announceAll();
 
-  const reloadTenants: PrepareReload = (next) => {
-    if (!isDeepStrictEqual(fixedOf(next), fixedOf(settings)))
-      throw new AppError('settings_invalid', '/tenants: a change of bundles or spool_quota needs a restart');
-    const added = tenantsOf(next, undefined).filter((name) => !tenantsOf(current, undefined).includes(name));
-    return () => {
-      current = next;
-      for (const name of added) {
-        const active = namedFor(name);
-        if (active !== undefined) trail.recordActivation(name, usedPolicy(active));
-      }
-    };
+  const reloadTenants: PrepareReload = (next) => () => {
+    current = next;
+    announceAll();
   };
   const { load, settingsFile } = options;
   const reload =
@@ -307,7 +347,7 @@ const openPdp = async (
       : watchSettings({
           initial: settings,
           load,
-          parts: [callers.reload, maskKeys.reload, trail.reload, reloadTenants],
+          parts: [callers.reload, fuel.reload, maskKeys.reload, trail.reload, refuseFixed(settings), reloadTenants],
           files: ({ tenants }) => [
             ...(settingsFile === undefined ? [] : [settingsFile]),
             ...trail.keyFiles,
@@ -317,10 +357,33 @@ const openPdp = async (
           registry,
         });
   if (reload !== undefined) parts.push(reload);
+  // The settings are the primary's: the files may have changed while this process started.
+  if (worker !== undefined) reload?.reload();
+
+  const checks = {
+    ...readinessChecks(policy, trail, () => reload?.failure()),
+    data: () => pushed.check(policies.failures()),
+  };
+  const bundlesOf = bundleStatus(policy, policies, () => [...tenantNames(current), SYSTEM_TENANT]);
+  const link = worker?.link;
+  link?.onReload(() => void reload?.reload());
+  link?.answerWith((question) => {
+    switch (question.kind) {
+      case 'checks':
+        return readiness(checks);
+      case 'metrics':
+        return registry.getMetricsAsJSON();
+      case 'bundles':
+        return bundlesOf(question.tenant);
+      default:
+        return question satisfies never;
+    }
+  });
 
   const http = createPdpHttp({
     decide: createDecide({
       record: trail.record,
+      chargeFuel: fuel.charge,
       nowMs: Date.now,
       monotonicMs,
       newId: newUuidV7,
@@ -336,17 +399,17 @@ const openPdp = async (
       push: (tenant, change) => pushed.push(tenant, change, policy.current(tenant)?.roots),
       dataOf: pushed.dataOf,
     },
-    bundleStatus: bundleStatus(policy, policies, () => [...tenantNames(current), SYSTEM_TENANT]),
+    bundleStatus: ({ tenant }) =>
+      link === undefined ? bundlesOf(tenant) : groupBundles(bundlesOf(tenant), tenant, link.ask),
     countRefusal: trail.countRefusal,
     identify: callers.identify,
     isOpen: callers.isOpen,
     takeQuota: limits.take,
     charge: limits.charge,
-    checks: {
-      ...readinessChecks(policy, trail, () => reload?.failure()),
-      data: () => pushed.check(policies.failures()),
-    },
+    fuelWaitS: fuel.waitS,
+    checks: link === undefined ? checks : groupChecks(checks, link.ask),
     registry,
+    metricsText: link === undefined ? undefined : () => groupMetrics(link.ask),
     logger,
     monotonicMs,
     listenHost: address.host,
@@ -365,12 +428,19 @@ const openPdp = async (
   return { url: server.url, close };
 };
 
+/** More than a worker takes to stop, and less than what starts this program waits. */
+const GROUP_STOP_MS = 35_000;
+
 /** `edict serve pdp`: runs until a signal; resolves when it listens. */
 export const servePdp = async (loaded: LoadedSettings): Promise<{ readonly url: string }> => {
   const { settings, file } = loaded;
   const logger = createLogger({ service: 'pdp', level: settings.log.level });
   logger.info({ file, settings }, 'settings');
-  const lifecycle = createLifecycle({ logger });
   const load = (): Settings => loadSettings({ file, services: ['pdp'] }).settings;
-  return lifecycle.start('pdp', () => startPdp(settings, { logger, load, settingsFile: file }));
+  if (settings.pdp.workers === 1)
+    return createLifecycle({ logger }).start('pdp', () => startPdp(settings, { logger, load, settingsFile: file }));
+  const lifecycle = createLifecycle({ logger, deadlineMs: GROUP_STOP_MS });
+  return lifecycle.start('workers', (stopping) =>
+    startPrimary(settings, { logger, load, settingsFile: file, refuseFixed: refuseFixed(settings), stopping }),
+  );
 };

@@ -14,23 +14,33 @@ import type { PushedData } from './core/pushed-data.ts';
 import { hasFileData, startFileDataStream, type RunningDataStream } from './data/file-stream.ts';
 import { startKafkaDataStream } from './data/kafka-stream.ts';
 
+interface DataListener {
+  /** After each change, before the push is answered. */
+  readonly changed: (tenant: string) => void;
+  /** After it became known of some tenants what was pushed for them. */
+  readonly known: () => void;
+}
+
 export interface PushedDataPart extends Handle, DataOwners {
   readonly dataOf: (tenant: string) => PushedData;
   /** False while it is not known what was pushed for the tenant. */
   readonly isKnown: (tenant: string) => boolean;
   /** Resolves when the tenant's data is at `revision`, or after `pdp.data_wait`. */
   readonly waitFor: (tenant: string, revision: number) => Promise<void>;
-  /** From now on `listener` is called after each change, before the push is answered. */
-  readonly onChanged: (listener: (tenant: string) => void) => void;
+  /** From now on `listener` is told. */
+  readonly follow: (listener: DataListener) => void;
   /** `denied`: tenants whose bundles cannot be used with their data, and why. */
   readonly check: (denied: ReadonlyMap<string, string>) => Promise<CheckResult>;
 }
 
 /** The topic when there are brokers, else the log below `home`. */
-const startStream = async (settings: Settings, book: DataBook, logger: Logger): Promise<RunningDataStream> => {
+const startStream = async (
+  settings: Settings,
+  options: { readonly book: DataBook; readonly onKnown: () => void; readonly logger: Logger },
+): Promise<RunningDataStream> => {
+  const { logger } = options;
   const directory = homePaths(settings.home).data;
-  if (settings.kafka.brokers.length === 0)
-    return await startFileDataStream({ directory, book, nowMs: Date.now, logger });
+  if (settings.kafka.brokers.length === 0) return await startFileDataStream({ ...options, directory, nowMs: Date.now });
   if (hasFileData(directory))
     throw new AppError(
       'settings_invalid',
@@ -39,12 +49,11 @@ const startStream = async (settings: Settings, book: DataBook, logger: Logger): 
   const kafka = createKafkaClient(settings.kafka, 'edict-pdp-data', logger);
   const sender = createSender({ kafka, topic: DATA_TOPIC, logger });
   return await startKafkaDataStream({
+    ...options,
     kafka,
     sender,
     directory: homePaths(settings.home).dataTopic,
-    book,
     nowMs: Date.now,
-    logger,
   }).catch(async (error: unknown) => {
     await sender.close();
     throw error;
@@ -59,23 +68,23 @@ export const startPushedData = async ({
   readonly settings: Settings;
   readonly logger: Logger;
 }): Promise<PushedDataPart> => {
-  let listener: (tenant: string) => void = () => undefined;
+  let listener: DataListener = { changed: () => undefined, known: () => undefined };
   const book = createDataBook({
     maxBytes: sizeBytes(settings.pdp.data_max),
-    onChanged: (tenant) => listener(tenant),
+    onChanged: (tenant) => listener.changed(tenant),
     setTimer: (done, ms) => {
       const timer = setTimeout(done, ms);
       return () => clearTimeout(timer);
     },
   });
   const waitMs = durationMs(settings.pdp.data_wait);
-  const stream = await startStream(settings, book, logger);
+  const stream = await startStream(settings, { book, onKnown: () => listener.known(), logger });
   return {
     ...createDataOwners({ push: stream.push, dataOf: book.of }),
     dataOf: book.of,
     isKnown: stream.isKnown,
     waitFor: (tenant, revision) => book.waitFor(tenant, revision, waitMs),
-    onChanged(next) {
+    follow(next) {
       listener = next;
     },
     async check(denied) {

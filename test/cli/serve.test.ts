@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { childrenOf } from '../support/child-process.ts';
 import { healthOf } from '../support/edict-process.ts';
 import { freePorts } from '../support/free-ports.ts';
 
@@ -81,6 +82,41 @@ describe('edict serve all, when nobody reads what it prints any more', () => {
     } finally {
       child.kill('SIGTERM');
       await exited;
+      rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+    }
+  }, 150_000);
+});
+
+describe('edict serve all, with several workers', () => {
+  it('leaves no process behind when it is killed', async () => {
+    const folder = mkdtempSync(path.join(tmpdir(), 'edict-serve-workers-'));
+    const [pdpPort, auditPort] = await freePorts(2);
+    const file = path.join(folder, 'edict.yaml');
+    writeFileSync(
+      file,
+      JSON.stringify({
+        home: 'home',
+        pdp: { listen: `127.0.0.1:${pdpPort}`, workers: 2 },
+        audit: { listen: `127.0.0.1:${auditPort}` },
+      }),
+    );
+    const { child, said, exited } = serve('all', file);
+    const below = (pid: number): readonly number[] => childrenOf(pid).flatMap((each) => [each, ...below(each)]);
+    try {
+      for (const deadline = Date.now() + 90_000; ;) {
+        if ((await healthOf(`http://127.0.0.1:${pdpPort}`, 'ready'))?.status === 200) break;
+        if (child.exitCode !== null || Date.now() > deadline) throw new Error(`not ready: ${said()}`);
+        await sleep(100);
+      }
+      const pids = below(child.pid ?? 0);
+      // The audit service, the primary and its two workers, where the kernel tells.
+      if (process.platform === 'linux') expect(pids.length).toBeGreaterThanOrEqual(4);
+      child.kill('SIGKILL');
+      await exited;
+      await until(() => pids.every((pid) => !existsSync(`/proc/${pid}`)), said);
+      expect(readdirSync(path.join(folder, 'home', 'emitters')).toSorted()).toEqual(['0', '1']);
+    } finally {
+      child.kill('SIGKILL');
       rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
     }
   }, 150_000);

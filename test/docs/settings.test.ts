@@ -17,6 +17,6 @@ describe('the settings documents', () => {
     expect(faults(settings)).toEqual([]);
     expect(faults({})).toEqual([]);
     expect(faults({ ...settings, callers: [{ id: 'gw-1' }] })).toEqual(['/callers/0']);
-    expect(faults({ ...settings, pdp: { workers: 2 } })).toEqual(['/pdp/workers']);
+    expect(faults({ ...settings, pdp: { workers: 0 } })).toEqual(['/pdp/workers']);
   });
 });

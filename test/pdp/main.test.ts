@@ -7,6 +7,7 @@ import { newApiKey } from '../../services/shared/callers/api-keys.ts';
 import { createLogger } from '../../services/shared/runtime/logger.ts';
 import { createRegistry } from '../../services/shared/runtime/metrics.ts';
 import { loadSettings } from '../../services/shared/settings/settings.ts';
+import { answering, makeBundle } from './policy/make-bundles.ts';
 
 const HR = {
   subject: { type: 'user', id: 'alice' },
@@ -170,6 +171,38 @@ describe('the decision point, whole', () => {
     const ready = await fetch(`${pdp.url}/health/ready`);
     expect(ready.status).toBe(503);
     expect(await ready.json()).toMatchObject({ failing: ['bundle'], decision: 'deny' });
+  });
+
+  it('says of a refused bundle which built-ins are missing and where they are used', async () => {
+    const rego = `${answering('never', true)}\nlooked_up := net.lookup_ip_addr("localhost")\n`;
+    writeFileSync(
+      join(directory, 'needy.tar.gz'),
+      await makeBundle({ rego: rego.replace('"legs": {', '"legs": {"at": looked_up == set(), '), anyBuiltin: true }),
+    );
+    const file = join(directory, 'edict.yaml');
+    writeFileSync(file, 'home: home\npdp: {listen: "127.0.0.1:0", bundles: [needy.tar.gz], bundle_poll: 50ms}\n');
+    pdp = await startPdp(loadSettings({ file, environment: {} }).settings, {
+      logger: createLogger({ service: 'pdp', level: 'silent' }),
+      registry: createRegistry({ service: 'pdp', processMetrics: false }),
+    });
+    const status = async () => {
+      const body = (await (await fetch(`${pdp?.url}/v1/bundles`)).json()) as { sets: { failed?: unknown }[] };
+      return body.sets[0]?.failed;
+    };
+    while ((await status()) === undefined) await delay(20);
+    expect(await status()).toMatchObject({
+      code: 'bundle_invalid',
+      message: expect.stringContaining(
+        'net.lookup_ip_addr in data.edict.looked_up (in the bundle: edict/edict.rego:',
+      ) as string,
+      missing: [
+        {
+          builtin: 'net.lookup_ip_addr',
+          rules: ['data.edict.looked_up'],
+          places: [expect.stringMatching(/^edict\/edict\.rego:\d+:14$/)],
+        },
+      ],
+    });
   });
 
   it('leaves nothing running when the address is taken', async () => {

@@ -63,7 +63,8 @@ export interface Pushing {
   readonly events: () => readonly RecordedEvent[];
 }
 
-export const createPushing = (): Pushing => {
+/** `brokers`: with Kafka. */
+export const createPushing = (brokers: readonly string[] = []): Pushing => {
   const directory = mkdtempSync(join(tmpdir(), 'edict-pdp-data-'));
   const home = join(directory, 'home');
   const keys = {
@@ -96,12 +97,17 @@ export const createPushing = (): Pushing => {
     keys,
     async start(more = '') {
       const file = join(directory, 'edict.yaml');
+      writeFileSync(join(directory, 'mask.key'), Buffer.alloc(32, 7));
       const caller = (id: string, tenant: string, role: string, stored: string): string =>
         `  - {id: ${id}, tenant: ${tenant}, roles: [${role}], requires_agent: false, api_keys: ["${stored}"]}\n`;
       writeFileSync(
         file,
         `home: home\npdp: {listen: "127.0.0.1:0", bundles: [policy.tar.gz], bundle_poll: 50ms, data_wait: 300ms${more}}\n` +
-          `tenants: {acme: {}, globex: {}}\ncallers:\n` +
+          (brokers.length === 0
+            ? `tenants: {acme: {}, globex: {}}\n`
+            : `kafka: {brokers: ${JSON.stringify(brokers)}}\n` +
+              `tenants: {acme: {mask_key_file: mask.key}, globex: {mask_key_file: mask.key}}\n`) +
+          `callers:\n` +
           caller('gw', 'acme', 'decide', keys.gateway.stored) +
           caller('hr-feed', 'acme', 'data', keys.pusher.stored) +
           caller('gw-globex', 'globex', 'decide', keys.other.stored) +

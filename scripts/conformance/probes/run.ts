@@ -26,7 +26,7 @@ export interface ProbeTally {
 const NOW_MS = 1_700_000_000_000;
 const NOW_NS = String(NOW_MS * 1_000_000);
 const MEMORY_MAX_BYTES = 256 * 1024 * 1024;
-const FUEL = 200_000_000;
+const FUEL = 2_000_000_000;
 
 export const oracleAnswer = ({ value, error }: OracleAnswer): Answer => {
   if (error !== undefined) return { kind: 'error', message: error };

@@ -1,3 +1,4 @@
+import { artifactPartOf, type ArtifactPart } from '../../shared/contracts/artifact.ts';
 import { sha256Hex } from '../../shared/contracts/bytes.ts';
 import { counterOf } from '../../shared/contracts/counter.ts';
 import { EVENT_TYPES, type EventType } from '../../shared/contracts/events.ts';
@@ -69,6 +70,8 @@ export interface ReceivedEvent extends Position {
   readonly policySetDigest: Uint8Array;
   readonly subject: DataSubject;
   readonly search?: SearchRow;
+  /** Which part of what an artifact event carries. */
+  readonly artifact?: ArtifactPart;
   readonly claim: Claim;
 }
 
@@ -169,7 +172,7 @@ const specifics = (
   data: Readonly<Record<string, unknown>>,
   position: Position,
   document: unknown,
-): Pick<ReceivedEvent, 'policySetDigest' | 'subject' | 'search' | 'claim'> | undefined => {
+): Pick<ReceivedEvent, 'policySetDigest' | 'subject' | 'search' | 'artifact' | 'claim'> | undefined => {
   const plain = {
     policySetDigest: NO_POLICY,
     subject: tenantSubject(position.tenant),
@@ -201,7 +204,10 @@ const specifics = (
     }
     case 'edict.refusals.v1':
       return Array.isArray(data['refusals']) && isObject(data['caller']) ? plain : undefined;
-    case 'edict.artifact.v1':
+    case 'edict.artifact.v1': {
+      const artifact = artifactPartOf(data)?.part;
+      return artifact && { ...plain, artifact };
+    }
     case 'edict.fulfilment.v1':
       return plain;
     default:

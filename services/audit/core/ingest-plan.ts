@@ -1,3 +1,4 @@
+import type { ArtifactPart } from '../../shared/contracts/artifact.ts';
 import { sha256 } from '../../shared/contracts/bytes.ts';
 import { U64_MAX } from '../../shared/contracts/counter.ts';
 import { attestedKey, EVENT_CONTENT_TYPE, isEventSignedBy } from '../../shared/contracts/events.ts';
@@ -66,6 +67,7 @@ export interface Plan {
   /** `index`: the place of its entry among the tenant's entries. */
   readonly seen: readonly (SeenEvent & { readonly index: number })[];
   readonly setAside: readonly { readonly tenant: string; readonly mark: string; readonly index: number }[];
+  readonly artifacts: readonly (Position & { readonly artifact: ArtifactPart; readonly index: number })[];
   /** `index`: among the system tenant's entries. */
   readonly unknownTenantEvents: readonly (Position & { readonly index: number })[];
   /** The streams that changed. */
@@ -167,6 +169,7 @@ export const planBatch = (state: IngestState, readings: readonly Reading[], nowM
   const entries = new Map<string, NewEntry[]>();
   const seen: Plan['seen'][number][] = [];
   const setAside: Plan['setAside'][number][] = [];
+  const artifacts: Plan['artifacts'][number][] = [];
   const unknownTenantEvents: Plan['unknownTenantEvents'][number][] = [];
   const emitters = new Map<string, Uint8Array | undefined>();
   const counts = new Map<string, Partial<Record<CountName, number>>>();
@@ -337,6 +340,7 @@ export const planBatch = (state: IngestState, readings: readonly Reading[], nowM
       ...(search && { search }),
     });
     seen.push({ ...entry, index });
+    if (event.artifact !== undefined) artifacts.push({ ...event, artifact: event.artifact, index });
     known.ids.set(`${tenant}/${id}`, entry);
     known.positions.set(positionKey(event), entry);
     const { highest } = streamAt(event);
@@ -370,6 +374,7 @@ export const planBatch = (state: IngestState, readings: readonly Reading[], nowM
     entries,
     seen,
     setAside,
+    artifacts,
     unknownTenantEvents,
     streams: [...changed].flatMap((key) => streams.get(key) ?? []),
     emitters,

@@ -1,5 +1,6 @@
 import { bytesToUuid } from '../../shared/contracts/uuid.ts';
 import type { Log } from './append.ts';
+import type { FoundArtifact } from './artifact.ts';
 import type { PayloadKeys } from './payload-keys.ts';
 import { decryptPayload } from './payload.ts';
 import { decodeEntry, type Entry } from './entry.ts';
@@ -61,6 +62,8 @@ export interface LedgerReader {
     page: { readonly before?: Cursor; readonly limit: number },
   ) => Promise<readonly FoundDecision[]>;
   readonly event: (tenant: string, eventId: string) => Promise<ReadEntry | undefined>;
+  /** Of a digest of 64 hex digits; undefined when nothing of it is there. */
+  readonly artifact: (tenant: string, digest: string) => Promise<FoundArtifact | undefined>;
   readonly emitters: (tenant: string) => Promise<readonly EmitterState[]>;
   /** The newest finished report of each of the tenant's logs. */
   readonly reports: (tenant: string) => Promise<readonly VerificationReport[]>;

@@ -15,6 +15,7 @@ import type { EmitterState, LedgerReader } from '../core/query-reader.ts';
 import type { RememberedLeaf, VerifyTenant } from '../core/verify-tenant.ts';
 import { NO_CHECKPOINT, showDecision, showEntry } from '../core/query-show.ts';
 import { auditorOf, authorize, checkHost, parametersOf, sendProblem, type AuditAccess } from './access.ts';
+import { artifactHandler } from './artifacts.ts';
 import { createVerificationRuns, type VerificationRuns } from './verification-runs.ts';
 
 export interface AuditAppDeps {
@@ -289,6 +290,13 @@ export const createAuditApp = (deps: AuditAppDeps): AuditApp => {
     });
   app.get('/v1/verify', count('verify'), auditors, verify.read);
   app.post('/v1/verify', count('verify'), auditors, onlyJson, express.json({ limit: MAX_BODY }), verify.start);
+  app
+    .route('/v1/artifacts/:digest')
+    .get(count('artifact'), auditors, artifactHandler(deps.reader))
+    .all((_request, response) => {
+      response.set('allow', 'GET');
+      sendProblem(response, 405, 'method_not_allowed', 'use GET');
+    });
   app.get('/v1/emitters', count('emitters'), operators, emittersHandler(deps));
   app
     .route('/v1/emitters/:emitter/retire')

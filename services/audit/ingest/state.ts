@@ -14,6 +14,7 @@ import { streamKey } from '../core/ingest-stream.ts';
 import type { OwnIds } from '../core/own-entry.ts';
 import {
   addCounts,
+  insertArtifacts,
   insertReceived,
   insertSetAside,
   insertUnknownTenantEvents,
@@ -85,6 +86,11 @@ export const storePlan = async (
       sql,
       logs,
       plan.setAside.map((mark) => ({ ...mark, seq: seqOf(mark.tenant, mark.index) })),
+    ),
+    insertArtifacts(
+      sql,
+      logs,
+      plan.artifacts.map((part) => ({ ...part, seq: seqOf(part.tenant, part.index) })),
     ),
     insertUnknownTenantEvents(
       sql,

@@ -1,3 +1,4 @@
+import type { ArtifactPart } from '../../shared/contracts/artifact.ts';
 import { hex } from '../../shared/contracts/bytes.ts';
 import type { Log, Sql } from '../core/append.ts';
 import type { Position } from '../core/ingest-message.ts';
@@ -179,6 +180,30 @@ export const insertSetAside = async (
      select w.log_id, decode(w.mark, 'hex'), w.seq
      from jsonb_to_recordset($1::text::jsonb) as w(log_id integer, mark text, seq bigint)`,
     [rowsOf(logs, marks, ({ mark, seq }) => ({ mark, seq: String(seq) }))],
+  );
+};
+
+/** Where the parts of artifacts stand. */
+export const insertArtifacts = async (
+  sql: Sql,
+  logs: Logs,
+  parts: readonly (Position & { readonly artifact: ArtifactPart; readonly seq: bigint })[],
+): Promise<void> => {
+  if (parts.length === 0) return;
+  await sql.query(
+    `insert into edict.artifact_part (log_id, digest, emitter, boot, part, parts, bytes, media_type, seq)
+     select w.log_id, decode(w.digest, 'hex'), w.emitter, w.boot, w.part, w.parts, w.bytes, w.media_type, w.seq
+     from jsonb_to_recordset($1::text::jsonb) as w(log_id integer, digest text, emitter text, boot numeric,
+       part integer, parts integer, bytes bigint, media_type text, seq bigint)`,
+    [
+      rowsOf(logs, parts, ({ artifact, emitter, boot, seq }) => ({
+        ...artifact,
+        digest: artifact.digest.slice('sha256:'.length),
+        emitter,
+        boot: String(boot),
+        seq: String(seq),
+      })),
+    ],
   );
 };
 

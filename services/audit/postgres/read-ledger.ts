@@ -1,3 +1,4 @@
+import { isArtifactIntact } from '../../shared/bundles/artifact-digest.ts';
 import { hex } from '../../shared/contracts/bytes.ts';
 import type { Sql } from '../core/append.ts';
 import type { PayloadKeys } from '../core/payload-keys.ts';
@@ -12,6 +13,7 @@ import {
   type ReadEntry,
 } from '../core/query-reader.ts';
 import type { SearchColumns } from '../core/verify-search.ts';
+import { readArtifact } from './read-artifact.ts';
 import { readReports } from './read-reports.ts';
 
 const usToMs = (us: bigint): number => Number(us / 1000n);
@@ -240,6 +242,16 @@ export const createLedgerReader = (options: {
       const [row, log, payload] = found;
       return { log, seq: row.seq, header: row.header, leaf: row.leaf, payload };
     },
+    artifact: (tenant, digest) =>
+      readArtifact(
+        {
+          database,
+          keys,
+          isIntact: (mediaType, bytes) => isArtifactIntact({ digest: `sha256:${digest}`, mediaType, bytes }),
+        },
+        tenant,
+        digest,
+      ),
     emitters: (tenant) => readEmitters(database, tenant),
     reports: (tenant) => readReports(database, tenant),
   };

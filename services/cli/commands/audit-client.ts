@@ -18,6 +18,11 @@ export interface AuditClient {
     parameters: Readonly<Record<string, string>>,
     body: unknown,
   ) => Promise<Readonly<Record<string, unknown>>>;
+  /** The same as `get` for an answer that is no JSON. */
+  readonly download: (
+    path: string,
+    parameters: Readonly<Record<string, string>>,
+  ) => Promise<{ readonly mediaType: string; readonly bytes: Buffer }>;
 }
 
 const TIMEOUT_MS = 60_000;
@@ -43,7 +48,7 @@ const reasonOf = (error: unknown): string => {
   return errorCode(cause) ?? errorCode(error) ?? errorMessage(error);
 };
 
-const readBody = async (response: Response): Promise<unknown> => {
+const readBody = async (response: Response): Promise<Buffer> => {
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   for await (const chunk of response.body ?? []) {
@@ -52,8 +57,12 @@ const readBody = async (response: Response): Promise<unknown> => {
     if (bytes > MAX_BODY_BYTES) throw new AppError('upstream_unavailable', 'the answer is too large');
     chunks.push(part);
   }
+  return Buffer.concat(chunks);
+};
+
+const parsed = (bytes: Buffer): unknown => {
   try {
-    return JSON.parse(Buffer.concat(chunks).toString('utf8'));
+    return JSON.parse(bytes.toString('utf8'));
   } catch {
     return undefined;
   }
@@ -63,28 +72,33 @@ const readBody = async (response: Response): Promise<unknown> => {
 export const createAuditClient = (connection: AuditConnection): AuditClient => {
   const base = serviceAddress(connection, 'audit');
   const key = connection.keyFile === undefined ? undefined : readKey(connection.keyFile);
-  const ask = async (method: string, path: string, parameters: Readonly<Record<string, string>>, body?: unknown) => {
+  const fetchFrom = async (
+    method: string,
+    path: string,
+    parameters: Readonly<Record<string, string>>,
+    body?: unknown,
+  ): Promise<{ readonly mediaType: string; readonly bytes: Buffer }> => {
     const url = new URL(path, base);
     for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
     let response: Response;
-    let answer: unknown;
+    let bytes: Buffer;
     try {
       response = await fetch(url, {
         method,
         redirect: 'error',
         headers: {
-          accept: 'application/json',
           ...(key === undefined ? {} : { authorization: `Bearer ${key}` }),
           ...(body === undefined ? {} : { 'content-type': 'application/json' }),
         },
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
         signal: AbortSignal.timeout(TIMEOUT_MS),
       });
-      answer = await readBody(response);
+      bytes = await readBody(response);
     } catch (cause) {
       throw new AppError('upstream_unavailable', `no audit service answers at ${base} (${reasonOf(cause)})`, { cause });
     }
-    if (response.ok && isObject(answer)) return answer;
+    if (response.ok) return { mediaType: response.headers.get('content-type') ?? '', bytes };
+    const answer = parsed(bytes);
     const detail = isObject(answer) && typeof answer['detail'] === 'string' ? `: ${answer['detail']}` : '';
     const message = `the audit service answered ${response.status}${detail}`;
     if (response.status === 404) throw new AppError('not_found', message);
@@ -92,7 +106,13 @@ export const createAuditClient = (connection: AuditConnection): AuditClient => {
     const isOurs = [400, 401, 403].includes(response.status);
     throw new AppError(isOurs ? 'usage' : 'upstream_unavailable', message);
   };
+  const ask = async (method: string, path: string, parameters: Readonly<Record<string, string>>, body?: unknown) => {
+    const answer = parsed((await fetchFrom(method, path, parameters, body)).bytes);
+    if (isObject(answer)) return answer;
+    throw new AppError('upstream_unavailable', `what answers at ${base} is no audit service`);
+  };
   return {
+    download: (path, parameters) => fetchFrom('GET', path, parameters),
     get: (path, parameters) => ask('GET', path, parameters),
     post: (path, parameters, body) => ask('POST', path, parameters, body),
   };

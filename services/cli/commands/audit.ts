@@ -5,6 +5,7 @@ import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import { loadSettings, tenantNames } from '../../shared/settings/settings.ts';
 import { hasFailed, type VerificationReport } from '../../audit/core/verify-report.ts';
 import { isOutputGone } from '../output.ts';
+import { auditArtifactCommand } from './audit-artifact.ts';
 import { createAuditClient, type AuditConnection } from './audit-client.ts';
 import { auditEmitterCommand } from './audit-emitter.ts';
 import { paintFor, printable, printableJson, printReport, table } from './audit-print.ts';
@@ -221,6 +222,7 @@ export const auditCommand = (): Command => {
       )
       .action(verify),
   );
+  audit.addCommand(auditArtifactCommand(common));
   audit.addCommand(auditEmitterCommand());
   return audit;
 };

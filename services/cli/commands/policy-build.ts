@@ -2,38 +2,17 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, mkdtemp, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { promisify } from 'node:util';
-import { gzip } from 'node:zlib';
-import { pack } from 'tar-stream';
-import { BUNDLE_LIMITS, unpackArchive } from '../../pdp/policy/bundle-archive.ts';
+import { BUNDLE_LIMITS, unpackArchive } from '../../shared/bundles/bundle-archive.ts';
+import { packArchive } from '../../shared/bundles/pack-archive.ts';
 import { ENTRYPOINT, readBundle, type Bundle } from '../../pdp/policy/bundle-reader.ts';
 import type { BundleFile } from '../../shared/contracts/bundle-digest.ts';
 import { AppError, errorCode, isAppError } from '../../shared/contracts/errors.ts';
 import { canonicalJson, isObject } from '../../shared/contracts/json.ts';
 import type { RunOpa } from '../opa-binary.ts';
-
-const compress = promisify(gzip);
+import { ALL_ERRORS, capabilitiesFile, problemsOf } from './opa-problems.ts';
 
 /** Files that are no part of a bundle: tests, test cases and what only the tools read. */
 export const NOT_IN_BUNDLE = ['*_test.rego', 'cases', 'schemas'] as const;
-
-const EPOCH = new Date(0);
-
-/** Packs files into a tar.gz that depends on nothing but them: sorted, no times, no owners. */
-export const packArchive = async (files: readonly BundleFile[]): Promise<Buffer> => {
-  const tar = pack();
-  const sorted = [...files].sort((a, b) => Buffer.compare(Buffer.from(a.path), Buffer.from(b.path)));
-  for (const { path: name, bytes } of sorted) {
-    tar.entry({ name: `/${name}`, mode: 0o644, mtime: EPOCH, uid: 0, gid: 0, size: bytes.length }, Buffer.from(bytes));
-  }
-  tar.finalize();
-  const chunks: Uint8Array[] = [];
-  for await (const chunk of tar) chunks.push(chunk as Uint8Array);
-  const archive = await compress(Buffer.concat(chunks), { level: 9 });
-  // Byte 9 of a gzip header names the operating system (RFC 1952); 255 is "unknown".
-  archive[9] = 255;
-  return archive;
-};
 
 interface Identity {
   readonly name: string;
@@ -61,9 +40,13 @@ const compile = async (runOpa: RunOpa, policiesFolder: string): Promise<readonly
     const ignores = NOT_IN_BUNDLE.flatMap((pattern) => ['--ignore', pattern]);
     // -O0: partial evaluation would bake data into the module and makes Wasm slower, not faster.
     const args = ['build', '--target', 'wasm', '--entrypoint', ENTRYPOINT, '--optimize', '0', '--prune-unused'];
-    const built = await runOpa([...args, '--bundle', '.', ...ignores, '--output', output], { cwd: policiesFolder });
+    const compiling = ['--capabilities', capabilitiesFile(), '--bundle', '.', ...ignores];
+    const built = await runOpa([...args, ...compiling, '--output', output], { cwd: policiesFolder });
     if (built.exitCode !== 0) {
-      throw new AppError('bundle_invalid', `opa build failed:\n${(built.stderr || built.stdout).trim()}`);
+      // A build tells the row only.
+      const checked = await runOpa(['check', '--format', 'json', ...ALL_ERRORS, ...compiling], { cwd: policiesFolder });
+      const problems = problemsOf(checked.exitCode === 0 ? built : checked);
+      throw new AppError('bundle_invalid', `opa build failed:\n${problems.join('\n')}`, { details: { problems } });
     }
     return await unpackArchive(await readFile(output), BUNDLE_LIMITS);
   } finally {

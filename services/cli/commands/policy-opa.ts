@@ -4,8 +4,12 @@ import path from 'node:path';
 import { Compile } from 'typebox/schema';
 import { AppError, errorCode } from '../../shared/contracts/errors.ts';
 import { isObject } from '../../shared/contracts/json.ts';
-import { packageFolder, type RunOpa } from '../opa-binary.ts';
+import type { RunOpa } from '../opa-binary.ts';
+import { ALL_ERRORS, capabilitiesFile, problemsOf } from './opa-problems.ts';
 import { NOT_IN_BUNDLE } from './policy-build.ts';
+import { findDifferences, type PolicyWarning } from './policy-warnings.ts';
+import { programOf } from './rego-kinds.ts';
+import { parseModules } from './rego-syntax.ts';
 import type { CoverageOfFile, CoverageReport, TestResult } from './policy-report.ts';
 
 /** Everything but the tests is left out as in a build. */
@@ -16,9 +20,6 @@ const IGNORED = NOT_IN_BUNDLE.filter((pattern) => pattern !== '*_test.rego').fla
 
 const schemaArgs = (policiesFolder: string): readonly string[] =>
   existsSync(path.join(policiesFolder, 'schemas')) ? ['--schema', 'schemas'] : [];
-
-/** OPA's built-ins less those that the production host would refuse. */
-const capabilitiesFile = (): string => path.join(packageFolder(), 'services', 'cli', 'opa-capabilities.json');
 
 const readJsonFile = async (file: string): Promise<unknown> => {
   try {
@@ -46,12 +47,30 @@ const checkData = async (policiesFolder: string): Promise<readonly string[]> => 
   return problems;
 };
 
-/** Strict compilation against schemas and capabilities, and data against its schema. Gives the problems, a text each. */
+/**
+ * Strict compilation against schemas and capabilities, and data against its schema. Gives the problems, a text each; those
+ * of Rego begin with `file:row:col`.
+ */
 export const checkPolicies = async (runOpa: RunOpa, policiesFolder: string): Promise<readonly string[]> => {
-  const args = ['check', '--strict', '--bundle', ...schemaArgs(policiesFolder), '--capabilities', capabilitiesFile()];
-  const checked = await runOpa([...args, ...IGNORED, '.'], { cwd: policiesFolder });
-  const compiled = checked.exitCode === 0 ? [] : [(checked.stderr || checked.stdout).trim()];
-  return [...compiled, ...(await checkData(policiesFolder))];
+  const args = ['check', '--strict', '--bundle', '--format', 'json', ...ALL_ERRORS, ...schemaArgs(policiesFolder)];
+  const checked = await runOpa([...args, '--capabilities', capabilitiesFile(), ...IGNORED, '.'], {
+    cwd: policiesFolder,
+  });
+  return [...problemsOf(checked), ...(await checkData(policiesFolder))];
+};
+
+/**
+ * What of sound policies a module may do otherwise than OPA's interpreter, by their syntax trees, `data.json` and the
+ * schema of the input.
+ */
+export const warnOfPolicies = async (runOpa: RunOpa, policiesFolder: string): Promise<readonly PolicyWarning[]> => {
+  const modules = await parseModules(runOpa, policiesFolder, NOT_IN_BUNDLE);
+  const [data, inputSchema, capabilities] = await Promise.all([
+    readJsonFile(path.join(policiesFolder, 'data.json')),
+    readJsonFile(path.join(policiesFolder, 'schemas', 'input.json')),
+    readJsonFile(capabilitiesFile()),
+  ]);
+  return findDifferences(programOf(modules, { data, inputSchema, capabilities }));
 };
 
 /** Formats in place, or only lists what is not formatted. Gives those files, relative to the folder. */

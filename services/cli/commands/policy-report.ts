@@ -1,3 +1,5 @@
+import type { PolicyWarning } from './policy-warnings.ts';
+
 /** One test, of OPA or of the production engine. */
 export interface TestResult {
   /** Where it stands: a file, or a Rego package. */
@@ -75,4 +77,17 @@ export const testText = (results: readonly TestResult[], coverage: CoverageRepor
     `${results.length - failed.length} passed, ${failed.length} failed`,
   );
   return lines.join('\n');
+};
+
+/** A line a warning; without `all` those that depend on values are counted only. */
+export const warningLines = (warnings: readonly PolicyWarning[], all: boolean): readonly string[] => {
+  const shown = warnings.filter(({ certain }) => certain || all);
+  const rest = warnings.length - shown.length;
+  const lines = shown.map(
+    ({ file, row, col, id, what, certain }) =>
+      `warning: ${file}:${row}:${col}: ${what}${certain ? '' : ', perhaps'} (docs/differences.md#${id})`,
+  );
+  return rest === 0
+    ? lines
+    : [...lines, `${rest} more may differ from OPA's interpreter, depending on their values: --all names them`];
 };

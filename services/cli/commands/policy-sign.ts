@@ -2,11 +2,11 @@ import { readFile } from 'node:fs/promises';
 import { InvalidArgumentError, type Command } from 'commander';
 import { readSigningKey, readVerificationKey } from '../../pdp/policy/bundle-keys.ts';
 import { signFiles, verifySignature, type VerifiedSignature } from '../../pdp/policy/bundle-signature.ts';
-import { unpackArchive } from '../../pdp/policy/bundle-archive.ts';
+import { unpackArchive } from '../../shared/bundles/bundle-archive.ts';
 import { SIGNATURES_PATH } from '../../shared/contracts/bundle-digest.ts';
 import { AppError, errorCode } from '../../shared/contracts/errors.ts';
 import { SIGNATURE_ALGORITHMS, type SignatureAlgorithm } from '../../shared/contracts/signature-algorithms.ts';
-import { packArchive } from './policy-build.ts';
+import { packArchive } from '../../shared/bundles/pack-archive.ts';
 
 /** As `opa build` names its keys when nobody names one. */
 const DEFAULT_KEY_ID = 'default';

@@ -3,7 +3,9 @@ import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { createWasmEvaluator } from '../../pdp/policy/wasm-evaluator.ts';
-import { readBundle, type Bundle } from '../../pdp/policy/bundle-reader.ts';
+import { BUNDLE_LIMITS, unpackArchive } from '../../shared/bundles/bundle-archive.ts';
+import { isDelta } from '../../pdp/policy/bundle-delta.ts';
+import { readBundle, readManifest, type Bundle } from '../../pdp/policy/bundle-reader.ts';
 import { runSelfCheck } from '../../pdp/policy/self-check.ts';
 import { describeSignature } from '../../pdp/policy/bundle-signature.ts';
 import { AppError, isAppError } from '../../shared/contracts/errors.ts';
@@ -21,8 +23,8 @@ import {
 } from './policy-sign.ts';
 import { readCases, runCases } from './policy-cases.ts';
 import { createModule } from './policy-new.ts';
-import { checkPolicies, formatPolicies, measureCoverage, runOpaTests } from './policy-opa.ts';
-import { junitXml, testText } from './policy-report.ts';
+import { checkPolicies, formatPolicies, measureCoverage, runOpaTests, warnOfPolicies } from './policy-opa.ts';
+import { junitXml, testText, warningLines } from './policy-report.ts';
 
 const POLICIES = 'policies';
 const BUNDLE = path.join('bundles', 'mesh.tar.gz');
@@ -68,7 +70,8 @@ const failing =
     } catch (error) {
       if (!isAppError(error) || error.code !== 'bundle_invalid') throw error;
       const json = args.some((arg) => isObject(arg) && arg['json'] === true);
-      if (json) return report(true, false, { passed: false, problems: [error.message] }, '');
+      const { problems = [error.message] } = error.details;
+      if (json) return report(true, false, { passed: false, problems }, '');
       process.stderr.write(`edict: ${error.code}: ${error.message}\n`);
       process.exitCode = 1;
     }
@@ -90,13 +93,21 @@ const subcommand = (name: string, description: string): Command =>
     .addHelpText('after', EXIT_CODES);
 
 const checkCommand = (): Command =>
-  subcommand('check', 'compile strictly against the schemas, and check the data').action(
-    failing(async (options: Common) => {
-      const problems = await checkPolicies(await createRunOpa(), requireFolder(options.policies));
-      const passed = problems.length === 0;
-      report(options.json, passed, { passed, problems }, passed ? 'policies are sound' : problems.join('\n'));
-    }),
-  );
+  subcommand(
+    'check',
+    'compile strictly against the schemas, check the data, and warn of what OPA compiles to something else',
+  )
+    .option('--all', 'also warn where it depends on values that the sources do not tell')
+    .action(
+      failing(async (options: Common & { readonly all?: boolean }) => {
+        const [runOpa, folder] = [await createRunOpa(), requireFolder(options.policies)];
+        const problems = await checkPolicies(runOpa, folder);
+        const passed = problems.length === 0;
+        const warnings = passed ? await warnOfPolicies(runOpa, folder) : [];
+        const lines = passed ? [...warningLines(warnings, options.all === true), 'policies are sound'] : problems;
+        report(options.json, passed, { passed, problems, warnings }, lines.join('\n'));
+      }),
+    );
 
 const fmtCommand = (): Command =>
   subcommand('fmt', 'format Rego files in place')
@@ -225,18 +236,28 @@ const onBundle = (name: string, description: string): Command =>
     .option('--json', 'print one JSON document')
     .addHelpText('after', EXIT_CODES);
 
+/** A delta has no digest of its own: what it makes of its base has. */
+const identityOf = async (
+  archive: Uint8Array,
+): Promise<{ readonly name: string; readonly serial: number; readonly digest?: string }> => {
+  if (!(await isDelta(archive, BUNDLE_LIMITS))) return await readBundle(archive);
+  const manifest = (await unpackArchive(archive)).find(({ path: at }) => at === '.manifest');
+  if (manifest === undefined) throw new AppError('bundle_invalid', 'delta has no .manifest');
+  return readManifest(manifest).metadata.edict;
+};
+
 const signCommand = (): Command =>
   withSigningOptions(
     onBundle('sign', 'sign a bundle as `opa build` does').option('-o, --output <file>', 'default: the bundle itself'),
   ).action(
     failing(async (file: string, options: SigningOptions & { readonly output?: string; readonly json?: boolean }) => {
       const archive = await readArchive(file);
-      const { name, serial, digest } = await readBundle(archive);
+      const { name, serial, digest } = await identityOf(archive);
       const { output = file } = options;
       const signed = await signArchive(archive, options);
       await replaceFile(output, signed);
-      const signature = describeSignature((await readBundle(signed)).files);
-      const text = `signed: ${name} ${serial} ${digest} (key ${String(signature?.kid)}, ${String(signature?.alg)})`;
+      const signature = describeSignature(await unpackArchive(signed));
+      const text = `signed: ${name} ${serial} ${digest ?? 'delta'} (key ${String(signature?.kid)}, ${String(signature?.alg)})`;
       report(options.json, true, { output, name, serial, digest, signature }, text);
     }),
   );

@@ -1,3 +1,4 @@
+import type { Artifact } from '../../shared/contracts/artifact.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { DECISIONS_TOPIC, type PolicyUsed } from '../../shared/contracts/events.ts';
 import { createKafkaClient } from '../../shared/kafka/client.ts';
@@ -34,6 +35,8 @@ export interface AuditTrail {
   readonly countRefusal: CountRefusal;
   /** To be called when a tenant's set of active bundles changed. Written later when there is no room now. */
   readonly recordActivation: (tenant: string, policy: PolicyUsed) => void;
+  /** To be called for what an activation names: its bytes are sent once for each tenant and digest, behind decisions. */
+  readonly sendArtifact: (tenant: string, artifact: Artifact) => void;
   readonly status: () => AuditTrailStatus;
   /** Reads `keyFiles`, the verifier keys for acks, again. */
   readonly reload: PrepareReload;
@@ -235,6 +238,7 @@ export const startAuditTrail = async (options: AuditTrailOptions): Promise<Audit
     record: emitter.record,
     countRefusal: emitter.countRefusal,
     recordActivation: emitter.recordActivation,
+    sendArtifact: emitter.sendArtifact,
     status,
     reload: ackKeys.reload,
     keyFiles: ackKeys.files,

@@ -1,3 +1,4 @@
+import type { Artifact } from '../../shared/contracts/artifact.ts';
 import { AppError, errorMessage, isAppError } from '../../shared/contracts/errors.ts';
 import type { Durability } from '../../shared/contracts/decision.ts';
 import type { PolicyUsed, RecoveredStream } from '../../shared/contracts/events.ts';
@@ -10,6 +11,7 @@ import type { SegmentSummary } from '../../shared/spool/segments.ts';
 import { openSpoolWriter, type SpoolLimits, type SpoolStatus, type SpoolWriter } from '../../shared/spool/writer.ts';
 import type { CountRefusal, RecordEvent } from '../core/record.ts';
 import type { AckBook } from './ack-book.ts';
+import { createArtifactQueue, type ArtifactStatus } from './artifacts.ts';
 import { createBoot, EMITTER_TENANT, recoveredStreams, startMembers, type Boot } from './boot.ts';
 import { dueHeartbeat, type HeartbeatSchedule } from './heartbeats.ts';
 import { createRefusalCounter } from './refusals.ts';
@@ -46,6 +48,7 @@ export interface EmitterStatus {
   readonly damagedSpools: number;
   /** Refusals that wait to be named by the next event of their tenant. */
   readonly suppressed: number;
+  readonly artifacts: ArtifactStatus;
 }
 
 export interface Emitter {
@@ -53,6 +56,8 @@ export interface Emitter {
   readonly countRefusal: CountRefusal;
   /** Records that a tenant's policy became active; when there is no room, as soon as there is. */
   readonly recordActivation: (tenant: string, policy: PolicyUsed) => void;
+  /** Sends the bytes that an activation names, once for each tenant and digest; see `createArtifactQueue`. */
+  readonly sendArtifact: (tenant: string, artifact: Artifact) => void;
   /** Names numbers of a boot that nothing can bring any more. False when it could not be written. */
   readonly recordLost: (tenant: string, boot: bigint, ranges: readonly (readonly [bigint, bigint])[]) => boolean;
   /** To be called several times a second: heartbeats, refusals, what waits for room, a new boot after a failure. */
@@ -107,6 +112,16 @@ export const startEmitter = async (options: EmitterOptions): Promise<Emitter> =>
   let onBroker = createBrokerWaiters(options.durabilityTimeoutMs);
   let lastWaiter: Promise<void> | undefined;
   let lastDurable: Promise<Durability> = MEMORY;
+
+  const artifacts = createArtifactQueue({
+    file: () => slot.paths.artifacts,
+    keepFreeBytes: (tenant) => {
+      const { maxBytes, reserveBytes, quotaBytes } = options.limits;
+      return Math.floor(Math.min(maxBytes - reserveBytes, quotaBytes(tenant)) / 4);
+    },
+    nowMs,
+    logger,
+  });
 
   const suppress = (tenant: string, count: number): void => {
     suppressed.set(tenant, (suppressed.get(tenant) ?? 0) + count);
@@ -327,6 +342,7 @@ export const startEmitter = async (options: EmitterOptions): Promise<Emitter> =>
       activations = [...activations, { tenant, policy }];
       if (boot !== undefined) writeActivations(boot);
     },
+    sendArtifact: artifacts.add,
     recordLost(tenant, lostBoot, ranges) {
       const current = boot;
       if (current === undefined) return false;
@@ -357,6 +373,7 @@ export const startEmitter = async (options: EmitterOptions): Promise<Emitter> =>
       recover(current);
       writeActivations(current);
       beat(current);
+      await artifacts.send(() => (closed ? undefined : boot));
     },
     applyAcks() {
       if (boot !== undefined) boot.writer.applyCoverage(coverageOf(boot.identity.emitter), options.keepMs);
@@ -375,6 +392,7 @@ export const startEmitter = async (options: EmitterOptions): Promise<Emitter> =>
       failedBoots,
       damagedSpools,
       suppressed: [...suppressed.values()].reduce((sum, count) => sum + count, 0),
+      artifacts: artifacts.status(),
     }),
     async close() {
       if (closed) return;
@@ -392,6 +410,7 @@ export const startEmitter = async (options: EmitterOptions): Promise<Emitter> =>
         attempt(() => current.heartbeat(EMITTER_TENANT, 'final', nowMs()));
         boot = undefined;
         await current.writer.close();
+        await artifacts.close();
       } finally {
         onBroker.fail(new AppError('spool_failed', 'the emitter is closed'));
         await slot.lock.release();

@@ -14,27 +14,32 @@ interface Bucket {
   atMs: number;
 }
 
-/** One token bucket a caller, refilled with `rate_per_s`, holding one second’s worth. */
-export const createRateLimits = (monotonicMs: () => number): RateLimits => {
+/**
+ * One token bucket a caller, refilled with `rate_per_s`, holding one second’s worth. Each of several workers has its own
+ * and refills it with its share, so that all together never give more than the rate; the bucket holds one at least.
+ */
+export const createRateLimits = (monotonicMs: () => number, workers = 1): RateLimits => {
   const buckets = new Map<string, Bucket>();
   const refilled = (id: string, rate: number): Bucket => {
     const nowMs = monotonicMs();
-    const bucket = buckets.get(id) ?? { tokens: rate, atMs: nowMs };
-    bucket.tokens = Math.min(rate, bucket.tokens + ((nowMs - bucket.atMs) / 1_000) * rate);
+    const room = Math.max(1, rate);
+    const bucket = buckets.get(id) ?? { tokens: room, atMs: nowMs };
+    bucket.tokens = Math.min(room, bucket.tokens + ((nowMs - bucket.atMs) / 1_000) * rate);
     bucket.atMs = nowMs;
     buckets.set(id, bucket);
     return bucket;
   };
   return {
-    take({ id, rate_per_s: rate }) {
-      if (rate === undefined) return 0;
+    take({ id, rate_per_s: whole }) {
+      if (whole === undefined) return 0;
+      const rate = whole / workers;
       const bucket = refilled(id, rate);
       if (bucket.tokens < 1) return Math.max(1, Math.ceil((1 - bucket.tokens) / rate));
       bucket.tokens -= 1;
       return 0;
     },
-    charge({ id, rate_per_s: rate }, count) {
-      if (rate !== undefined) refilled(id, rate).tokens -= count;
+    charge({ id, rate_per_s: whole }, count) {
+      if (whole !== undefined) refilled(id, whole / workers).tokens -= count;
     },
     keep(ids) {
       for (const id of buckets.keys()) if (!ids.has(id)) buckets.delete(id);

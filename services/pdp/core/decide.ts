@@ -10,7 +10,7 @@ import { errorCode, isAppError } from '../../shared/contracts/errors.ts';
 import type { Evaluation, PolicyUsed } from '../../shared/contracts/events.ts';
 import { obligationProblem } from '../../shared/contracts/obligations.ts';
 import type { PolicyInput, PolicyOutput } from '../../shared/contracts/policy-io.ts';
-import type { Evaluate, EvaluationResult } from './evaluate.ts';
+import type { ChargeFuel, Evaluate, EvaluationResult } from './evaluate.ts';
 import type { Freshness, FreshnessState } from './freshness.ts';
 import { omittedValue, type compileMask, type MaskKey } from './mask.ts';
 import { mergeObligations } from './obligations.ts';
@@ -58,6 +58,7 @@ export interface Decided {
 
 export interface DecideOptions {
   readonly record: RecordEvent;
+  readonly chargeFuel: ChargeFuel;
   /** Unix time in milliseconds, whole. */
   readonly nowMs: () => number;
   readonly monotonicMs: () => number;
@@ -235,11 +236,12 @@ const answerText = (id: string, outcome: Outcome, parts: AnswerParts, policy: Po
 };
 
 export const createDecide = (options: DecideOptions): Decide => {
-  const { record, nowMs, monotonicMs, newId, mask, maskKey, durability } = options;
+  const { record, chargeFuel, nowMs, monotonicMs, newId, mask, maskKey, durability } = options;
 
   const evaluateRequest = (ask: DecideRequest, inputJson: string, timeMs: number): readonly [Outcome, Spent] => {
     try {
       const result = ask.policy.evaluate(inputJson, timeMs);
+      chargeFuel(ask.caller.tenant, result);
       const drawn = result.outcome === 'answer' ? result.drawn : undefined;
       const { freshness, data } = ask.policy;
       const answered = outcomeOf(ask.request, result, data);

@@ -19,7 +19,7 @@ export type EvaluationResult =
       readonly value: PolicyOutput;
       /** What it cost, in the engine's units: the same for the same input, policy and data, wherever it runs. */
       readonly fuelUsed: number;
-      /** What it might have cost: the configured budget, and something for each byte of the input. */
+      /** What it might have cost: the configured budget, and what reading the input took. */
       readonly fuelLimit: number;
       /** What built-ins drew, by name and arguments; undefined when nothing. */
       readonly drawn: Readonly<Record<string, Readonly<Record<string, string>>>> | undefined;
@@ -41,3 +41,6 @@ export type EvaluationResult =
  * `nowMs` is the evaluation's clock, whole milliseconds since 1970.
  */
 export type Evaluate = (inputJson: Uint8Array | string, nowMs: number) => EvaluationResult;
+
+/** Told of each evaluation for a tenant, also of those whose decision could not be recorded. Never throws. */
+export type ChargeFuel = (tenant: string, result: EvaluationResult) => void;

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, watch, type FSWatcher } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -9,7 +9,7 @@ import type { Check } from '../../shared/runtime/health.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
 import type { DataBook } from '../core/data-book.ts';
 import type { PushData } from '../core/data-stream.ts';
-import { createTenantLog, type TenantLog } from './tenant-log.ts';
+import { createTenantLog, isLogFile, type TenantLog } from './tenant-log.ts';
 
 export interface RunningDataStream {
   readonly push: PushData;
@@ -22,8 +22,10 @@ export interface RunningDataStream {
 /** Whether anything was pushed below `directory`. */
 export const hasFileData = (directory: string): boolean => existsSync(directory) && readdirSync(directory).length > 0;
 
+/** For what no watcher tells: a tenant's first push, and file systems that cannot be watched. */
 const POLL_MS = 200;
 const COMPACT_BYTES = 4 * 1024 * 1024;
+const LOCK_WAIT_MS = 10_000;
 
 /**
  * The streams of all tenants on one machine, below `directory`. Resolves when all that was pushed is applied. Rejects
@@ -32,9 +34,12 @@ const COMPACT_BYTES = 4 * 1024 * 1024;
 export const startFileDataStream = async (options: {
   readonly directory: string;
   readonly book: DataBook;
+  /** Called after a tenant's data can be read again. */
+  readonly onKnown?: () => void;
   readonly nowMs: () => number;
   readonly logger: Logger;
   readonly compactBytes?: number;
+  readonly lockWaitMs?: number;
 }): Promise<RunningDataStream> => {
   const { directory, book, logger } = options;
   const logs = new Map<string, TenantLog>();
@@ -49,7 +54,9 @@ export const startFileDataStream = async (options: {
       tenant,
       book,
       compactBytes: options.compactBytes ?? COMPACT_BYTES,
+      lockWaitMs: options.lockWaitMs ?? LOCK_WAIT_MS,
       pause: (ms) => sleep(ms),
+      monotonicMs: () => performance.now(),
     });
     logs.set(tenant, log);
     return log;
@@ -67,26 +74,56 @@ export const startFileDataStream = async (options: {
 
   for (const tenant of await tenants()) await logOf(tenant).catchUp();
 
-  const follow = async (): Promise<void> => {
-    for (const tenant of await tenants()) {
-      try {
-        await logOf(tenant).catchUp();
-        if (broken.delete(tenant)) logger.info({ tenant }, 'pushed data can be read again');
-      } catch (error) {
-        if (!broken.has(tenant))
-          logger.error({ tenant, err: error }, 'pushed data cannot be read: the tenant is denied');
-        broken.set(tenant, errorMessage(error));
-      }
+  const followOne = async (tenant: string): Promise<void> => {
+    try {
+      await logOf(tenant).catchUp();
+      if (!broken.delete(tenant)) return;
+      logger.info({ tenant }, 'pushed data can be read again');
+      options.onKnown?.();
+    } catch (error) {
+      if (!broken.has(tenant)) logger.error({ tenant, err: error }, 'pushed data cannot be read: the tenant is denied');
+      broken.set(tenant, errorMessage(error));
     }
   };
 
   let following: Promise<void> = Promise.resolve();
-  const timer = setInterval(() => {
+  const inTurn = (work: () => Promise<void>): void => {
     following = following
-      .then(() => (closed ? undefined : follow()))
+      .then(() => (closed ? undefined : work()))
       .catch((error: unknown) => logger.error({ err: error }, 'pushed data cannot be looked for'));
-  }, POLL_MS);
+  };
+
+  const watchers = new Map<string, FSWatcher | undefined>();
+  const noted = new Set<string>();
+  /** What others append is read at once; where the system cannot watch so much, by the poll. */
+  const watchLog = (tenant: string): void => {
+    if (watchers.has(tenant)) return;
+    try {
+      const watcher = watch(join(directory, tenant), { persistent: false }, (_event, name) => {
+        if (noted.has(tenant) || (name !== null && !isLogFile(name))) return;
+        noted.add(tenant);
+        inTurn(async () => {
+          noted.delete(tenant);
+          await followOne(tenant);
+        });
+      });
+      watcher.on('error', () => watcher.close());
+      watchers.set(tenant, watcher);
+    } catch {
+      watchers.set(tenant, undefined);
+    }
+  };
+
+  const look = (): void =>
+    inTurn(async () => {
+      for (const tenant of await tenants()) {
+        watchLog(tenant);
+        await followOne(tenant);
+      }
+    });
+  const timer = setInterval(look, POLL_MS);
   timer.unref();
+  look();
 
   return {
     push: (tenant, change) => logOf(tenant).append({ id: newUuidV7(options.nowMs()), tenant, change }),
@@ -96,6 +133,7 @@ export const startFileDataStream = async (options: {
     async close() {
       closed = true;
       clearInterval(timer);
+      for (const watcher of watchers.values()) watcher?.close();
       await following;
     },
   };

@@ -50,6 +50,8 @@ export const startKafkaDataStream = async (options: {
   readonly sender: Sender;
   readonly directory: string;
   readonly book: DataBook;
+  /** Called after a partition was read to its end for the first time. */
+  readonly onKnown?: () => void;
   readonly nowMs: () => number;
   readonly logger: Logger;
   readonly pushTimeoutMs?: number;
@@ -113,6 +115,7 @@ export const startKafkaDataStream = async (options: {
       partition.isKnown = true;
       partition.isDirty = true;
       trySave();
+      options.onKnown?.();
     }
     if (partitions.every(({ next, end }) => next >= end)) wake();
   };

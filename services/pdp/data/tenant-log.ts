@@ -11,9 +11,13 @@ import { encodeRecord, recordOf, type DataRecord } from '../core/data-record.ts'
 import type { Pushed } from '../core/data-stream.ts';
 import { encodeDataFrame, readFrames } from './frames.ts';
 
-const LOG_NAME = /^(\d{16})\.log$/;
+const LOG_NAME = /^\d{16}\.log$/;
+const LEFT_BEHIND = /^\d{16}\.log\..*\.tmp$/;
+/** How often a file may be followed by another one while it is being opened. */
+const READ_ATTEMPTS = 8;
 const LOCK_PAUSE_MS = 5;
-const LOCK_ATTEMPTS = 1_000;
+/** How long a process that just had the lock leaves it to those who asked for it: longer than their pause. */
+const YIELD_MS = 12;
 
 export interface TenantLog {
   /** Applies what others of this machine appended. Rejects with `data_corrupt`. */
@@ -28,8 +32,14 @@ export interface TenantLogOptions {
   readonly book: DataBook;
   /** A file larger than this, and than twice its snapshot, is followed by one that begins with a new snapshot. */
   readonly compactBytes: number;
+  /** How long the lock of another process is waited for. */
+  readonly lockWaitMs: number;
   readonly pause: (ms: number) => Promise<void>;
+  readonly monotonicMs: () => number;
 }
+
+/** Whether a file in a tenant's folder holds a part of the stream. */
+export const isLogFile = (name: string): boolean => LOG_NAME.test(name);
 
 const logName = (offset: number): string => `${String(offset).padStart(16, '0')}.log`;
 const numberOf = (value: unknown, member: string): number | undefined => {
@@ -49,6 +59,7 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
   let snapshotBytes = 0;
   /** The offset of the next record. */
   let next = 0;
+  let yieldUntilMs = 0;
   let tail: Promise<unknown> = Promise.resolve();
 
   const corrupt = (name: string, at: number): AppError =>
@@ -57,7 +68,7 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
   const newestFile = async (): Promise<string | undefined> => {
     try {
       return (await readdir(directory))
-        .filter((name) => LOG_NAME.test(name))
+        .filter((name) => isLogFile(name))
         .toSorted()
         .at(-1);
     } catch (cause) {
@@ -104,7 +115,7 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
     book.apply(record, offset);
   };
 
-  const readNew = async (): Promise<void> => {
+  const readNewest = async (): Promise<void> => {
     const newest = await newestFile();
     if (newest === undefined) return;
     if (newest !== file) {
@@ -127,6 +138,17 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
     position += end;
   };
 
+  const readNew = async (): Promise<void> => {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await readNewest();
+      } catch (cause) {
+        // Another process began a new file, and removed this one.
+        if (errorCode(cause) !== 'ENOENT' || attempt === READ_ATTEMPTS) throw cause;
+      }
+    }
+  };
+
   /** All or nothing, since it comes into being by a rename. Older files go: the snapshot has what they had. */
   const beginFile = async (): Promise<void> => {
     const name = logName(next);
@@ -136,7 +158,7 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
     position = body.length;
     snapshotBytes = body.length;
     for (const other of await readdir(directory))
-      if (LOG_NAME.test(other) && other < name) unlinkSync(join(directory, other));
+      if ((isLogFile(other) && other < name) || LEFT_BEHIND.test(other)) unlinkSync(join(directory, other));
   };
 
   const write = async (handle: FileHandle, frame: Buffer): Promise<void> => {
@@ -164,7 +186,10 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
   };
 
   const lock = async (): Promise<HeldLock> => {
-    for (let attempt = 0; attempt < LOCK_ATTEMPTS; attempt += 1) {
+    const yieldMs = yieldUntilMs - options.monotonicMs();
+    if (yieldMs > 0) await options.pause(yieldMs);
+    const untilMs = options.monotonicMs() + options.lockWaitMs;
+    while (options.monotonicMs() < untilMs) {
       const held = await acquireLock(directory);
       if (held !== undefined) return held;
       await options.pause(LOCK_PAUSE_MS);
@@ -198,6 +223,7 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
       throw new AppError('data_unavailable', `${directory}: the data could not be stored (${why})`, { cause });
     } finally {
       await held.release();
+      if (held.isWanted()) yieldUntilMs = options.monotonicMs() + YIELD_MS;
     }
   };
 

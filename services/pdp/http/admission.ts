@@ -13,12 +13,14 @@ export interface AdmissionOptions {
   /** True while nobody has to say who they are; then `Host` is checked. */
   readonly isOpen: () => boolean;
   readonly takeQuota: (caller: Caller) => number;
+  /** 0, or the seconds until the tenant's policies may be evaluated again. */
+  readonly fuelWaitS: (tenant: string) => number;
   /** Whether a `Host` header names this listener. */
   readonly isOwnHost: (header: string | undefined) => boolean;
 }
 
 export const createAdmit =
-  ({ identify, isOpen, takeQuota, isOwnHost }: AdmissionOptions): Admit =>
+  ({ identify, isOpen, takeQuota, fuelWaitS, isOwnHost }: AdmissionOptions): Admit =>
   (request, role) => {
     const { host, authorization } = request.headers;
     if (isOpen() && !isOwnHost(host)) {
@@ -33,10 +35,11 @@ export const createAdmit =
     if (!caller.roles.includes(role))
       return { refused: { status: 403, code: 'forbidden', detail: `this caller has not the role ${role}`, caller } };
     if (role !== 'decide') return { caller };
-    const waitS = takeQuota(caller);
-    if (waitS > 0)
-      return { refused: { status: 429, code: 'rate_limited', caller, headers: { 'retry-after': String(waitS) } } };
-    return { caller };
+    const fuelS = fuelWaitS(caller.tenant);
+    const waitS = fuelS > 0 ? fuelS : takeQuota(caller);
+    if (waitS <= 0) return { caller };
+    const code = fuelS > 0 ? 'fuel_exhausted' : 'rate_limited';
+    return { refused: { status: 429, code, caller, headers: { 'retry-after': String(waitS) } } };
   };
 
 const REQUEST_ID = /^[\x21-\x7e]{1,128}$/;

@@ -22,7 +22,7 @@ import { createRefuse } from './refuse.ts';
 
 export interface PdpHttpOptions {
   readonly decide: Decide;
-  readonly policyFor: (tenant: string) => DecidingPolicy | undefined;
+  readonly policyFor: (tenant: string, held?: DecidingPolicy) => DecidingPolicy | undefined;
   /** Where `policyFor` gives nothing because an engine is being made: resolves when it is, or when that takes too long. */
   readonly readyFor?: (tenant: string) => Promise<void> | undefined;
   /** A code for that nothing. Default: `policy_unavailable`. */
@@ -37,8 +37,11 @@ export interface PdpHttpOptions {
   readonly isOpen: () => boolean;
   readonly takeQuota: (caller: Caller) => number;
   readonly charge: (caller: Caller, count: number) => void;
+  readonly fuelWaitS: (tenant: string) => number;
   readonly checks: Checks;
   readonly registry: Registry;
+  /** What `GET /metrics` answers. Default: those of `registry`. */
+  readonly metricsText?: (() => Promise<string>) | undefined;
   readonly logger: Logger;
   readonly monotonicMs: () => number;
   /** The host of `pdp.listen`. */
@@ -99,13 +102,13 @@ const createSideApp = (options: PdpHttpOptions, callerOf: (request: object) => C
   app.get('/health/live', live);
   app.get('/health/ready', ready);
   app.get('/metrics', async (request, response) => {
-    const all = await options.registry.metrics();
+    const all = await (options.metricsText?.() ?? options.registry.metrics());
     const tenant = options.isOpen() ? SYSTEM_TENANT : callerOf(request)?.tenant;
     response.type(options.registry.contentType).send(tenant === undefined ? '' : metricsFor(all, tenant));
   });
-  app.get('/v1/bundles', (request, response) => {
+  app.get('/v1/bundles', async (request, response) => {
     const caller = callerOf(request);
-    response.set('cache-control', 'no-store').json(caller === undefined ? {} : options.bundleStatus(caller));
+    response.set('cache-control', 'no-store').json(caller === undefined ? {} : await options.bundleStatus(caller));
   });
   app.use(problemHandler({ logger: options.logger, members: denyOfProblem }));
   return app;
@@ -125,6 +128,7 @@ export const createPdpHttp = (options: PdpHttpOptions): PdpHttp => {
     identify: options.identify,
     isOpen: options.isOpen,
     takeQuota: options.takeQuota,
+    fuelWaitS: options.fuelWaitS,
     isOwnHost: createHostCheck(options.listenHost, options.allowedHosts),
   });
   const endpoint = createDecideEndpoint({ ...options, readyFor, whyNot, admit, refuse, bodies, metrics });

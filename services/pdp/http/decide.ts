@@ -15,11 +15,15 @@ import type { HttpMetrics } from './metrics.ts';
 import type { Refuse, RefusedRequest } from './refuse.ts';
 import { checkRequest } from './request-problems.ts';
 import { parseStrictJson } from './strict-json.ts';
+import { createTurnEnd } from './turn.ts';
 
 export interface DecideEndpointOptions {
   readonly decide: Decide;
-  /** The set that decides for a tenant now; undefined while there is none. */
-  readonly policyFor: (tenant: string) => DecidingPolicy | undefined;
+  /**
+   * The set that decides for a tenant now; undefined while there is none. `held`: the same set as that, whether or not it
+   * decides for others by now, with the data that it has now.
+   */
+  readonly policyFor: (tenant: string, held?: DecidingPolicy) => DecidingPolicy | undefined;
   /** Where that is because an engine is being made: resolves when it is, or when that takes too long. */
   readonly readyFor: (tenant: string) => Promise<void> | undefined;
   /** A code for that `undefined`. */
@@ -27,6 +31,8 @@ export interface DecideEndpointOptions {
   readonly waitForData: (tenant: string, revision: number) => Promise<void>;
   readonly admit: Admit;
   readonly charge: (caller: Caller, count: number) => void;
+  /** 0, or the seconds until the tenant's policies may be evaluated again. */
+  readonly fuelWaitS: (tenant: string) => number;
   readonly refuse: Refuse;
   readonly countRefusal: CountRefusal;
   readonly bodies: BodyReader;
@@ -50,6 +56,14 @@ const BATCH_SLICE_MS = 5;
 /** Faults of the policy are logged at most so often a code; each is an event and counted anyway. */
 const FAULT_LOG_MS = 10_000;
 const BATCH_DENIED = [{ code: 'batch_item_denied', message: 'at least one request of the batch is denied' }];
+
+const REQUEST_INVALID = { code: 'request_invalid', status: 400 } as const;
+const FUEL_EXHAUSTED = { code: 'fuel_exhausted', status: 429 } as const;
+/** An item of a batch whose tenant has no fuel left; those before it used it up. */
+const OUT_OF_FUEL = {
+  ok: false,
+  problems: [{ pointer: '', code: FUEL_EXHAUSTED.code, message: 'the tenant has used its fuel; ask again later' }],
+} as const;
 
 /** One admitted request. */
 interface Exchange {
@@ -89,6 +103,7 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
   const { decide, policyFor, whyNot, admit, refuse, bodies, metrics, logger, monotonicMs } = options;
   let inFlight = 0;
   const loggedMs = new Map<string, number>();
+  const turnEnd = createTurnEnd();
 
   const noteFault = (code: string, message: string | undefined, decisionId: string): void => {
     metrics.fault(code);
@@ -163,9 +178,14 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
       return turnAway(exchange, { status: 400, code: 'request_invalid', problems: checked.problems, body });
     const revision = checked.request.at_least?.data_revision;
     if (revision !== undefined) await options.waitForData(exchange.caller.tenant, revision);
+    // All bodies of the turn are read before the first is decided; see `createTurnEnd`.
+    await Promise.resolve();
     const { tenant } = exchange.caller;
     const policy = policyFor(tenant) ?? (await policyLater(tenant));
     if (policy === undefined) return turnAway(exchange, { status: 503, code: whyNot(tenant), headers: RETRY, body });
+    // Those that were let in together must not all go on when the first of them used the fuel up.
+    const waitS = options.fuelWaitS(exchange.caller.tenant);
+    if (waitS > 0) return turnAway(exchange, { ...FUEL_EXHAUSTED, headers: { 'retry-after': String(waitS) }, body });
     const decided = decideOne(exchange, checked.request, policy);
     const level = await durabilityOf(decided);
     const { fault, answerMembers, recorded } = decided;
@@ -188,19 +208,20 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
     let policy = first;
     let sliceStartMs = monotonicMs();
     for (let index = 0; index < batch.length; index += 1) {
-      const item = batch.item(index, caller);
+      const item = options.fuelWaitS(caller.tenant) > 0 ? OUT_OF_FUEL : batch.item(index, caller);
       if (item.ok) {
         const decided = decideOne(exchange, item.request, policy);
         // Awaited only when all are decided; until then a rejection must not count as unhandled.
         decided.recorded.durable.catch(ignore);
         slots.push(decided);
       } else {
-        metrics.refused('request_invalid', 400);
+        const { code, status } = item === OUT_OF_FUEL ? FUEL_EXHAUSTED : REQUEST_INVALID;
+        metrics.refused(code, status);
         options.countRefusal({
           tenant: caller.tenant,
           caller: caller.id,
-          code: 'request_invalid',
-          status: 400,
+          code,
+          status,
           bytes: body.length,
           body,
         });
@@ -208,11 +229,13 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
       }
       const isLate = monotonicMs() - sliceStartMs >= BATCH_SLICE_MS;
       if (isLate) await nextTurn();
-      // The same set; data that was pushed meanwhile is in its engines already, and the items say so. An engine that a
-      // fault took may need some time.
-      const now = policyFor(caller.tenant) ?? (await policyLater(caller.tenant));
-      if (now?.setDigest === policy.setDigest) policy = now;
-      if (isLate) sliceStartMs = monotonicMs();
+      // An engine that a fault took may need some time.
+      const isReady = policyFor(caller.tenant) !== undefined;
+      if (!isReady) await options.readyFor(caller.tenant);
+      if (isReady && !isLate) continue;
+      // The same set; data that was pushed meanwhile is in its engines already, and the items say so.
+      policy = policyFor(caller.tenant, policy) ?? policy;
+      sliceStartMs = monotonicMs();
     }
   };
 
@@ -253,6 +276,7 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
     if (request.headers.expect !== undefined && Number(request.headers['content-length'] ?? 0) <= limitBytes)
       exchange.response.writeContinue();
     const body = await bodies.read(request, limitBytes);
+    await turnEnd();
     switch (body.kind) {
       case 'aborted':
         return metrics.refused('aborted', 0);

@@ -2,7 +2,7 @@ import { createActiveSet, type ActiveSet, type ActiveSetOptions, type PolicySetS
 import { createBundleSource, type BundleSource, type BundleWatch } from './bundle-source.ts';
 import type { BundleStore } from './bundle-store.ts';
 import { NEVER_STALE, type StalenessRule } from './freshness.ts';
-import type { LoadedBundles, PolicySnapshot } from './policy-set.ts';
+import type { LoadedArchive, LoadedBundles, PolicySnapshot } from './policy-set.ts';
 
 export interface ActivePolicyOptions {
   /** The default set. */
@@ -26,6 +26,8 @@ export interface ActivePolicyOptions {
 export interface ActivePolicy {
   /** The set that decides for a tenant now; undefined while it has none. Constant time. */
   readonly current: (tenant: string) => PolicySnapshot | undefined;
+  /** The archives of that set. */
+  readonly archives: (tenant: string) => readonly LoadedArchive[];
   /** One entry a set, the default set first. */
   readonly status: () => readonly PolicySetStatus[];
   /** Looks at all sources now instead of at the next poll. */
@@ -82,8 +84,11 @@ export const startActivePolicy = async (options: ActivePolicyOptions): Promise<A
   for (const set of sets) await set.restore();
   schedule();
 
+  const setOf = (tenant: string): ActiveSet => tenantSets.get(tenant) ?? defaultSet;
+
   return {
-    current: (tenant) => (tenantSets.get(tenant) ?? defaultSet).snapshot(),
+    current: (tenant) => setOf(tenant).snapshot(),
+    archives: (tenant) => setOf(tenant).archives(),
     status: () => sets.map((set) => set.status()),
     refresh: lookAtAll,
     close: async () => {

@@ -28,6 +28,13 @@ export interface PolicyFailure {
   readonly message: string;
 }
 
+interface Problem {
+  readonly code: string;
+  readonly message: string;
+  /** Where the reason is a list of built-ins that are not supplied: `{builtin, rules, places}` each. */
+  readonly missing?: unknown;
+}
+
 export interface PolicySetStatus {
   /** Undefined for the set of all tenants without one of their own. */
   readonly tenant: string | undefined;
@@ -54,7 +61,7 @@ export interface PolicySetStatus {
   /** Seen and being loaded, or seen broken once and looked at again (a file may be half-written). */
   readonly pending: { readonly sinceMs: number; readonly message: string | undefined } | undefined;
   /** Why what lies there now is not active. */
-  readonly failed: { readonly code: string; readonly message: string; readonly atMs: number } | undefined;
+  readonly failed: (Problem & { readonly atMs: number }) | undefined;
   /** Why the active set could not be kept for the next start; undefined when it was. */
   readonly notKept: string | undefined;
   readonly activations: number;
@@ -85,6 +92,8 @@ export interface ActiveSetOptions {
 
 export interface ActiveSet {
   readonly snapshot: () => PolicySnapshot | undefined;
+  /** What the snapshot was made of. */
+  readonly archives: () => readonly LoadedArchive[];
   readonly status: () => PolicySetStatus;
   /** Reads what was kept: serials that may not go back, and the last good set. Never rejects. */
   readonly recall: () => Promise<void>;
@@ -103,18 +112,14 @@ interface Active {
   readonly restored: boolean;
 }
 
-interface Problem {
-  readonly code: string;
-  readonly message: string;
-}
-
 /** How old the written time of confirmation may become. */
 const KEEP_CONFIRMED_MS = 60_000;
 
-const describe = (cause: unknown): Problem => ({
-  code: isAppError(cause) ? cause.code : 'internal',
-  message: errorMessage(cause),
-});
+const describe = (cause: unknown): Problem => {
+  if (!isAppError(cause)) return { code: 'internal', message: errorMessage(cause) };
+  const { code, message, details } = cause;
+  return { code, message, ...('missing' in details ? { missing: details['missing'] } : {}) };
+};
 
 const signaturesOf = (archives: readonly LoadedArchive[]): Readonly<Record<string, VerifiedSignature>> =>
   Object.fromEntries(
@@ -210,12 +215,13 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
     }
   };
 
-  const fail = ({ code, message }: Problem): void => {
+  const fail = (problem: Problem): void => {
+    const { code, message } = problem;
     pending = undefined;
     suspected = undefined;
     // What is missing is reported at each look, and counted once.
     if (failed?.message === message) return;
-    failed = { code, message, atMs: nowMs() };
+    failed = { ...problem, atMs: nowMs() };
     failures += 1;
     options.onFailed?.({ tenant, code, message });
   };
@@ -253,6 +259,7 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
       [pending, suspected, failed] = [undefined, undefined, undefined];
     } catch (cause) {
       suspect(describe(cause));
+      watch.resync();
     }
   };
 
@@ -285,6 +292,7 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
 
   return {
     snapshot: () => active?.snapshot,
+    archives: () => active?.archives ?? [],
     status: () => ({
       tenant,
       sources,

@@ -3,7 +3,7 @@ import { Compile } from 'typebox/compile';
 import { bundleDigest, digestText, type BundleFile } from '../../shared/contracts/bundle-digest.ts';
 import { AppError, errorMessage } from '../../shared/contracts/errors.ts';
 import { isObject, type Json } from '../../shared/contracts/json.ts';
-import { BUNDLE_LIMITS, unpackArchive, type BundleLimits } from './bundle-archive.ts';
+import { BUNDLE_LIMITS, unpackArchive, type BundleLimits } from '../../shared/bundles/bundle-archive.ts';
 import { checkDataRoots, checkOwnRoots, rootsOf } from './roots.ts';
 import { verifySignature, type SigningRequirement, type VerifiedSignature } from './bundle-signature.ts';
 
@@ -65,7 +65,7 @@ const parseJson = (file: BundleFile): unknown => {
   }
 };
 
-const readManifest = (file: BundleFile): BundleManifest => {
+export const readManifest = (file: BundleFile): BundleManifest => {
   const manifest = parseJson(file);
   if (!manifestCheck.Check(manifest)) {
     const faults = manifestCheck
@@ -121,13 +121,12 @@ const readData = (files: readonly BundleFile[], roots: readonly string[]): Uint8
   return Buffer.from(JSON.stringify(merged), 'utf8');
 };
 
-const readFiles = (files: readonly BundleFile[], signing: SigningRequirement | undefined): Bundle => {
-  // Nothing of an unsigned bundle is looked at.
-  const signature = signing === undefined ? undefined : verifySignature(files, signing);
+/** The bundle that these files make; whether they are signed has been looked at. Throws `bundle_invalid`. */
+export const bundleOf = (files: readonly BundleFile[], signature: VerifiedSignature | undefined): Bundle => {
   const byPath = new Map(files.map((file) => [file.path, file]));
   const manifestFile = byPath.get('.manifest');
   if (manifestFile === undefined) throw refuse('bundle has no .manifest');
-  if (byPath.has('patch.json')) throw refuse('bundle is a delta (patch.json); only whole bundles are read');
+  if (byPath.has('patch.json')) throw refuse('bundle is a delta (patch.json), and there is nothing that it changes');
   const yaml = files.find((file) => /(^|\/)data\.ya?ml$/.test(file.path));
   if (yaml !== undefined) throw refuse(`bundle has ${yaml.path}; data is read from data.json only`);
   const manifest = readManifest(manifestFile);
@@ -168,7 +167,9 @@ export const readBundle = async (
 ): Promise<Bundle> => {
   const files = await unpackArchive(archive, limits);
   try {
-    return readFiles(files, signing);
+    // Nothing of an unsigned bundle is looked at.
+    const signature = signing === undefined ? undefined : verifySignature(files, signing);
+    return bundleOf(files, signature);
   } catch (cause) {
     if (cause instanceof AppError) throw cause;
     throw refuse(`bundle cannot be read: ${errorMessage(cause)}`, cause);

@@ -21,6 +21,8 @@ export interface BundleServer {
 export interface BundleRequest {
   /** The version that is here already. */
   readonly etag: string | undefined;
+  /** Whether a change of that version will do (OPA's delta bundles). */
+  readonly takesDelta: boolean;
   /** How long the server may wait for a new version; 0: it should answer at once. */
   readonly waitMs: number;
   readonly signal: AbortSignal;
@@ -76,9 +78,11 @@ const tlsOf = async ({ caFile, certFile, keyFile }: BundleServer['tls']): Promis
   } as RequestOptions;
 };
 
-/** RFC 8288-like lists are not needed here: OPA's `Prefer` is `modes=…;wait=…`. Deltas are not read. */
-const prefer = (waitMs: number): string =>
-  waitMs > 0 ? `modes=snapshot;wait=${Math.max(1, Math.floor(waitMs / 1_000))}` : 'modes=snapshot';
+/** RFC 8288-like lists are not needed here: OPA's `Prefer` is `modes=…;wait=…`. */
+const prefer = ({ waitMs, takesDelta }: BundleRequest): string => {
+  const modes = takesDelta ? 'modes=snapshot,delta' : 'modes=snapshot';
+  return waitMs > 0 ? `${modes};wait=${Math.max(1, Math.floor(waitMs / 1_000))}` : modes;
+};
 
 const retryAfterOf = (response: IncomingMessage): number | undefined => {
   const text = response.headers['retry-after'];
@@ -156,7 +160,7 @@ export const requestBundle = async (server: BundleServer, asked: BundleRequest):
       accept: `${BUNDLE_TYPE}, application/gzip;q=0.9, application/octet-stream;q=0.9`,
       'accept-encoding': 'identity',
       'user-agent': 'edict',
-      prefer: prefer(waitMs),
+      prefer: prefer(asked),
       ...(etag === undefined ? {} : { 'if-none-match': etag }),
       ...(await bearerOf(server.bearerTokenFile)),
     },

@@ -3,9 +3,15 @@ import { open, readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { sha256Hex } from '../../shared/contracts/bytes.ts';
 import { AppError, errorCode, isAppError } from '../../shared/contracts/errors.ts';
-import { BUNDLE_LIMITS } from './bundle-archive.ts';
+import { BUNDLE_LIMITS } from '../../shared/bundles/bundle-archive.ts';
 import type { SigningRequirement } from './bundle-signature.ts';
-import { createHttpSource, type HttpSource, type HttpSourceOptions, type RemoteStatus } from './http-source.ts';
+import {
+  createHttpSource,
+  type Downloaded,
+  type HttpSource,
+  type HttpSourceOptions,
+  type RemoteStatus,
+} from './http-source.ts';
 
 /** Bundles that one set may have. */
 const SET_MAX = 64;
@@ -33,6 +39,8 @@ export interface SourceFile {
   readonly source: string;
   readonly path: string;
   readonly bytes: Uint8Array;
+  /** What its server sent of changes of it, oldest first. */
+  readonly deltas?: readonly Uint8Array[] | undefined;
   readonly signing: BundleSigning | undefined;
   /** What its server calls this version; undefined for a file. */
   readonly etag?: string | undefined;
@@ -55,7 +63,9 @@ export type LookAtBundles = () => Promise<Look>;
 export interface BundleWatch {
   readonly look: LookAtBundles;
   /** Versions from an earlier life, by source. Before `start`. */
-  readonly seed: (kept: readonly Pick<SourceFile, 'source' | 'bytes' | 'etag'>[]) => void;
+  readonly seed: (kept: readonly Pick<SourceFile, 'source' | 'bytes' | 'deltas' | 'etag'>[]) => void;
+  /** What was found could not be used: servers that sent deltas are asked for whole bundles, at once. */
+  readonly resync: () => void;
   /** Begins to ask servers; `onChange` says that a look is worth it. */
   readonly start: (onChange: () => void) => void;
   readonly remotes: () => readonly RemoteStatus[];
@@ -68,7 +78,7 @@ interface Seen {
   readonly key: string;
   readonly signing: BundleSigning | undefined;
   /** What a server gave already. */
-  readonly downloaded?: { readonly bytes: Uint8Array; readonly etag: string | undefined };
+  readonly downloaded?: Omit<Downloaded, 'confirmedMs'>;
   readonly confirmedMs?: number;
 }
 
@@ -120,7 +130,7 @@ const listArchives = async (opened: readonly Opened[]): Promise<readonly Seen[]>
       continue;
     }
     const { confirmedMs, ...downloaded } = await http.current();
-    const key = sha256Hex(downloaded.bytes);
+    const key = [downloaded.bytes, ...downloaded.deltas].map((bytes) => sha256Hex(bytes)).join();
     found.push({ source: name, path: name, key, signing: source.signing, downloaded, confirmedMs });
   }
   if (found.length > SET_MAX) throw new AppError('bundle_invalid', `more than ${SET_MAX} bundles in one set`);
@@ -210,8 +220,11 @@ export const createBundleSource = (sources: readonly BundleSource[], nowMs: () =
     seed: (kept) => {
       for (const { source, http } of opened) {
         const before = kept.find((archive) => archive.source === sourceName(source));
-        if (before !== undefined) http?.seed({ bytes: before.bytes, etag: before.etag });
+        if (before !== undefined) http?.seed({ bytes: before.bytes, deltas: before.deltas ?? [], etag: before.etag });
       }
+    },
+    resync: () => {
+      for (const server of servers) server.resync();
     },
     start: (onChange) => {
       for (const server of servers) server.start(onChange);

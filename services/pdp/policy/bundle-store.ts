@@ -1,11 +1,14 @@
 import { randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Type, type Static } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { sha256Hex } from '../../shared/contracts/bytes.ts';
 import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors.ts';
 import { fsyncDirectory } from '../../shared/settings/home.ts';
+import { acquireLock, type HeldLock } from '../../shared/spool/lock.ts';
 
 const STATE_FILE = 'state.json';
 const SHA256 = '^[0-9a-f]{64}$';
@@ -22,6 +25,7 @@ const State = Type.Object({
       source: Type.String(),
       path: Type.String(),
       sha256: Type.String({ pattern: SHA256 }),
+      deltas: Type.Optional(Type.Array(Type.String({ pattern: SHA256 }), { maxItems: 64 })),
       etag: Type.Optional(Type.String()),
     }),
   ),
@@ -36,6 +40,8 @@ export interface KeptArchive {
   /** Where it was read from. */
   readonly path: string;
   readonly bytes: Uint8Array;
+  /** What was applied to it, oldest first. */
+  readonly deltas: readonly Uint8Array[];
   /** What its server called this version; undefined for a file. */
   readonly etag: string | undefined;
 }
@@ -54,7 +60,10 @@ export type FoundSet = Omit<KeptSet, 'archives'> & { readonly archives: () => Pr
 export interface BundleStore {
   /** Undefined when nothing was kept. Throws `bundle_invalid` when what is there is not what was written. */
   readonly read: () => Promise<FoundSet | undefined>;
-  /** All or nothing, durable when it resolves. A serial that is kept already never goes back. */
+  /**
+   * All or nothing, durable when it resolves. A serial that is kept already never goes back; archives that another
+   * process kept of a higher one stay. Throws `spool_locked` when another process writes for too long.
+   */
   readonly write: (kept: KeptSet) => Promise<void>;
 }
 
@@ -105,55 +114,107 @@ const readArchive = async (folder: string, digest: string): Promise<Uint8Array> 
   return bytes;
 };
 
+const sameTexts = (a: readonly string[], b: readonly string[]): boolean =>
+  a.length === b.length && a.every((text, index) => text === b[index]);
+
+const LOCK_WAIT_MS = 10;
+const LOCK_TIMEOUT_MS = 5_000;
+
+/** Processes that share the folder write one after the other. */
+const lock = async (folder: string): Promise<HeldLock> => {
+  for (const deadlineMs = performance.now() + LOCK_TIMEOUT_MS; ;) {
+    const held = await acquireLock(folder);
+    if (held !== undefined) return held;
+    if (performance.now() > deadlineMs)
+      throw new AppError('spool_locked', `${folder}: another process keeps bundles there for too long`);
+    await sleep(LOCK_WAIT_MS + Math.random() * LOCK_WAIT_MS);
+  }
+};
+
 /**
  * Keeps the last good set in a folder: archives under the digest of their bytes, then `state.json` that names them,
  * each replaced as a whole, so that a reader finds the old set or the new one.
  */
 export const createBundleStore = (folder: string): BundleStore => {
-  let written = new Set<string>();
+  /** Digests of archives that this process has written or read. */
+  const sound = new Set<string>();
+
+  const putArchive = async (digest: string, bytes: Uint8Array): Promise<void> => {
+    const file = archiveFile(folder, digest);
+    const isThere = sound.has(digest)
+      ? existsSync(file)
+      : await readArchive(folder, digest).then(
+          () => true,
+          () => false,
+        );
+    if (!isThere) await writeWhole(file, bytes);
+    sound.add(digest);
+  };
+
+  const write = async ({ sources, serials, confirmedMs, archives }: KeptSet): Promise<void> => {
+    const before = await readState(folder).catch(() => undefined);
+    const highest = { ...before?.serials };
+    // Another worker may have activated a newer set already; this one is about to.
+    const isOvertaken = [...serials].some(([name, serial]) => (highest[name] ?? 0) > serial);
+    for (const [name, serial] of serials) highest[name] = Math.max(serial, highest[name] ?? 0);
+    if (isOvertaken && before !== undefined && sameTexts(before.sources, sources)) {
+      const state: State = { ...before, serials: highest };
+      await writeWhole(path.join(folder, STATE_FILE), Buffer.from(JSON.stringify(state), 'utf8'));
+      return fsyncDirectory(folder);
+    }
+    const named = archives.map(({ source, path: from, bytes, deltas, etag }) => ({
+      source,
+      path: from,
+      sha256: sha256Hex(bytes),
+      ...(deltas.length === 0 ? {} : { deltas: deltas.map((delta) => sha256Hex(delta)) }),
+      ...(etag === undefined ? {} : { etag }),
+    }));
+    const contents = new Map(
+      archives.flatMap(({ bytes, deltas }) => [bytes, ...deltas]).map((bytes) => [sha256Hex(bytes), bytes] as const),
+    );
+    for (const [digest, bytes] of contents) await putArchive(digest, bytes);
+    const state: State = {
+      version: 1,
+      sources: [...sources],
+      serials: highest,
+      confirmed_ms: confirmedMs,
+      archives: named,
+    };
+    await writeWhole(path.join(folder, STATE_FILE), Buffer.from(JSON.stringify(state), 'utf8'));
+    fsyncDirectory(folder);
+    const old = (await readdir(folder)).filter((name) => /^[0-9a-f]{64}\.tar\.gz$/.test(name));
+    for (const name of old) {
+      if (contents.has(name.slice(0, 64))) continue;
+      await rm(path.join(folder, name), { force: true });
+      sound.delete(name.slice(0, 64));
+    }
+  };
+
   return {
     read: async () => {
       const state = await readState(folder);
       if (state === undefined) return undefined;
       const archives = (): Promise<readonly KeptArchive[]> =>
         Promise.all(
-          state.archives.map(async ({ source, path: from, sha256, etag }) => ({
+          state.archives.map(async ({ source, path: from, sha256, deltas = [], etag }) => ({
             source,
             path: from,
             etag,
             bytes: await readArchive(folder, sha256),
+            deltas: await Promise.all(deltas.map((digest) => readArchive(folder, digest))),
           })),
         );
       const serials = new Map(Object.entries(state.serials));
       return { sources: state.sources, serials, confirmedMs: state.confirmed_ms, archives };
     },
-    write: async ({ sources, serials, confirmedMs, archives }) => {
+    write: async (kept) => {
       await mkdir(folder, { recursive: true, mode: 0o700 });
-      const named = archives.map(({ source, path: from, bytes, etag }) => ({
-        source,
-        path: from,
-        sha256: sha256Hex(bytes),
-        bytes,
-        ...(etag === undefined ? {} : { etag }),
-      }));
-      for (const { sha256, bytes } of named)
-        if (!written.has(sha256)) await writeWhole(archiveFile(folder, sha256), bytes);
-      // Another process may share the folder, and know more.
-      const before = await readState(folder).catch(() => undefined);
-      const highest = { ...before?.serials };
-      for (const [name, serial] of serials) highest[name] = Math.max(serial, highest[name] ?? 0);
-      const state: State = {
-        version: 1,
-        sources: [...sources],
-        serials: highest,
-        confirmed_ms: confirmedMs,
-        archives: named.map(({ bytes: _bytes, ...rest }) => rest),
-      };
-      await writeWhole(path.join(folder, STATE_FILE), Buffer.from(JSON.stringify(state), 'utf8'));
-      fsyncDirectory(folder);
-      written = new Set(named.map(({ sha256 }) => sha256));
-      const old = (await readdir(folder)).filter((name) => /^[0-9a-f]{64}\.tar\.gz$/.test(name));
-      for (const name of old) if (!written.has(name.slice(0, 64))) await rm(path.join(folder, name), { force: true });
+      const held = await lock(folder);
+      try {
+        await write(kept);
+      } finally {
+        await held.release();
+      }
     },
   };
 };

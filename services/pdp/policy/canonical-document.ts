@@ -31,16 +31,24 @@ const write = (value: Value, out: string[]): void => {
   }
 };
 
+/** A file that holds JSON, numbers as written. Throws `bundle_invalid`. */
+export const readDocument = (path: string, bytes: Uint8Array): Value => {
+  try {
+    return readJson(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes));
+  } catch (cause) {
+    throw new AppError('bundle_invalid', `${path} is not UTF-8 JSON of a usable depth`, { cause });
+  }
+};
+
+export const canonicalBytesOf = (value: Value): Uint8Array => {
+  const out: string[] = [];
+  write(value, out);
+  return Buffer.from(out.join(''), 'utf8');
+};
+
 /**
  * What OPA hashes of a structured file (v1/bundle/hash.go): no white space, members sorted by name, numbers as they
  * were written. Throws `bundle_invalid` when the bytes are not UTF-8 JSON, or nested deeper than values have here.
  */
-export const canonicalJsonBytes = (path: string, bytes: Uint8Array): Uint8Array => {
-  const out: string[] = [];
-  try {
-    write(readJson(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)), out);
-  } catch (cause) {
-    throw new AppError('bundle_invalid', `${path} is not UTF-8 JSON of a usable depth`, { cause });
-  }
-  return Buffer.from(out.join(''), 'utf8');
-};
+export const canonicalJsonBytes = (path: string, bytes: Uint8Array): Uint8Array =>
+  canonicalBytesOf(readDocument(path, bytes));

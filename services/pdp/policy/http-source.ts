@@ -1,5 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { AppError, errorMessage, isAppError } from '../../shared/contracts/errors.ts';
+import { BUNDLE_LIMITS } from '../../shared/bundles/bundle-archive.ts';
+import { isDelta } from './bundle-delta.ts';
 import { requestBundle, type BundleServer } from './bundle-request.ts';
 
 export interface HttpSourceOptions extends BundleServer {
@@ -11,7 +13,10 @@ export interface HttpSourceOptions extends BundleServer {
 
 /** A version of the bundle that the server gave. */
 export interface Downloaded {
+  /** The last whole one. */
   readonly bytes: Uint8Array;
+  /** What came after it, oldest first. */
+  readonly deltas: readonly Uint8Array[];
   readonly etag: string | undefined;
   /** When the server last said that this is the one, milliseconds since 1970. */
   readonly confirmedMs: number;
@@ -25,13 +30,17 @@ export interface RemoteStatus {
   readonly failures: number;
   readonly error: string | undefined;
   readonly longPolling: boolean;
+  /** How many came since the last whole bundle. */
+  readonly deltas: number;
 }
 
 export interface HttpSource {
   /** What the server has. Waits a moment for the first answer; throws `upstream_unavailable` when the last one failed. */
   readonly current: () => Promise<Downloaded>;
   /** A version from an earlier life, so that the server need not send it again. Before `start`. */
-  readonly seed: (kept: { readonly bytes: Uint8Array; readonly etag: string | undefined }) => void;
+  readonly seed: (kept: Omit<Downloaded, 'confirmedMs'>) => void;
+  /** Asks for a whole bundle at once, if the last answer was none. */
+  readonly resync: () => void;
   /** Begins to ask. `onChange` is called when what `current` gives may have changed. */
   readonly start: (onChange: () => void) => void;
   readonly status: () => RemoteStatus;
@@ -42,6 +51,8 @@ export interface HttpSource {
 const FIRST_ANSWER_MS = 5_000;
 const BACKOFF_FIRST_MS = 500;
 const BACKOFF_MAX_MS = 60_000;
+/** After so many a whole bundle is asked for: each is applied again whenever one follows. */
+const MAX_DELTAS = 16;
 /** A server that answers a long poll sooner with nothing new does not wait: it is asked as any other. */
 const HELD_MS = 1_000;
 
@@ -64,7 +75,9 @@ export const createHttpSource = (
 ): HttpSource => {
   const { url, pollMs, longPollMs } = options;
   const stop = new AbortController();
-  let here: { readonly bytes: Uint8Array; readonly etag: string | undefined } | undefined;
+  let here: Omit<Downloaded, 'confirmedMs'> | undefined;
+  let wantsWhole = false;
+  let interruption = new AbortController();
   let confirmedMs: number | undefined;
   let error: AppError | undefined;
   let failures = 0;
@@ -84,12 +97,20 @@ export const createHttpSource = (
     // The first request of a life is answered at once, so that a start knows where it stands.
     const waitMs = waits && confirmedMs !== undefined && failures === 0 ? (longPollMs ?? 0) : 0;
     const askedMs = nowMs();
-    const answer = await requestBundle(options, { etag: here?.etag, waitMs, signal: stop.signal });
+    const etag = wantsWhole ? undefined : here?.etag;
+    const base = etag !== undefined && here !== undefined && here.deltas.length < MAX_DELTAS ? here : undefined;
+    const takesDelta = base !== undefined;
+    const signal = AbortSignal.any([stop.signal, interruption.signal]);
+    const answer = await requestBundle(options, { etag, takesDelta, waitMs: wantsWhole ? 0 : waitMs, signal });
     const wasBroken = error !== undefined || confirmedMs === undefined;
     [error, failures] = [undefined, 0];
     confirmedMs = nowMs();
     if (answer.status === 'bundle') {
-      here = { bytes: answer.bytes, etag: answer.etag };
+      here =
+        base !== undefined && (await isDelta(answer.bytes, BUNDLE_LIMITS))
+          ? { bytes: base.bytes, deltas: [...base.deltas, answer.bytes], etag: answer.etag }
+          : { bytes: answer.bytes, deltas: [], etag: answer.etag };
+      wantsWhole = false;
       waits = answer.waits && longPollMs !== undefined;
     }
     if (wasBroken || answer.status === 'bundle') onChange();
@@ -105,13 +126,19 @@ export const createHttpSource = (
         pauseMs = await askOnce();
       } catch (cause) {
         if (stop.signal.aborted) return;
+        if (interruption.signal.aborted) {
+          interruption = new AbortController();
+          continue;
+        }
         error = isAppError(cause) ? cause : new AppError('internal', errorMessage(cause), { cause });
         failures += 1;
         pauseMs = Math.max(jittered(backoffMs(failures), random), retryAfterMs(cause));
         if (failures === 1) onChange();
       }
       settleFirst();
-      await delay(pauseMs, undefined, { signal: stop.signal, ref: false }).catch(() => undefined);
+      const signal = AbortSignal.any([stop.signal, interruption.signal]);
+      await delay(pauseMs, undefined, { signal, ref: false }).catch(() => undefined);
+      if (interruption.signal.aborted) interruption = new AbortController();
     }
   };
 
@@ -126,6 +153,11 @@ export const createHttpSource = (
     seed: (kept) => {
       if (kept.etag !== undefined) here = kept;
     },
+    resync: () => {
+      if (wantsWhole || here === undefined || here.deltas.length === 0) return;
+      wantsWhole = true;
+      interruption.abort();
+    },
     start: (changed) => {
       onChange = changed;
       running ??= run();
@@ -137,6 +169,7 @@ export const createHttpSource = (
       failures,
       error: error === undefined ? undefined : errorMessage(error),
       longPolling: waits,
+      deltas: here?.deltas.length ?? 0,
     }),
     close: async () => {
       stop.abort();

@@ -5,8 +5,10 @@ import type { PolicyOutput } from '../../shared/contracts/policy-io.ts';
 import { combineOutputs, type NamedOutput } from '../core/combine-outputs.ts';
 import type { Evaluate } from '../core/evaluate.ts';
 import type { Freshness } from '../core/freshness.ts';
+import { BUNDLE_LIMITS } from '../../shared/bundles/bundle-archive.ts';
+import { packArchive } from '../../shared/bundles/pack-archive.ts';
 import type { DataPath } from '../core/json-pointer.ts';
-import { BUNDLE_LIMITS } from './bundle-archive.ts';
+import { applyDelta } from './bundle-delta.ts';
 import { readBundle, type Bundle } from './bundle-reader.ts';
 import { checkSetRoots, rootPath } from './roots.ts';
 import type { VerifiedSignature } from './bundle-signature.ts';
@@ -52,6 +54,10 @@ export interface LoadedArchive {
   readonly path: string;
   /** The archive as it lay there. */
   readonly bytes: Uint8Array;
+  /** What was applied to it, oldest first: the digest is that of the bundle that came out. */
+  readonly deltas: readonly Uint8Array[];
+  /** What decides, as one archive: `bytes`, or, where there are deltas, what they made of it. */
+  readonly whole: Uint8Array;
   /** By whom it is signed; undefined where the source asks for no signature. */
   readonly signature: VerifiedSignature | undefined;
   /** What its server calls this version. */
@@ -150,8 +156,8 @@ const evaluatorOf = async (bundle: Bundle, limits: EvaluatorLimits, loaded: Load
   for (const [digest, known] of loaded) if (known.deref() === undefined) loaded.delete(digest);
   const known = loaded.get(bundle.digest)?.deref();
   if (known !== undefined) return known;
-  const { wasm, dataJson } = bundle;
-  const evaluator = await createWasmEvaluator({ wasm, dataJson, ...limits });
+  const { wasm, dataJson, files } = bundle;
+  const evaluator = await createWasmEvaluator({ wasm, dataJson, files, ...limits });
   await runSelfCheck(bundle, evaluator);
   loaded.set(bundle.digest, new WeakRef(evaluator));
   return evaluator;
@@ -163,7 +169,9 @@ const loadOne = async (
   loaded: LoadedBundles,
 ): Promise<{ readonly bundle: Bundle; readonly evaluator: WasmEvaluator }> => {
   try {
-    const bundle = await readBundle(file.bytes, BUNDLE_LIMITS, await file.signing?.requirement());
+    const requirement = await file.signing?.requirement();
+    let bundle = await readBundle(file.bytes, BUNDLE_LIMITS, requirement);
+    for (const delta of file.deltas ?? []) bundle = await applyDelta(bundle, delta, BUNDLE_LIMITS, requirement);
     return { bundle, evaluator: await evaluatorOf(bundle, limits, loaded) };
   } catch (cause) {
     throw inFile(file, cause);
@@ -191,8 +199,9 @@ export const loadPolicySet = async (
     if (twin !== undefined) {
       throw new AppError('bundle_invalid', `${file.path} and ${twin.path} are both named ${name}`);
     }
-    const { source, path, bytes, etag } = file;
-    archives.push({ name, digest, serial, source, path, bytes, signature, etag, expiresMs });
+    const { source, path, bytes, deltas = [], etag } = file;
+    const whole = deltas.length === 0 ? bytes : await packArchive(loaded.bundle.files);
+    archives.push({ name, digest, serial, source, path, bytes, deltas, whole, signature, etag, expiresMs });
     bundles.push(loaded.bundle);
     digests.push(digestBytes);
     const { evaluator } = loaded;

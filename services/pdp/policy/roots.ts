@@ -21,6 +21,10 @@ const holds = (outer: string, inner: string): boolean => {
   return above.every((part, index) => below[index] === part);
 };
 
+/** Whether a path of `data` lies at or below a root. */
+export const holdsPath = (root: string, path: DataPath): boolean =>
+  rootPath(root).every((part, index) => path[index] === part);
+
 const overlaps = (a: string, b: string): boolean => holds(a, b) || holds(b, a);
 
 /** The roots of a manifest; OPA's default is everything. */

@@ -1,7 +1,7 @@
 import type { BundleSourceSettings, Settings } from '../../shared/settings/schema.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { durationMs, sizeBytes } from '../../shared/settings/units.ts';
-import { BUNDLE_LIMITS } from './bundle-archive.ts';
+import { BUNDLE_LIMITS } from '../../shared/bundles/bundle-archive.ts';
 import { readBundleKey } from './bundle-keys.ts';
 import type { SigningRequirement } from './bundle-signature.ts';
 import type { BundleSigning, BundleSource } from './bundle-source.ts';

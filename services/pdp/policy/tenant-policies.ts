@@ -48,6 +48,8 @@ export interface TenantPolicies {
   readonly ready: (tenant: string) => Promise<void> | undefined;
   /** Why `current` gave nothing. */
   readonly whyNot: (tenant: string) => TroubleCode;
+  /** The set of `held`, which may not be the current one any more, with the data that its engines have by now. */
+  readonly renewed: (held: DecidingPolicy) => DecidingPolicy;
   /** What will decide for a tenant, without making an engine for it. */
   readonly named: (tenant: string) => DecidingPolicy | undefined;
   /** A set takes over from another. */
@@ -76,6 +78,8 @@ export const createTenantPolicies = (options: TenantPoliciesOptions): TenantPoli
   const shelf = createEngineShelf(options.limits);
   const enqueue = createWorkQueue(monotonicMs);
   const entries = new Map<string, Entry>();
+  /** By what evaluates: an engine is changed in place, so of its policies only the last says what it has. */
+  const newest = new WeakMap<DecidingPolicy['evaluate'], DecidingPolicy>();
   const waiting = new Map<string, number>();
   const places = new Map<PolicySnapshot['unclaimed'], Place>();
 
@@ -121,6 +125,7 @@ export const createTenantPolicies = (options: TenantPoliciesOptions): TenantPoli
       const { evaluate } = engine;
       const policy = { evaluate, engine: name, entrypoint, bundles, setDigest, freshness, data: data.identity };
       entry = { snapshot, data, engine, policy };
+      newest.set(evaluate, policy);
     } catch (cause) {
       const problem = errorMessage(cause);
       entry = { snapshot, data, engine: undefined, policy: undefined, problem };
@@ -171,6 +176,7 @@ export const createTenantPolicies = (options: TenantPoliciesOptions): TenantPoli
       makingOf(tenant) === undefined
         ? (entries.get(tenant)?.engine?.trouble()?.code ?? 'policy_unavailable')
         : 'engine_busy',
+    renewed: (held) => newest.get(held.evaluate) ?? held,
     named: (tenant) => entryOf(tenant)?.policy,
     activated(snapshot, previous) {
       if (previous !== undefined) {

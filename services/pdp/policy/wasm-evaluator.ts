@@ -1,4 +1,5 @@
 import { Compile } from 'typebox/compile';
+import type { BundleFile } from '../../shared/contracts/bundle-digest.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { isObject } from '../../shared/contracts/json.ts';
 import { PolicyOutput } from '../../shared/contracts/policy-io.ts';
@@ -7,13 +8,14 @@ import { ENTRYPOINT } from './bundle-reader.ts';
 import { BUILTINS } from './engine/builtins.ts';
 import { createEngine, EngineRefusal, hostBuiltinsOf, type Engine } from './engine/host.ts';
 import type { MemoryPool } from './engine/memory-pool.ts';
+import { describeMissing, locateBuiltins } from './missing-builtins.ts';
 
 /** Stands in events, so that a decision can be evaluated again by the same engine. */
-export const WASM_ENGINE = 'edict-wasm/1';
+export const WASM_ENGINE = 'edict-wasm/2';
 
 const DEFAULT_MEMORY_MAX_BYTES = 256 * 1024 * 1024;
-/** A decision of the mesh policies takes some thousands; this ends a runaway in milliseconds. */
-export const DEFAULT_FUEL = 100_000;
+/** A decision of the mesh policies takes some 20,000; this ends a runaway in milliseconds. */
+export const DEFAULT_FUEL = 1_000_000;
 const EXTRAS_BYTES = 64 * 1024;
 /** UTF-16 units, and how many such texts: a bound on what is kept. */
 const MAX_KNOWN_TEXT = 4_096;
@@ -22,7 +24,7 @@ const MAX_KNOWN_OUTPUTS = 512;
 export interface EvaluatorLimits {
   /** Linear memory of one instance, data included. */
   readonly memoryMaxBytes?: number;
-  /** What one evaluation may cost, passes of loops, beyond the reading of its input. */
+  /** What one evaluation may cost, units of the meter, beyond the reading of its input. */
   readonly fuel?: number;
   /** What instances of several modules share. */
   readonly pool?: MemoryPool;
@@ -32,6 +34,8 @@ export interface WasmEvaluatorOptions extends EvaluatorLimits {
   readonly wasm: Uint8Array;
   /** UTF-8 JSON text of the `data` document. */
   readonly dataJson: Uint8Array;
+  /** The bundle's; a refusal names places in its sources. */
+  readonly files?: readonly BundleFile[];
 }
 
 export interface WasmEvaluator {
@@ -60,28 +64,32 @@ const outputCheck = Compile(PolicyOutput);
 
 const refuse = (message: string, cause?: unknown): AppError => new AppError('bundle_invalid', message, { cause });
 
-/** The engine's refusals are those of the bundle. */
-const refusing = async <T>(work: Promise<T>): Promise<T> => {
+/** The engine's refusals are those of the bundle. `details.missing`: built-ins that are not supplied, with places. */
+const refusing = async <T>(work: Promise<T>, files: readonly BundleFile[] = []): Promise<T> => {
   try {
     return await work;
   } catch (cause) {
-    throw refusalOf(cause);
-  }
-};
-
-const refusalOf = (cause: unknown): unknown => (cause instanceof EngineRefusal ? refuse(cause.message, cause) : cause);
-
-const refusingNow = <T>(work: () => T): T => {
-  try {
-    return work();
-  } catch (cause) {
-    throw refusalOf(cause);
+    if (!(cause instanceof EngineRefusal)) throw cause;
+    if (cause.missing.length === 0) throw refuse(cause.message, cause);
+    const missing = locateBuiltins(cause.missing, files);
+    const more = cause.missing.length - missing.length;
+    const named = `${missing.map(describeMissing).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+    const message = `policy.wasm needs built-ins that are not supplied: ${named}`;
+    throw new AppError('bundle_invalid', message, { cause, details: { missing } });
   }
 };
 
 /** The built-ins that a module asks its host for, sorted. Throws when the bytes are no OPA policy module. */
 export const wasmHostBuiltins = async (bytes: Uint8Array): Promise<readonly string[]> =>
   await refusing(hostBuiltinsOf(bytes));
+
+const refusingNow = <T>(work: () => T): T => {
+  try {
+    return work();
+  } catch (cause) {
+    throw cause instanceof EngineRefusal ? refuse(cause.message, cause) : cause;
+  }
+};
 
 const isBounded = (output: PolicyOutput, text: string): boolean =>
   text.length <= EXTRAS_BYTES || JSON.stringify([output.obligations, output.advice]).length <= EXTRAS_BYTES;
@@ -145,8 +153,11 @@ const PROBE = JSON.stringify({
  * fail the probe.
  */
 export const createWasmEvaluator = async (options: WasmEvaluatorOptions): Promise<WasmEvaluator> => {
-  const { wasm, dataJson, memoryMaxBytes = DEFAULT_MEMORY_MAX_BYTES, fuel = DEFAULT_FUEL, pool } = options;
-  const engine = await refusing(createEngine({ wasm, dataJson, builtins: BUILTINS, memoryMaxBytes, fuel, pool }));
+  const { wasm, dataJson, files, memoryMaxBytes = DEFAULT_MEMORY_MAX_BYTES, fuel = DEFAULT_FUEL, pool } = options;
+  const engine = await refusing(
+    createEngine({ wasm, dataJson, builtins: BUILTINS, memoryMaxBytes, fuel, pool }),
+    files,
+  );
   const entrypoint = engine.entrypoints.get(ENTRYPOINT);
   if (entrypoint === undefined) throw refuse(`policy.wasm has no entrypoint ${ENTRYPOINT}`);
   const read = createOutputReader();

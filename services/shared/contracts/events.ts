@@ -1,5 +1,6 @@
 import { verifyEd25519, signEd25519, publicKeyFromRaw, emitterId, type SigningKey } from './signatures.ts';
 import { canonicalJson, isObject } from './json.ts';
+import type { ArtifactPart } from './artifact.ts';
 import { lp } from './bytes.ts';
 import type { DecisionAnswer, Durability, PolicyIdentity } from './decision.ts';
 import type { PolicyInput } from './policy-io.ts';
@@ -157,6 +158,13 @@ export interface ActivationData extends EventData {
   readonly policy: PolicyUsed;
 }
 
+/** One part of the bytes that an activation names by digest. Each is sent once by an emitter, in parts. */
+export interface ArtifactData extends EventData {
+  readonly artifact: ArtifactPart;
+  /** The part's bytes, base64. */
+  readonly content: string;
+}
+
 /** Numbers of a boot of this tenant that nothing can bring any more: neither spool nor broker has them. */
 export interface LostData extends EventData {
   readonly lost: readonly { readonly boot: string; readonly from: string; readonly to: string }[];
@@ -169,6 +177,7 @@ export type EdictEvent =
   | CloudEvent<'edict.heartbeat.v1', HeartbeatData>
   | CloudEvent<'edict.start.v1', StartData>
   | CloudEvent<'edict.activation.v1', ActivationData>
+  | CloudEvent<'edict.artifact.v1', ArtifactData>
   | CloudEvent<'edict.lost.v1', LostData>;
 
 /** The headers of an event's Kafka message, and what a spool record says beside the event's bytes. */

@@ -1,12 +1,20 @@
-import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { AggregatorRegistry, collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 
 export type { Registry } from 'prom-client';
 export { Counter, Gauge, Histogram };
 
-/** A registry of one program: its metrics carry `service`; process metrics unless `processMetrics` is false. */
-export const createRegistry = (options: { readonly service: string; readonly processMetrics?: boolean }): Registry => {
+/**
+ * A registry of one program: its metrics carry `service`, and `worker` where there are several; process metrics unless
+ * `processMetrics` is false.
+ */
+export const createRegistry = (options: {
+  readonly service: string;
+  readonly worker?: number | undefined;
+  readonly processMetrics?: boolean;
+}): Registry => {
   const registry = new Registry();
-  registry.setDefaultLabels({ service: options.service });
+  const { service, worker } = options;
+  registry.setDefaultLabels({ service, ...(worker === undefined ? {} : { worker }) });
   if (options.processMetrics !== false) collectDefaultMetrics({ register: registry });
   return registry;
 };
@@ -29,3 +37,13 @@ export const registerGauges = (
     );
   }
 };
+
+/** What `getMetricsAsJSON` of a registry gives. */
+export type MetricValues = Awaited<ReturnType<Registry['getMetricsAsJSON']>>;
+
+/** One registry with the series of all, which must differ in a label. */
+export const joinMetrics = (all: readonly MetricValues[]): Registry =>
+  AggregatorRegistry.aggregate(
+    // Of one value each way of adding up gives that value, but `omit`.
+    all.map((metrics) => metrics.map((metric) => ({ ...metric, aggregator: 'first' as const }))),
+  );

@@ -40,7 +40,9 @@ export const Caller = Type.Object(
       description: 'Attributes that this caller states count as verified. False: the policy sees them as claims.',
     }),
     properties: Type.Record(Type.String(), Type.Unknown(), { default: {}, description: '`input.caller.properties`.' }),
-    rate_per_s: Type.Optional(Type.Integer({ minimum: 1, description: 'Decisions a second; above it 429.' })),
+    rate_per_s: Type.Optional(
+      Type.Integer({ minimum: 1, description: 'Decisions a second, shared equally by pdp.workers; above it 429.' }),
+    ),
   },
   strict,
 );
@@ -117,6 +119,9 @@ const BundleSourceSettings = Type.Object(
 export type BundleSourceSettings = Static<typeof BundleSourceSettings>;
 const Bundles = Type.Union([Type.String({ minLength: 1 }), BundleSourceSettings]);
 
+const FuelPerSecond = (description: string) =>
+  Type.Integer({ minimum: 1_000, maximum: 1_000_000_000_000, description });
+
 const TenantSettings = Type.Object(
   {
     bundles: Type.Optional(
@@ -124,6 +129,7 @@ const TenantSettings = Type.Object(
     ),
     mask_key_file: File('32 random bytes, the same for all PDPs and the audit service. Required with kafka.brokers.'),
     spool_quota: Type.Optional(Type.String({ pattern: SIZE_PATTERN, description: 'Default: spool.tenant_quota.' })),
+    fuel_per_second: Type.Optional(FuelPerSecond('Default: pdp.fuel_per_second.')),
   },
   strict,
 );
@@ -169,11 +175,16 @@ export const SettingsSchema = Type.Object(
         workers: Type.Integer({
           default: 1,
           minimum: 1,
-          maximum: 1,
-          description: 'Evaluating processes; one, for now.',
+          maximum: 32,
+          description: 'Processes that decide, each with an emitter and a spool of its own; one a core at most.',
         }),
-        max_in_flight: Type.Integer({ default: 1024, minimum: 1, maximum: 65_536, description: 'Above it 503.' }),
-        max_connections: Type.Integer({ default: 4096, minimum: 1, maximum: 65_536 }),
+        max_in_flight: Type.Integer({
+          default: 1024,
+          minimum: 1,
+          maximum: 65_536,
+          description: 'Of each worker; above it 503.',
+        }),
+        max_connections: Type.Integer({ default: 4096, minimum: 1, maximum: 65_536, description: 'Of each worker.' }),
         body_timeout: Duration('5s', 'How long a body may take; then 408.'),
         data_max: Size('1MiB', 'Pushed data of one tenant, as JSON; the same on all PDPs. At most 16MiB.'),
         data_wait: Duration('1s', 'How long a request waits for the data revision in its `at_least`; then a deny.'),
@@ -192,10 +203,19 @@ export const SettingsSchema = Type.Object(
           'One engine for each tenant, made at its first request.',
         ),
         fuel: Type.Integer({
-          default: 100_000,
+          default: 1_000_000,
           minimum: 1_000,
           maximum: 2_000_000_000,
-          description: 'The most passes of loops in one evaluation, beyond 4 a byte of input; more is `policy_fuel`.',
+          description:
+            'The most units that one evaluation may take, some nanoseconds each, beyond reading its input; more is ' +
+            '`policy_fuel`.',
+        }),
+        fuel_per_second: Type.Integer({
+          ...FuelPerSecond(
+            'What the evaluations of one tenant may take together; above it 429. A million units of honest work are ' +
+              'about a millisecond, so this is half a core.',
+          ),
+          default: 500_000_000,
         }),
       },
       'The policy decision point.',

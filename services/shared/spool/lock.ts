@@ -7,6 +7,8 @@ import { AppError, errorCode, errorMessage } from '../contracts/errors.ts';
 export interface HeldLock {
   /** Gives the lock up. A process that ends in any way gives it up too. */
   readonly release: () => Promise<void>;
+  /** Whether another one asked for it meanwhile. */
+  readonly isWanted: () => boolean;
 }
 
 /** The longest path of a socket is 107 bytes on Linux and 103 on macOS. */
@@ -30,9 +32,12 @@ const socketDirectory = (
   return { path: `/proc/self/fd/${fd}`, close: () => closeSync(fd) };
 };
 
-const listen = (path: string): Promise<Server> =>
+const listen = (path: string, onAsked: () => void): Promise<Server> =>
   new Promise((resolve, reject) => {
-    const server = createServer((connection) => connection.destroy());
+    const server = createServer((connection) => {
+      onAsked();
+      connection.destroy();
+    });
     server.once('error', reject);
     server.listen(path, () => {
       server.removeListener('error', reject);
@@ -79,7 +84,10 @@ export const acquireLock = async (directory: string, name = 'lock'): Promise<Hel
   let server: Server | undefined;
   let held = false;
   try {
-    server = await listen(join(sockets.path, temporary));
+    let wanted = false;
+    server = await listen(join(sockets.path, temporary), () => {
+      wanted = true;
+    });
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt += 1) {
       const highest = generations(directory, name)[0] ?? 0;
       if (highest > 0 && (await isAlive(join(sockets.path, `${name}.${highest}`)))) return undefined;
@@ -100,6 +108,7 @@ export const acquireLock = async (directory: string, name = 'lock'): Promise<Hel
         release: async () => {
           await closeServer(listening);
         },
+        isWanted: () => wanted,
       };
     }
     return undefined;

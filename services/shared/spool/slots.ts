@@ -26,6 +26,8 @@ export const slotPaths = (home: string, slot: string) => {
     boot: join(directory, 'boot'),
     spool: join(directory, 'spool'),
     relayCursor: join(directory, 'relay-cursor'),
+    /** Which artifacts this emitter sent already. */
+    artifacts: join(directory, 'artifacts.json'),
   } as const;
 };
 

@@ -76,7 +76,7 @@ export interface SpoolWriter {
   /** Whether a record fits now; gives up covered segments, oldest first, when that makes it fit. */
   readonly room: (tenant: string, eventBytes: number, reserve: boolean) => Room;
   /**
-   * Appends and returns the record's number. It is written at the end of the next event-loop turn, with what arrives until then.
+   * Appends and returns the record's number. It is written at the end of the event-loop turn, with what came with it.
    * Throws `spool_full` (`details.scope` is `spool` or `tenant`) or `spool_failed`, and then nothing was appended.
    */
   readonly append: (record: NewRecord) => bigint;
@@ -199,11 +199,6 @@ export const openSpoolWriter = (options: SpoolWriterOptions): SpoolWriter => {
     synced.seal();
     written.advance(next);
     scheduleSync();
-  };
-
-  /** One turn later: what arrives meanwhile goes with it, for a write costs more than its bytes. */
-  const flushNextTurn = (): void => {
-    flushSoon = setImmediate(flush);
   };
 
   const scheduleSync = (): void => {
@@ -441,7 +436,7 @@ export const openSpoolWriter = (options: SpoolWriterOptions): SpoolWriter => {
       usedBytes += frameBytes;
       tenantBytes.set(record.tenant, (tenantBytes.get(record.tenant) ?? 0) + frameBytes);
       if (pending >= SYNC_BYTES) flush();
-      else flushSoon ??= setImmediate(flushNextTurn);
+      else flushSoon ??= setImmediate(flush);
       return number;
     },
     whenWritten: written.waitFor,

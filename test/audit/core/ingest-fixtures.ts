@@ -1,4 +1,5 @@
-import { sha256 } from '../../../services/shared/contracts/bytes.ts';
+import { ARTIFACT_PART_BYTES, partsOf } from '../../../services/shared/contracts/artifact.ts';
+import { sha256, sha256Hex } from '../../../services/shared/contracts/bytes.ts';
 import { DECISIONS_TOPIC, signEvent, type EventType } from '../../../services/shared/contracts/events.ts';
 import { emitterId, generateSigningKey, type SigningKey } from '../../../services/shared/contracts/signatures.ts';
 import { newUuidV7 } from '../../../services/shared/contracts/uuid.ts';
@@ -66,9 +67,24 @@ const membersOf = (type: string, id: string, key: SigningKey): Readonly<Record<s
       return { public_key: key.publicKey.toString('base64'), software: 'edict/0.1.0' };
     case 'edict.lost.v1':
       return { lost: [{ boot: '1', from: '1', to: '1' }], reason: 'spool_given_up' };
+    case 'edict.artifact.v1':
+      return artifactData(Buffer.from('{}'), 1);
     default:
       return {};
   }
+};
+
+/** The members of an artifact event with one part of `bytes`, cut as a PDP does. */
+export const artifactData = (
+  bytes: Buffer,
+  part: number,
+  { digest = `sha256:${sha256Hex(bytes)}`, mediaType = 'application/json' } = {},
+): Readonly<Record<string, unknown>> => {
+  const start = (part - 1) * ARTIFACT_PART_BYTES;
+  return {
+    artifact: { digest, media_type: mediaType, bytes: bytes.length, part, parts: partsOf(bytes.length) },
+    content: bytes.subarray(start, start + ARTIFACT_PART_BYTES).toString('base64'),
+  };
 };
 
 /** An emitter that numbers, links and signs its events as the contract says. */

@@ -80,6 +80,25 @@ describe('rate limits', () => {
     expect([limits.take(limited), limits.take(limited), limits.take(limited)]).toEqual([0, 0, 1]);
   });
 
+  it('gives each of several workers its share, and one decision at least', () => {
+    const clock = { ms: 0 };
+    const workers = Array.from({ length: 4 }, () => createRateLimits(() => clock.ms, 4));
+    const takeAll = (rate: number): number => {
+      let taken = 0;
+      for (const limits of workers) while (limits.take(caller({ rate_per_s: rate })) === 0) taken += 1;
+      return taken;
+    };
+    expect(takeAll(100)).toBe(100);
+    clock.ms = 60_000;
+    expect(takeAll(100)).toBe(100);
+    clock.ms = 60_500;
+    expect(takeAll(100)).toBe(48);
+    const slow = createRateLimits(() => clock.ms, 4);
+    expect([slow.take(caller({ rate_per_s: 1 })), slow.take(caller({ rate_per_s: 1 }))]).toEqual([0, 4]);
+    clock.ms = 64_500;
+    expect(slow.take(caller({ rate_per_s: 1 }))).toBe(0);
+  });
+
   it('makes later requests wait for what a batch brought', () => {
     const { clock, limits } = setUp();
     const limited = caller({ rate_per_s: 10 });

@@ -41,9 +41,10 @@ const run = (
     readonly mask?: readonly string[];
     readonly record?: RecordEvent;
     readonly freshness?: FreshnessState;
+    readonly charged?: (readonly [string, number])[];
   } = {},
 ) => {
-  const { mask, record, freshness, ...ask } = overrides;
+  const { mask, record, freshness, charged, ...ask } = overrides;
   const inputs: string[] = [];
   const drafts: EventDraft[] = [];
   const keep: RecordEvent = (draft) => {
@@ -65,6 +66,7 @@ const run = (
   };
   const decide = createDecide({
     record: (draft) => (record ?? keep)(draft),
+    chargeFuel: (tenant, { fuelUsed }) => charged?.push([tenant, fuelUsed]),
     nowMs: () => NOW,
     monotonicMs: () => 2.5,
     newId: () => ID,
@@ -96,6 +98,21 @@ const last = <T>(list: readonly T[]): T => {
 };
 
 describe('decide', () => {
+  it('charges the tenant for what was evaluated, also when it cannot be recorded', () => {
+    const charged: (readonly [string, number])[] = [];
+    run(ALLOW, { charged });
+    run({ outcome: 'fault', code: 'policy_fuel', message: 'm', fuelUsed: 77, fuelLimit: 77 }, { charged });
+    const full = () => {
+      throw new AppError('spool_full', 'no room');
+    };
+    expect(() => run(ALLOW, { charged, record: full })).toThrow('no room');
+    expect(charged).toEqual([
+      ['acme', 1],
+      ['acme', 77],
+      ['acme', 1],
+    ]);
+  });
+
   it('gives the policy exactly the published input, serialised once, and records that text', () => {
     const { inputs, events, drafts } = run(
       { ...ALLOW, legs: { subject: true, agent: true, 'chain/0': true } },

@@ -79,10 +79,16 @@ describe('the stream of pushed data on Kafka', () => {
     open.push(stream);
     return { stream, book };
   };
+  /** As `start`, until it was read to its end: a busy machine may need longer than a start waits. */
+  const startKnown: typeof start = async (name, options) => {
+    const started = await start(name, options);
+    while (!(await started.stream.check()).ok) await sleep(20);
+    return started;
+  };
   const revisionOf = (book: DataBook, tenant: string): number => book.of(tenant).identity?.revision ?? -1;
 
   it('gives every decision point the same data under the same revision, also one that comes later', async () => {
-    const [one, two] = await Promise.all([start('one'), start('two')]);
+    const [one, two] = await Promise.all([startKnown('one'), startKnown('two')]);
     expect(one.stream.isKnown('acme')).toBe(true);
     await one.stream.push('acme', put(['list'], []));
     const pushes = Array.from({ length: 30 }, (_, i) => (i % 2 === 0 ? one : two).stream.push('acme', count));
@@ -91,14 +97,14 @@ describe('the stream of pushed data on Kafka', () => {
     const last = Math.max(revisionOf(one.book, 'acme'), revisionOf(two.book, 'acme'));
     await Promise.all([one.book.waitFor('acme', last, 5_000), two.book.waitFor('acme', last, 5_000)]);
     expect(one.book.of('acme').document).toEqual({ list: Array.from({ length: 30 }, () => 1) });
-    const three = await start('three');
+    const three = await startKnown('three');
     for (const { book } of [two, three])
       for (const tenant of ['acme', 'globex']) expect(book.of(tenant)).toEqual(one.book.of(tenant));
     expect(await two.stream.push('acme', { op: 'delete', path: ['nothing'] })).toMatchObject({ kind: 'conflict' });
   }, 60_000);
 
   it('takes a message that the broker has twice for one', async () => {
-    const one = await start('twice', { twice: true });
+    const one = await startKnown('twice', { twice: true });
     await one.stream.push('initech', put(['list'], []));
     for (let i = 0; i < 3; i += 1) await one.stream.push('initech', count);
     await sleep(300);
@@ -106,11 +112,11 @@ describe('the stream of pushed data on Kafka', () => {
   }, 60_000);
 
   it('goes on from its files, and knows what it knew while there is no broker', async () => {
-    const one = await start('restart');
+    const one = await startKnown('restart');
     await one.stream.push('umbrella', put(['a'], 1));
     const before = one.book.of('umbrella');
     await one.stream.close();
-    const other = await start('meanwhile');
+    const other = await startKnown('meanwhile');
     await other.stream.push('umbrella', put(['b'], 2));
     await broker.stop();
     const again = await start('restart', { pushTimeoutMs: 200 });
@@ -131,7 +137,7 @@ describe('the stream of pushed data on Kafka', () => {
   }, 90_000);
 
   it('skips what is no pushed data', async () => {
-    const one = await start('skips');
+    const one = await startKnown('skips');
     const sender = createSender({ kafka, topic: DATA_TOPIC, logger });
     const partition = partitionOf('hooli', 3);
     for (const value of ['nonsense', '{"v":1}', null]) await sender.send(partition, [{ key: 'hooli', value }]);
@@ -141,7 +147,7 @@ describe('the stream of pushed data on Kafka', () => {
   }, 60_000);
 
   it('knows nothing when its last message is another one, or its files are damaged', async () => {
-    const one = await start('other');
+    const one = await startKnown('other');
     await one.stream.push('acme', put(['z'], 1));
     await one.stream.close();
     const directory = join(folder, 'other');
@@ -161,7 +167,7 @@ describe('the stream of pushed data on Kafka', () => {
   }, 60_000);
 
   it('is unknown to a new decision point when messages are gone', async () => {
-    const one = await start('gone');
+    const one = await startKnown('gone');
     await one.stream.push('acme', put(['y'], 1));
     const admin = kafka.admin();
     await admin.connect();
@@ -171,6 +177,7 @@ describe('the stream of pushed data on Kafka', () => {
     await admin.deleteTopicRecords({ topic: DATA_TOPIC, partitions: [{ partition, offset: '1' }] });
     await admin.disconnect();
     const { stream } = await start('new');
+    while (!JSON.stringify(await stream.check()).includes('are gone')) await sleep(20);
     expect(stream.isKnown('acme')).toBe(false);
     expect(await stream.check()).toMatchObject({ reason: expect.stringContaining('are gone') as string });
     // Who had read them goes on.

@@ -1,5 +1,5 @@
 import { AppError } from '../../../services/shared/contracts/errors.ts';
-import { ask, REQUEST, startEdge, type Answer, type Edge, type EdgeOptions } from './edge.ts';
+import { ALLOW, ask, REQUEST, startEdge, type Answer, type Edge, type EdgeOptions } from './edge.ts';
 
 let edge: Edge;
 const start = async (options?: EdgeOptions): Promise<void> => {
@@ -59,6 +59,25 @@ describe('POST /decide/batch', () => {
       expect(String(body)).toBe(sent);
     }
     expect(edge.drafts).toHaveLength(2);
+  });
+
+  it('denies the items for which no fuel is left, and the next request', async () => {
+    const clock = { ms: 0 };
+    await start({
+      settings: { tenants: { default: { fuel_per_second: 1_000 } } },
+      monotonicMs: () => clock.ms,
+      evaluate: () => ({ outcome: 'answer', value: ALLOW, fuelUsed: 400, fuelLimit: 1_000, drawn: undefined }),
+    });
+    const answer = await batch({ defaults: REQUEST, requests: [{}, {}, {}, {}, {}] });
+    expect(answer.status).toBe(200);
+    expect(responses(answer).map(({ decision }) => decision)).toEqual(['allow', 'allow', 'allow', 'deny', 'deny']);
+    expect(responses(answer)[3]).toMatchObject({ allow: false, reasons: [{ code: 'fuel_exhausted' }] });
+    expect(responses(answer)[3]).not.toHaveProperty('decision_id');
+    expect(edge.refusals.map(({ code, status }) => `${code} ${status}`)).toEqual(Array(2).fill('fuel_exhausted 429'));
+    expect(edge.drafts).toHaveLength(3);
+    expect((await batch({ requests: [REQUEST] })).status).toBe(429);
+    clock.ms = 300;
+    expect((await batch({ requests: [REQUEST] })).status).toBe(200);
   });
 
   it('gives the decision of a faulted item in its place', async () => {

@@ -69,6 +69,39 @@ describe('the HTTP edge', () => {
     expect(body).toMatchObject({ decision: 'deny', code: 'host_refused' });
   });
 
+  it('answers 429 to a tenant that used its fuel, and to no other', async () => {
+    const clock = { ms: 0 };
+    await start({
+      callers: [{ tenant: 'acme' }, { tenant: 'acme' }, { tenant: 'globex' }],
+      settings: { tenants: { acme: { fuel_per_second: 1_000_000 }, globex: {} } },
+      monotonicMs: () => clock.ms,
+      evaluate: () => ({
+        outcome: 'fault',
+        code: 'policy_fuel',
+        message: 'm',
+        fuelUsed: 1_000_000,
+        fuelLimit: 1_000_000,
+      }),
+    });
+    const body = JSON.stringify(REQUEST);
+    expect((await ask(edge, body, { headers: bearer(0) })).status).toBe(500);
+    for (const caller of [0, 1]) {
+      const refused = await ask(edge, body, { headers: bearer(caller) });
+      expect(refused.status).toBe(429);
+      expect(refused.headers.get('retry-after')).toBe('4');
+      expect(refused.body).toMatchObject({ decision: 'deny', allow: false, code: 'fuel_exhausted' });
+      expect(refused.body).not.toHaveProperty('decision_id');
+    }
+    expect((await ask(edge, body, { headers: bearer(2) })).status).toBe(500);
+    expect(edge.refusals.map(({ tenant, caller, code, status }) => ({ tenant, caller, code, status }))).toEqual([
+      { tenant: 'acme', caller: 'gw-0', code: 'fuel_exhausted', status: 429 },
+      { tenant: 'acme', caller: 'gw-1', code: 'fuel_exhausted', status: 429 },
+    ]);
+    expect(edge.drafts.map(({ tenant }) => tenant)).toEqual(['acme', 'globex']);
+    clock.ms = 4_001;
+    expect((await ask(edge, body, { headers: bearer(0) })).status).toBe(500);
+  });
+
   it('tests in the order of the contract', async () => {
     await start({ callers: [{ roles: ['audit'] }, { rate_per_s: 1 }] });
     const bad = { path: '/decide', headers: { 'content-type': 'text/plain' } };

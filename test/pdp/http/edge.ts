@@ -1,5 +1,6 @@
 import { connect, type Socket } from 'node:net';
 import { newApiKey } from '../../../services/shared/callers/api-keys.ts';
+import { createFuelBudgets } from '../../../services/pdp/callers/fuel-budget.ts';
 import { createKnownCallers } from '../../../services/pdp/callers/known-callers.ts';
 import { createRateLimits } from '../../../services/pdp/callers/rate-limit.ts';
 import { createDecide, type DecidingPolicy } from '../../../services/pdp/core/decide.ts';
@@ -12,7 +13,7 @@ import { newUuidV7 } from '../../../services/shared/contracts/uuid.ts';
 import { listen } from '../../../services/shared/runtime/http-server.ts';
 import { createLogger } from '../../../services/shared/runtime/logger.ts';
 import { createRegistry } from '../../../services/shared/runtime/metrics.ts';
-import type { Caller } from '../../../services/shared/settings/schema.ts';
+import type { Caller, Settings } from '../../../services/shared/settings/schema.ts';
 import { loadSettings } from '../../../services/shared/settings/settings.ts';
 
 export const ALLOW: PolicyOutput = {
@@ -34,6 +35,7 @@ export const REQUEST = {
 export interface EdgeOptions {
   readonly callers?: readonly Partial<Caller>[];
   readonly evaluate?: Evaluate;
+  readonly settings?: Partial<Settings>;
   readonly record?: (draft: EventDraft, sequence: number) => Recorded;
   readonly http?: Partial<PdpHttpOptions>;
   readonly monotonicMs?: () => number;
@@ -60,6 +62,7 @@ export const startEdge = async (options: EdgeOptions = {}) => {
   const monotonicMs = options.monotonicMs ?? (() => performance.now());
   const known = createKnownCallers({ ...base, callers });
   const limits = createRateLimits(monotonicMs);
+  const fuel = createFuelBudgets({ ...base, ...options.settings }, monotonicMs);
   const drafts: EventDraft[] = [];
   const refusals: Refusal[] = [];
   const record: RecordEvent = (draft) => {
@@ -94,6 +97,7 @@ export const startEdge = async (options: EdgeOptions = {}) => {
   const http = createPdpHttp({
     decide: createDecide({
       record,
+      chargeFuel: fuel.charge,
       nowMs: () => Date.now(),
       monotonicMs,
       newId: newUuidV7,
@@ -113,6 +117,7 @@ export const startEdge = async (options: EdgeOptions = {}) => {
     isOpen: known.isOpen,
     takeQuota: limits.take,
     charge: limits.charge,
+    fuelWaitS: fuel.waitS,
     checks: { spool: () => ({ ok: true }) },
     registry,
     logger: createLogger({ service: 'test', level: 'silent' }),

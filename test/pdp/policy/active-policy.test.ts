@@ -3,7 +3,7 @@ import { generateKeyPairSync } from 'node:crypto';
 import { mkdtemp, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { packArchive } from '../../../services/cli/commands/policy-build.ts';
+import { packArchive } from '../../../services/shared/bundles/pack-archive.ts';
 import {
   startActivePolicy,
   type ActivePolicy,

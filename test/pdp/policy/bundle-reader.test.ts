@@ -3,9 +3,9 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { packageFolder } from '../../../services/cli/opa-binary.ts';
-import { BUNDLE_LIMITS } from '../../../services/pdp/policy/bundle-archive.ts';
+import { BUNDLE_LIMITS } from '../../../services/shared/bundles/bundle-archive.ts';
 import { readBundle, type Bundle } from '../../../services/pdp/policy/bundle-reader.ts';
-import { packArchive } from '../../../services/cli/commands/policy-build.ts';
+import { packArchive } from '../../../services/shared/bundles/pack-archive.ts';
 import { bundleDigest, setDigest } from '../../../services/shared/contracts/bundle-digest.ts';
 import { altered, tarOf } from './make-bundles.ts';
 

@@ -2,9 +2,9 @@ import { createHash, createHmac, generateKeyPairSync, randomBytes, type KeyObjec
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { packArchive } from '../../../services/cli/commands/policy-build.ts';
+import { packArchive } from '../../../services/shared/bundles/pack-archive.ts';
 import { createRunOpa, type RunOpa } from '../../../services/cli/opa-binary.ts';
-import { BUNDLE_LIMITS } from '../../../services/pdp/policy/bundle-archive.ts';
+import { BUNDLE_LIMITS } from '../../../services/shared/bundles/bundle-archive.ts';
 import { readBundleKey, readSigningKey, signBytes, type BundleKey } from '../../../services/pdp/policy/bundle-keys.ts';
 import { readBundle } from '../../../services/pdp/policy/bundle-reader.ts';
 import { signFiles, verifySignature, type SigningRequirement } from '../../../services/pdp/policy/bundle-signature.ts';

@@ -150,6 +150,23 @@ describe('the last good set', () => {
     });
   });
 
+  it('is the newest, and whole, when several processes write at once', async () => {
+    const stores = Array.from({ length: 6 }, () => createBundleStore(storeFolder(undefined)));
+    const write = async (store: (typeof stores)[number], serial: number): Promise<void> =>
+      await store.write({
+        sources: [file],
+        serials: new Map([['test', serial]]),
+        confirmedMs: NOW_MS,
+        archives: [{ source: file, path: file, bytes: await bundleOf(serial), deltas: [], etag: undefined }],
+      });
+    await Promise.all(stores.flatMap((store, at) => [write(store, 5 + (at % 3)), write(store, 5 + ((at + 1) % 3))]));
+    const found = await stores[0]?.read();
+    expect(found?.serials.get('test')).toBe(7);
+    const [archive] = (await found?.archives()) ?? [];
+    expect(Buffer.from(archive?.bytes ?? []).equals(await bundleOf(7))).toBe(true);
+    expect((await readdir(storeFolder(undefined))).filter((name) => name.endsWith('.tar.gz'))).toHaveLength(1);
+  });
+
   it('does not keep a new rule from taking over when it cannot be written', async () => {
     await writeFile(path.join(folder, 'home'), 'a file where a folder should be');
     const policy = await start();

@@ -4,7 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
-import { packArchive } from '../../../services/cli/commands/policy-build.ts';
+import { packArchive } from '../../../services/shared/bundles/pack-archive.ts';
 import { findOpa } from '../../../services/cli/opa-binary.ts';
 import {
   startActivePolicy,
@@ -103,7 +103,7 @@ describe('a bundle server', () => {
     const server = await serve({ longPolling: true });
     const policy = await start(server.url, { pollMs: NEVER_MS, longPollMs: 60_000 });
     await until(() => server.seen.length === 2);
-    expect(server.seen[1]).toMatchObject({ prefer: 'modes=snapshot;wait=60', etag: remoteOf(policy).etag });
+    expect(server.seen[1]).toMatchObject({ prefer: 'modes=snapshot,delta;wait=60', etag: remoteOf(policy).etag });
     for (const serial of [2, 3]) {
       server.publish(await bundleOf(serial));
       await until(() => codeOf(policy) === `serial_${serial}`);
@@ -124,7 +124,7 @@ describe('a bundle server', () => {
     const plain = await serve();
     const polled = await start(plain.url, { longPollMs: 60_000 });
     await until(() => plain.seen.length > 2);
-    expect(plain.seen.at(-1)?.prefer).toBe('modes=snapshot');
+    expect(plain.seen.at(-1)?.prefer).toBe('modes=snapshot,delta');
     expect(remoteOf(polled).longPolling).toBe(false);
   });
 
@@ -230,7 +230,12 @@ describe('who asks a bundle server', () => {
 
 describe('a hostile bundle server', () => {
   const ask = (url: string, more: Partial<BundleServer> = {}) =>
-    requestBundle(optionsOf(url, more), { etag: undefined, waitMs: 0, signal: AbortSignal.timeout(20_000) }).then(
+    requestBundle(optionsOf(url, more), {
+      etag: undefined,
+      takesDelta: false,
+      waitMs: 0,
+      signal: AbortSignal.timeout(20_000),
+    }).then(
       ({ status }) => status as string,
       (error: { code: string; message: string }) => `${error.code}: ${error.message}`,
     );

@@ -3,8 +3,9 @@ import os from 'node:os';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { pack, type Header } from 'tar-stream';
-import { buildBundle, packArchive } from '../../../services/cli/commands/policy-build.ts';
-import { createRunOpa } from '../../../services/cli/opa-binary.ts';
+import { buildBundle } from '../../../services/cli/commands/policy-build.ts';
+import { packArchive } from '../../../services/shared/bundles/pack-archive.ts';
+import { createRunOpa, type RunOpa } from '../../../services/cli/opa-binary.ts';
 import type { BundleFile } from '../../../services/shared/contracts/bundle-digest.ts';
 
 /** A rule that gives a valid answer whose only reason has this code. */
@@ -23,7 +24,19 @@ export interface BundleRecipe {
   readonly expiresAt?: string;
   /** Default: `edict` and the members of data. */
   readonly roots?: readonly string[];
+  /** Compiled as others do, with every built-in of OPA. */
+  readonly anyBuiltin?: boolean;
 }
+
+const withoutCapabilities =
+  (runOpa: RunOpa): RunOpa =>
+  (args, options) => {
+    const at = args.indexOf('--capabilities');
+    return runOpa(
+      args.filter((_, index) => at === -1 || index < at || index > at + 1),
+      options,
+    );
+  };
 
 /** Builds a bundle from one Rego file, as `edict policy build` does. */
 export const makeBundle = async (recipe: BundleRecipe): Promise<Uint8Array> => {
@@ -35,7 +48,8 @@ export const makeBundle = async (recipe: BundleRecipe): Promise<Uint8Array> => {
     await writeFile(path.join(folder, '.manifest'), JSON.stringify({ roots, rego_version: 1 }));
     await writeFile(path.join(folder, 'edict', 'edict.rego'), rego);
     if (data !== undefined) await writeFile(path.join(folder, 'data.json'), JSON.stringify(data));
-    const built = await buildBundle(await createRunOpa(), {
+    const opa = await createRunOpa();
+    const built = await buildBundle(recipe.anyBuiltin === true ? withoutCapabilities(opa) : opa, {
       policiesFolder: folder,
       previous: undefined,
       name,

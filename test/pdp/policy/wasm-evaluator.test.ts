@@ -2,12 +2,13 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { packageFolder } from '../../../services/cli/opa-binary.ts';
 import type { EvaluationResult } from '../../../services/pdp/core/evaluate.ts';
-import { readBundle } from '../../../services/pdp/policy/bundle-reader.ts';
+import { readBundle, type Bundle } from '../../../services/pdp/policy/bundle-reader.ts';
 import {
   createWasmEvaluator,
   type WasmEvaluator,
   type WasmEvaluatorOptions,
 } from '../../../services/pdp/policy/wasm-evaluator.ts';
+import type { AppError } from '../../../services/shared/contracts/errors.ts';
 import { answering, inputFor, makeBundle } from './make-bundles.ts';
 
 const VALID = '"version": 1, "reasons": [], "obligations": [], "advice": [], "legs": {}';
@@ -47,7 +48,7 @@ describe('the evaluator', () => {
     const agent = { type: 'agent', id: 'analytics-agent', properties: {}, verified: false, chain: [] };
     const alone = JSON.stringify(inputFor());
     const delegated = JSON.stringify({ ...inputFor(), agent });
-    expect(engine).toBe('edict-wasm/1');
+    expect(engine).toBe('edict-wasm/2');
     for (const form of [(text: string) => text, (text: string) => Buffer.from(text)]) {
       expect(evaluate(form(alone))).toMatchObject({
         outcome: 'answer',
@@ -195,16 +196,74 @@ describe('the evaluator', () => {
 });
 
 describe('a module', () => {
-  it('that needs built-ins nobody supplies is refused with their names', async () => {
-    const said = await refusalOf(
-      rule(
-        `decide := {${VALID}, "allow": allow}\n\ndefault allow := false\n\n` +
-          `allow if {\n\tnet.lookup_ip_addr(input.context.host) != set()\n\thttp.send({"method": "get", "url": input.context.url}).status_code == 200\n}`,
-      ),
-    );
-    expect(said).toBe(
-      'bundle_invalid: policy.wasm needs built-ins that are not supplied: http.send, net.lookup_ip_addr',
-    );
+  describe('that needs built-ins nobody supplies', () => {
+    // OPA formats what it puts into a bundle, and takes the entrypoint out of it.
+    const NEEDY = `package edict
+
+# http.send({}) is what a comment says
+decide := {${VALID}, "allow": allow, "text": "http.send({})"}
+
+default allow := false
+
+allow if {
+	count(_addresses) > 0
+	_get(input.context.url).status_code == 200
+}
+
+_addresses contains address if some address in net.lookup_ip_addr(input.context.host)
+
+_get(url) := http.send({
+	"method": "get",
+	"url": url,
+	"raw": \`net.lookup_ip_addr()\`,
+})
+`;
+    const refusedWith = async (change: (bundle: Bundle) => Partial<Bundle>): Promise<AppError> => {
+      const bundle = await readBundle(await makeBundle({ rego: NEEDY, anyBuiltin: true }));
+      return createWasmEvaluator({ ...bundle, ...change(bundle) }).then(
+        () => {
+          throw new Error('was loaded');
+        },
+        (error: AppError) => error,
+      );
+    };
+
+    it('is refused with their names, the rules that use them, and the places in the sources', async () => {
+      const { code, message, details } = await refusedWith(() => ({}));
+      expect(code).toBe('bundle_invalid');
+      expect(message).toBe(
+        'policy.wasm needs built-ins that are not supplied: http.send in data.edict._get (in the bundle: edict/edict.rego:14:14), ' +
+          'net.lookup_ip_addr in data.edict._addresses (in the bundle: edict/edict.rego:12:48)',
+      );
+      expect(details['missing']).toEqual([
+        { builtin: 'http.send', rules: ['data.edict._get'], places: ['edict/edict.rego:14:14'] },
+        { builtin: 'net.lookup_ip_addr', rules: ['data.edict._addresses'], places: ['edict/edict.rego:12:48'] },
+      ]);
+    });
+
+    it('names no places without sources, nor in those of other packages', async () => {
+      const missing = [
+        { builtin: 'http.send', rules: ['data.edict._get'], places: [] },
+        { builtin: 'net.lookup_ip_addr', rules: ['data.edict._addresses'], places: [] },
+      ];
+      expect((await refusedWith(() => ({ files: [] }))).details['missing']).toEqual(missing);
+      const elsewhere = Buffer.from('package edictal\n\nx := http.send({})\ny := net.lookup_ip_addr("a")\n');
+      const files = [{ path: 'other.rego', bytes: elsewhere }];
+      expect((await refusedWith(() => ({ files }))).details['missing']).toEqual(missing);
+    });
+
+    it('names only them where the module has no names, or names that cannot be read', async () => {
+      for (const cut of [(names: Buffer) => names.fill(0xff), (names: Buffer) => names.fill('x')]) {
+        const error = await refusedWith(({ wasm }) => {
+          const bytes = Buffer.from(wasm);
+          // The part with the names of functions begins behind the section's own name and its number.
+          const start = bytes.lastIndexOf('\u0004name') + 5;
+          cut(bytes.subarray(start, start + 20));
+          return { wasm: bytes };
+        });
+        expect(error.message).toBe('policy.wasm needs built-ins that are not supplied: http.send, net.lookup_ip_addr');
+      }
+    });
   });
 
   it('may use the built-ins that are supplied', async () => {

@@ -1,14 +1,17 @@
 import { randomBytes } from 'node:crypto';
 import { BuiltinError, type BuiltinContext, type Builtins } from './builtin.ts';
+import { priceOf, type Price, type Spend } from './prices.ts';
 import { printValue } from './value-text.ts';
 import type { Value } from './value.ts';
 
 /** What a call needs of the instance that makes it; addresses are those of its memory. */
 export interface ValueMemory {
-  /** The value at an address. */
+  /** The value at an address. Charges for it, and counts it in `bytesRead`. */
   read(address: number): Value;
-  /** Puts a value into memory and returns its address. */
+  /** Puts a value into memory and returns its address. Charges for it. */
   write(value: Value): number;
+  bytesRead: number;
+  readonly spend: Spend;
 }
 
 /** What the built-ins of one evaluation drew, by name and arguments; undefined when nothing. */
@@ -34,12 +37,22 @@ export const createBuiltinCalls = (names: ReadonlyMap<number, string>, table: Bu
   let nowMs = 0;
   let context: BuiltinContext | undefined;
   let memo: Map<string, Value | undefined> | undefined;
+  const prices = new Map<number, Price>();
+  const priceOfNumber = (id: number, name: string): Price => {
+    const known = prices.get(id);
+    if (known !== undefined) return known;
+    const price = priceOf(name);
+    prices.set(id, price);
+    return price;
+  };
+  let spender: ValueMemory | undefined;
+  const spend: Spend = (units) => spender?.spend(units);
   let drawn: Record<string, Record<string, string>> | undefined;
 
   const result = (name: string, args: readonly Value[]): Value | undefined => {
     const builtin = table[name];
     if (builtin === undefined) throw new TypeError(`no built-in ${name}`);
-    context ??= { nowNs: BigInt(nowMs) * NS_PER_MS, randomBytes };
+    context ??= { nowNs: BigInt(nowMs) * NS_PER_MS, randomBytes, spend };
     try {
       return builtin(context, ...args);
     } catch (error) {
@@ -72,7 +85,11 @@ export const createBuiltinCalls = (names: ReadonlyMap<number, string>, table: Bu
     call(memory, id, addresses) {
       const name = names.get(id);
       if (name === undefined) throw new TypeError(`no built-in of number ${id}`);
+      memory.bytesRead = 0;
       const args = addresses.map((address) => memory.read(address));
+      const { call, byte } = priceOfNumber(id, name);
+      memory.spend(call + byte * memory.bytesRead);
+      spender = memory;
       const value = MEMOIZED.has(name) ? remembered(name, args) : result(name, args);
       return value === undefined ? 0 : memory.write(value);
     },

@@ -1,3 +1,4 @@
+import type { Spend } from './prices.ts';
 import { isArray, numberText, RegoNumber, RegoObject, RegoSet, type Value } from './value.ts';
 
 /** What one evaluation shares between its calls of built-ins. */
@@ -6,6 +7,8 @@ export interface BuiltinContext {
   readonly nowNs: bigint;
   /** Random bytes; what is drawn is recorded with the evaluation where it matters. */
   readonly randomBytes: (length: number) => Uint8Array;
+  /** For work that the price of the call does not cover, before it is done. */
+  readonly spend: Spend;
 }
 
 /**
@@ -20,6 +23,9 @@ export class BuiltinError extends Error {}
 
 /** The evaluation ends as a fault: the argument or the result is larger than what is computed here. */
 export class BuiltinHalt extends Error {}
+
+/** There is not as much fuel left as the work would cost; its evaluation has ended. */
+export class OutOfFuel extends Error {}
 
 /** Longest text that a built-in takes or gives, UTF-16 units; more is a fault. */
 export const MAX_TEXT = 10 * 1024 * 1024;

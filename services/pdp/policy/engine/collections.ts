@@ -2,6 +2,7 @@ import { array, BuiltinError, BuiltinHalt, type Builtins, flag, MAX_ITEMS, membe
 import { patchJson } from './json-patch.ts';
 import { identityOf } from './value-identity.ts';
 import { compareValues, isArray, RegoObject, RegoSet, type Value } from './value.ts';
+import { MADE, type Spend } from './prices.ts';
 
 const isList = (value: Value | undefined): value is readonly Value[] =>
   value !== undefined && value !== null && typeof value === 'object' && isArray(value);
@@ -70,12 +71,13 @@ interface Step {
 }
 
 /** All paths from the roots that end at a node without edges, before one that is no node, or before a circle. */
-const reachablePaths = (graph: RegoObject, roots: readonly Value[]): Value => {
+const reachablePaths = (spend: Spend, graph: RegoObject, roots: readonly Value[]): Value => {
   const paths: Value[] = [];
   let written = 0;
   const commit = (path: readonly Value[]): void => {
     // A graph of few nodes has paths without number.
     written += path.length + 1;
+    spend((path.length + 1) * MADE.pathNode);
     if (written > MAX_ITEMS) throw new BuiltinHalt('too many paths');
     paths.push([...path]);
   };
@@ -132,9 +134,9 @@ export const collectionBuiltins: Builtins = {
   cast_object: (_context, value) => object(value),
   cast_set: (_context, value) => asSet(value),
   cast_string: (_context, value) => text(value),
-  'graph.reachable_paths': (_context, graph, roots) => reachablePaths(object(graph), members(roots)),
+  'graph.reachable_paths': ({ spend }, graph, roots) => reachablePaths(spend, object(graph), members(roots)),
   'internal.print': () => true,
-  'json.patch': (_context, value, operations) => patchJson(given(value), array(operations)),
+  'json.patch': ({ spend }, value, operations) => patchJson(spend, given(value), array(operations)),
   'object.subset': (_context, all, part) => objectSubset(all, part),
   // Nothing of this process is shown to policies.
   'opa.runtime': () => RegoObject.of([]),

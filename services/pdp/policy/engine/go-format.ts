@@ -1,6 +1,7 @@
 import { BuiltinHalt, MAX_TEXT } from './builtin.ts';
 import { formatFloat } from './go-float.ts';
 import { canBackquote, isPrintable, quoteGo, quoteGoRune, runeOf } from './go-quote.ts';
+import type { Spend } from './prices.ts';
 
 /** What Go's `fmt` is given: an integer (`int64`, beyond it `*big.Int`), a `float64`, a string, a bool. */
 export type FormatArgument = bigint | number | string | boolean;
@@ -258,7 +259,7 @@ const argumentText = (value: FormatArgument, verb: string, flags: Flags): string
 const MAX_WIDTH = 1_000_000;
 
 /** Go's `fmt.Sprintf`. Throws `BuiltinHalt` when the text becomes too long. */
-export const formatGo = (format: string, args: readonly FormatArgument[]): string => {
+export const formatGo = (format: string, args: readonly FormatArgument[], spend: Spend): string => {
   let out = '';
   let at = 0;
   let next = 0;
@@ -267,6 +268,7 @@ export const formatGo = (format: string, args: readonly FormatArgument[]): strin
   let isAfterIndex = false;
 
   const write = (text: string): void => {
+    spend(text.length);
     if (out.length + text.length > MAX_TEXT) throw new BuiltinHalt('a formatted text that is too long');
     out += text;
   };

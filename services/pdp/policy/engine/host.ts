@@ -1,9 +1,11 @@
 import type { Builtins } from './builtin.ts';
 import { createBuiltinCalls, type BuiltinCalls, type Drawn } from './builtin-calls.ts';
+import { builtinCallers } from './call-sites.ts';
 import { faultOf, type EngineFault } from './fault.ts';
 import { NEEDED_EXPORTS, PATCH_EXPORTS, PolicyAbort, PolicyInstance, type DataPatch, type Image } from './instance.ts';
 import { createMemoryPool, NoMemoryLeft, type MemoryPool } from './memory-pool.ts';
-import { FUEL_EXPORT, meterModule, MeterError } from './meter.ts';
+import { FUEL_EXPORT, meterModule } from './meter.ts';
+import { MeterError } from './wasm-reader.ts';
 import { wasmApi, type WasmMemory, type WasmModule } from './wasm.ts';
 
 export const PAGE_BYTES = 64 * 1024;
@@ -33,7 +35,7 @@ export interface EngineOptions {
   readonly builtins: Builtins;
   /** Linear memory of one instance, data included. */
   readonly memoryMaxBytes: number;
-  /** What one evaluation may cost, passes of loops, beyond the reading of its input. */
+  /** What one evaluation may cost, units of the meter, beyond the reading of its input. */
   readonly fuel: number;
   /** Shared by engines of other modules; without it by those of this one. */
   readonly pool?: MemoryPool | undefined;
@@ -96,8 +98,22 @@ export interface Engine {
   readonly fork: () => Engine;
 }
 
+/** A built-in that the host was asked for, and the rules and functions that call it, as paths below `data`. */
+export interface BuiltinUse {
+  readonly builtin: string;
+  /** Empty when the module has no names. */
+  readonly rules: readonly string[];
+}
+
 /** The module cannot be used: no OPA policy module, built-ins that nobody supplies, no room for its data. */
-export class EngineRefusal extends Error {}
+export class EngineRefusal extends Error {
+  /** The built-ins that nobody supplies, where those are the reason. */
+  readonly missing: readonly BuiltinUse[];
+  constructor(message: string, options: { readonly cause?: unknown; readonly missing?: readonly BuiltinUse[] } = {}) {
+    super(message, options);
+    this.missing = options.missing ?? [];
+  }
+}
 
 const refuse = (message: string, cause?: unknown): never => {
   throw new EngineRefusal(message, { cause });
@@ -390,7 +406,12 @@ export const createEngine = async (options: EngineOptions): Promise<Engine> => {
     const builtins = tableOf(first, 'builtins');
     const entrypoints = tableOf(first, 'entrypoints');
     const missing = [...builtins.keys()].filter((name) => !Object.hasOwn(options.builtins, name)).sort();
-    if (missing.length > 0) return refuse(`policy.wasm needs built-ins that are not supplied: ${missing.join(', ')}`);
+    if (missing.length > 0) {
+      const callers = builtinCallers(options.wasm);
+      throw new EngineRefusal(`policy.wasm needs built-ins that are not supplied: ${missing.join(', ')}`, {
+        missing: missing.map((builtin) => ({ builtin, rules: callers.get(builtins.get(builtin) ?? -1) ?? [] })),
+      });
+    }
     return { first, builtins, entrypoints, image: first.readData(options.dataJson) };
   };
   const begun = (() => {

@@ -1,6 +1,8 @@
+import { OutOfFuel } from './builtin.ts';
 import type { BuiltinCalls, ValueMemory } from './builtin-calls.ts';
 import { FUEL_EXPORT } from './meter.ts';
-import { parseValue, printValue } from './value-text.ts';
+import { READ_TEXT_BYTE, READ_VALUE_BYTE, WRITE_BYTE } from './prices.ts';
+import { parseValue, printValue, textSize } from './value-text.ts';
 import type { Value } from './value.ts';
 import { wasmApi, type WasmMemory, type WasmModule } from './wasm.ts';
 
@@ -9,15 +11,12 @@ export class PolicyAbort extends Error {}
 
 /** OPA's ABI 1.2 and later, as far as it is used (https://www.openpolicyagent.org/docs/wasm), and the counter. */
 interface PolicyExports {
-  opa_eval(
-    reserved: 0,
-    entrypoint: number,
-    data: number,
-    input: number,
-    inputBytes: number,
-    heap: number,
-    format: 0 | 1,
-  ): number;
+  opa_eval_ctx_new(): number;
+  opa_eval_ctx_set_input(context: number, value: number): void;
+  opa_eval_ctx_set_data(context: number, value: number): void;
+  opa_eval_ctx_set_entrypoint(context: number, entrypoint: number): void;
+  opa_eval_ctx_get_result(context: number): number;
+  eval(context: number): number;
   opa_malloc(bytes: number): number;
   opa_free(address: number): void;
   opa_value_free(value: number): void;
@@ -39,7 +38,12 @@ interface PolicyExports {
 }
 
 export const NEEDED_EXPORTS = [
-  'opa_eval',
+  'opa_eval_ctx_new',
+  'opa_eval_ctx_set_input',
+  'opa_eval_ctx_set_data',
+  'opa_eval_ctx_set_entrypoint',
+  'opa_eval_ctx_get_result',
+  'eval',
   'opa_malloc',
   'opa_value_parse',
   'opa_value_dump',
@@ -78,12 +82,18 @@ const STRING_TEXT_AT = 8;
 /** Most bytes of UTF-8 that one UTF-16 unit becomes. */
 const BYTES_PER_UNIT = 3;
 const MAX_FUEL = 0x7fffffff;
-/** What reading a byte of an input may cost beside the budget: a large request is no runaway. */
-const FUEL_PER_BYTE = 4;
 /** What is copied without a pause: less than a millisecond. */
 const STEP_BYTES = 1024 * 1024;
 /** A size beyond the allocator's fixed ones (OPA, wasm/src/malloc.c). */
 const VARYING_BYTES = 129;
+/** What may be owed for arguments before it is taken; one call takes what little it has read at once. */
+const MAX_OWED = 4_096;
+/**
+ * What reading an input may cost, beside the budget: a large request is no runaway, but keys that all fall into one
+ * bucket of a hash table are.
+ */
+const READING_FUEL_PER_BYTE = 32;
+const READING_FUEL = 4_096;
 
 /** What an instance is made of again: its memory with the data in it, up to the heap. */
 export interface Image {
@@ -99,6 +109,9 @@ export class PolicyInstance implements ValueMemory {
   readonly memory: WasmMemory;
   /** What the last evaluation might cost. */
   fuelLimit = 0;
+  /** Of the arguments of the call that is going on. */
+  bytesRead = 0;
+  #owed = 0;
   readonly #exports: PolicyExports;
   #bytes: Buffer;
   #data = 0;
@@ -211,28 +224,66 @@ export class PolicyInstance implements ValueMemory {
     if (at + most > this.#memoryBytes().length) {
       // Through the allocator, which would not learn of pages that are added from outside.
       this.#exports.opa_heap_ptr_set(at);
+      this.#exports[FUEL_EXPORT].value = MAX_FUEL;
       at = this.#exports.opa_malloc(most);
     }
     const bytes = this.#memoryBytes();
     let length = units;
     if (typeof input === 'string') length = bytes.write(input, at, 'utf8');
     else bytes.set(input, at);
-    this.fuelLimit = Math.min(MAX_FUEL, fuel + length * FUEL_PER_BYTE);
-    this.#exports[FUEL_EXPORT].value = this.fuelLimit;
-    return this.#textAt(this.#exports.opa_eval(0, entrypoint, this.#data, at, length, at + length, format));
+    const policy = this.#exports;
+    const counter = policy[FUEL_EXPORT];
+    this.#owed = 0;
+    this.fuelLimit = READING_FUEL + length * READING_FUEL_PER_BYTE;
+    counter.value = this.fuelLimit;
+    policy.opa_heap_ptr_set(at + length);
+    const value = length === 0 ? 0 : policy.opa_value_parse(at, length);
+    // What was not needed for reading is no part of the budget.
+    this.fuelLimit = Math.min(MAX_FUEL, this.fuelLimit - counter.value + fuel);
+    counter.value = fuel;
+    const context = policy.opa_eval_ctx_new();
+    policy.opa_eval_ctx_set_input(context, value);
+    policy.opa_eval_ctx_set_data(context, this.#data);
+    policy.opa_eval_ctx_set_entrypoint(context, entrypoint);
+    policy.eval(context);
+    const result = policy.opa_eval_ctx_get_result(context);
+    return this.#textAt(format === 0 ? policy.opa_json_dump(result) : policy.opa_value_dump(result));
+  }
+
+  readonly spend = (units: number): void => {
+    const counter = this.#exports[FUEL_EXPORT];
+    const left = counter.value - Math.ceil(units) - this.#owed;
+    this.#owed = 0;
+    // Whoever catches this does not get on: what is below zero stays there.
+    counter.value = Math.max(-1, left);
+    if (left < 0) throw new OutOfFuel();
+  };
+
+  #owe(bytes: number, perByte: number): void {
+    this.bytesRead += bytes;
+    this.#owed += bytes * perByte;
+    if (this.#owed > MAX_OWED) this.spend(0);
   }
 
   read(address: number): Value {
     const bytes = this.#memoryBytes();
     const tag = bytes[address];
-    if (tag !== STRING && tag !== INTERNED_STRING)
-      return parseValue(this.#textAt(this.#exports.opa_value_dump(address)));
+    if (tag !== STRING && tag !== INTERNED_STRING) {
+      const dumped = this.#exports.opa_value_dump(address);
+      const memory = this.#memoryBytes();
+      const end = memory.indexOf(0, dumped);
+      this.#owe(end - dumped, READ_VALUE_BYTE);
+      return parseValue(memory.toString('utf8', dumped, end));
+    }
     const length = bytes.readUInt32LE(address + STRING_LENGTH_AT);
+    this.#owe(length, READ_TEXT_BYTE);
     const start = bytes.readUInt32LE(address + STRING_TEXT_AT);
     return bytes.toString('utf8', start, start + length);
   }
 
   write(value: Value): number {
+    // Parts that values share are printed wherever they stand: what comes of that is known before.
+    this.spend(textSize(value, this.fuel / WRITE_BYTE) * WRITE_BYTE);
     const text = printValue(value);
     const length = Buffer.byteLength(text, 'utf8');
     const address = this.#exports.opa_malloc(length);

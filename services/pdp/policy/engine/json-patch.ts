@@ -2,6 +2,7 @@ import { array, BuiltinError, BuiltinHalt, integer, MAX_ITEMS, object, text } fr
 import { identityOf } from './value-identity.ts';
 import { MAX_VALUE_DEPTH } from './value-text.ts';
 import { compareValues, isArray, RegoNumber, RegoObject, RegoSet, type Value } from './value.ts';
+import { MADE, type Spend } from './prices.ts';
 
 /*
  * A document that a patch changes in place. What it does not touch stays a value; what it goes through becomes a node.
@@ -162,7 +163,9 @@ interface Size {
   readonly depth: number;
 }
 
+/** How many values, long texts counting for more, and how deep. */
 const sizeOf = (value: Value): Size => {
+  if (typeof value === 'string') return { values: 1 + (value.length >> 4), depth: 1 };
   if (value === null || typeof value !== 'object' || value instanceof RegoNumber) return { values: 1, depth: 1 };
   const parts = isArray(value) ? value : value instanceof RegoSet ? value.items : value.entries.flat();
   let [values, depth] = [1, 0];
@@ -178,8 +181,11 @@ class Document {
   private root: Value | Node | undefined;
   private inserted = 0;
 
-  constructor(value: Value) {
+  private readonly spend: Spend;
+
+  constructor(value: Value, spend: Spend) {
     this.root = value;
+    this.spend = spend;
   }
 
   private nodeAt(path: Path): Value | Node {
@@ -205,6 +211,7 @@ class Document {
     const { values, depth } = sizeOf(value);
     // A document that is copied into itself again and again doubles each time.
     this.inserted += values;
+    this.spend(values * MADE.patched);
     if (this.inserted > MAX_ITEMS || path.length + depth > MAX_VALUE_DEPTH)
       throw new BuiltinHalt('a patch that makes too large a document');
     if (path.length === 0) {
@@ -263,8 +270,8 @@ const apply = (document: Document, operation: RegoObject): void => {
 };
 
 /** JSON Patch (RFC 6902), on sets too. Throws `BuiltinError` when an operation cannot be done. */
-export const patchJson = (value: Value, operations: readonly Value[]): Value => {
-  const document = new Document(value);
+export const patchJson = (spend: Spend, value: Value, operations: readonly Value[]): Value => {
+  const document = new Document(value, spend);
   for (const operation of operations) apply(document, object(operation));
   return document.read([]);
 };

@@ -5,6 +5,7 @@ import { SchemaPool } from './json-schema-pool.ts';
 import { compareNumbers } from './number.ts';
 import { isArray, numberText, RegoObject, type Value } from './value.ts';
 import { jsonFloat } from './yaml-scalar.ts';
+import type { Spend } from './prices.ts';
 
 /** A compiled schema of OPA's dialect: drafts 4, 6 and 7, or a mixture of them when `$schema` names none. */
 export interface Schema {
@@ -99,8 +100,10 @@ const empty = (): Schema => ({
 class Compiler {
   private readonly pool: SchemaPool;
   private readonly references = new Map<string, Schema>();
+  private readonly spend: Spend;
 
-  constructor(document: Value) {
+  constructor(document: Value, spend: Spend) {
+    this.spend = spend;
     this.pool = new SchemaPool(document);
   }
 
@@ -126,7 +129,7 @@ class Compiler {
     this.objects(schema, node, draft, child);
     this.arrays(schema, node, child);
     numbers(schema, node, draft);
-    strings(schema, node);
+    strings(schema, node, this.spend);
     sizes(schema, node);
     values(schema, node, draft);
     const contains = node.get('contains');
@@ -181,7 +184,7 @@ class Compiler {
     if (patterns !== undefined) {
       if (!(patterns instanceof RegoObject)) return invalidType('Valid Schema', 'patternProperties');
       for (const [key, value] of membersByName(patterns)) {
-        const matches = compilePattern(key) ?? fail(`Invalid regex pattern '${key}'`);
+        const matches = compilePattern(key, this.spend) ?? fail(`Invalid regex pattern '${key}'`);
         schema.patternProperties.push({ matches, schema: child(value) });
       }
     }
@@ -286,11 +289,11 @@ const range = (
     fail(`${low} cannot be greater than ${high}`);
 };
 
-const strings = (schema: Schema, node: RegoObject): void => {
+const strings = (schema: Schema, node: RegoObject, spend: Spend): void => {
   range(schema, node, 'minLength', 'maxLength');
   const source = stringMember(node, 'pattern');
   if (source !== undefined) {
-    const matches = compilePattern(source) ?? fail('pattern must be a valid regex');
+    const matches = compilePattern(source, spend) ?? fail('pattern must be a valid regex');
     schema.pattern = { source, matches };
   }
   const format = stringMember(node, 'format');
@@ -320,7 +323,7 @@ const values = (schema: Schema, node: RegoObject, draft: number): void => {
 };
 
 /** Throws `BuiltinError` with gojsonschema's text where the document is no schema that it takes. */
-export const compileSchema = (document: Value): Schema => {
-  const compiler = new Compiler(document);
+export const compileSchema = (spend: Spend, document: Value): Schema => {
+  const compiler = new Compiler(document, spend);
   return compiler.compile(document, SchemaPool.draftOf(document) ?? Infinity);
 };

@@ -1,15 +1,31 @@
 import { isIPv4, isIPv6 } from 'node:net';
 import { RE2JS } from 're2js';
 import { matchesLayout } from './go-time.ts';
+import { BuiltinHalt } from './builtin.ts';
+import { patternSize } from './pattern-size.ts';
+import { compileCost, matchCost, type Spend } from './prices.ts';
 
 /** A pattern in RE2's syntax; undefined when it is none. */
-export const compilePattern = (pattern: string): ((text: string) => boolean) | undefined => {
+export const compilePattern = (pattern: string, spend: Spend): ((text: string) => boolean) | undefined => {
+  const size = patternSize(pattern);
+  spend(compileCost(size));
   try {
     const compiled = RE2JS.compile(pattern);
-    return (text) => compiled.matcher(text).find();
+    return (text) => {
+      spend(matchCost(size, text.length));
+      return compiled.matcher(text).find();
+    };
   } catch {
     return undefined;
   }
+};
+
+/** What is read of a document's own patterns. */
+const MAX_PATTERN_SIZE = 20_000;
+
+const isPattern = (text: string): boolean => {
+  if (patternSize(text) > MAX_PATTERN_SIZE) throw new BuiltinHalt('a pattern that is too large');
+  return compilePattern(text, () => undefined) !== undefined;
 };
 
 const TIMES = ['15:04:05Z07:00', '15:04:05'] as const;
@@ -103,7 +119,7 @@ export const FORMATS: ReadonlyMap<string, (text: string) => boolean> = new Map([
   ['iri-reference', isUriReference],
   ['uri-template', isUriTemplate],
   ['uuid', (text) => UUID.test(text)],
-  ['regex', (text) => compilePattern(text) !== undefined],
+  ['regex', (text) => isPattern(text)],
   ['json-pointer', (text) => POINTER.test(text)],
   ['relative-json-pointer', (text) => RELATIVE_POINTER.test(text)],
 ] as const);

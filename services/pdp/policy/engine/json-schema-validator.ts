@@ -5,6 +5,7 @@ import { FORMATS } from './json-schema-formats.ts';
 import { compareNumbers } from './number.ts';
 import { isArray, numberText, RegoObject, type Value } from './value.ts';
 import { goGeneral } from './yaml-scalar.ts';
+import { SCHEMA_STEP, type Spend } from './prices.ts';
 
 /** A rule that a document breaks; `field` is the way to it, `a.0.b`. */
 export interface SchemaError {
@@ -76,6 +77,11 @@ const typeOf = (value: Value): string => {
 class Validator {
   private steps = 0;
   private depth = 0;
+  private readonly spend: Spend;
+
+  constructor(spend: Spend) {
+    this.spend = spend;
+  }
 
   /** A result of its own, for a schema that is only tried. */
   private tried(schema: Schema, value: Value, path: string): Result {
@@ -86,6 +92,7 @@ class Validator {
 
   check(schema: Schema, value: Value, path: string, result: Result): void {
     this.steps += 1;
+    this.spend(SCHEMA_STEP);
     if (this.steps > MAX_STEPS || this.depth > MAX_DEPTH) throw new BuiltinHalt('a schema that takes too long');
     if (schema.pass !== undefined) {
       if (!schema.pass) result.add(path, 'false', 'False always fails validation');
@@ -290,8 +297,8 @@ const checkString = (schema: Schema, value: string, path: string, result: Result
 };
 
 /** The rules of a schema that a document breaks, in gojsonschema's words; none when it is valid. */
-export const validateDocument = (schema: Schema, document: Value): readonly SchemaError[] => {
+export const validateDocument = (spend: Spend, schema: Schema, document: Value): readonly SchemaError[] => {
   const result = new Result();
-  new Validator().check(schema, document, '(Root)', result);
+  new Validator(spend).check(schema, document, '(Root)', result);
   return result.errors;
 };

@@ -4,6 +4,7 @@ import { compileSchema } from './json-schema-compiler.ts';
 import { validateDocument } from './json-schema-validator.ts';
 import { parseValue } from './value-text.ts';
 import { isArray, RegoObject, type Value } from './value.ts';
+import type { Spend } from './prices.ts';
 
 /** A document: JSON text, or the value itself. Throws `BuiltinError` on anything else. */
 const documentOf = (value: Value | undefined): Value => {
@@ -23,9 +24,9 @@ const documentOf = (value: Value | undefined): Value => {
   }
 };
 
-const verifySchema = (value: Value | undefined): Value => {
+const verifySchema = (spend: Spend, value: Value | undefined): Value => {
   try {
-    compileSchema(documentOf(value));
+    compileSchema(spend, documentOf(value));
     return [true, null];
   } catch (error) {
     if (error instanceof BuiltinError) return [false, `jsonschema: ${error.message}`];
@@ -33,20 +34,21 @@ const verifySchema = (value: Value | undefined): Value => {
   }
 };
 
-const matchSchema = (document: Value | undefined, schema: Value | undefined): Value => {
+const matchSchema = (spend: Spend, document: Value | undefined, schema: Value | undefined): Value => {
   const value = documentOf(document);
-  const errors = validateDocument(compileSchema(documentOf(schema)), value).map(({ type, field, description }) =>
-    RegoObject.of([
-      ['error', `${field}: ${description}`],
-      ['type', type],
-      ['field', field],
-      ['desc', description],
-    ]),
+  const errors = validateDocument(spend, compileSchema(spend, documentOf(schema)), value).map(
+    ({ type, field, description }) =>
+      RegoObject.of([
+        ['error', `${field}: ${description}`],
+        ['type', type],
+        ['field', field],
+        ['desc', description],
+      ]),
   );
   return [errors.length === 0, errors];
 };
 
 export const jsonSchemaBuiltins: Builtins = {
-  'json.match_schema': (_, document, schema) => matchSchema(document, schema),
-  'json.verify_schema': (_, schema) => verifySchema(schema),
+  'json.match_schema': ({ spend }, document, schema) => matchSchema(spend, document, schema),
+  'json.verify_schema': ({ spend }, schema) => verifySchema(spend, schema),
 };

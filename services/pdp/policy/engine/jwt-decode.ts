@@ -14,6 +14,8 @@ import { type VerificationKey, verificationKeys } from './jwt-keys.ts';
 import { isSignature } from './jwt-verify.ts';
 import { compareNumbers } from './number.ts';
 import { isArray, numberText, RegoObject, type Value } from './value.ts';
+import { verifyCost } from './key-cost.ts';
+import { HMAC_COST, type Spend } from './prices.ts';
 
 const decodeToken = (value: Value | undefined): Value => {
   const token = splitToken(value);
@@ -67,11 +69,14 @@ const readConstraints = (context: BuiltinContext, value: Value | undefined): Con
 };
 
 /** A key whose id the token names decides alone; without one, each that names no other algorithm is tried. */
-const isVerified = ({ keys }: Constraints, token: Token, alg: string, kid: string): boolean => {
+const isVerified = (spend: Spend, { keys }: Constraints, token: Token, alg: string, kid: string): boolean => {
   const signature = decodePart(token.signature);
   const named = kid === '' ? undefined : keys.find((key) => key.kid === kid);
   const tried = named === undefined ? keys.filter((key) => key.alg === '' || key.alg === alg) : [named];
-  return tried.some((key) => isSignature(key, alg, signedPart(token), signature));
+  return tried.some((key) => {
+    spend(key.key === undefined ? HMAC_COST : verifyCost(key.key));
+    return isSignature(key, alg, signedPart(token), signature);
+  });
 };
 
 const includesAudience = (aud: Value, wanted: string): boolean =>
@@ -111,7 +116,7 @@ export const decodeVerify = (context: BuiltinContext, value?: Value, constraints
     const fields = headerFields(header);
     if (!isAcceptable(header, fields)) return UNVERIFIED;
     if (constraints.alg !== '' && constraints.alg !== fields.alg) return UNVERIFIED;
-    if (!isVerified(constraints, token, fields.alg, fields.kid)) return UNVERIFIED;
+    if (!isVerified(context.spend, constraints, token, fields.alg, fields.kid)) return UNVERIFIED;
     const payload = goText(decodePart(token.payload));
     if (fields.cty.toLowerCase() === 'jwt') {
       current = payload;

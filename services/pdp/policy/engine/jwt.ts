@@ -5,6 +5,7 @@ import { encodeSign, encodeSignRaw } from './jwt-sign.ts';
 import { decodePart, headerFields, readHeader, signedPart, splitToken } from './jwt-token.ts';
 import { type Hash, isEcSignature, isEd25519Signature, isHmacOf, isRsaSignature } from './jwt-verify.ts';
 import type { PublicKey } from './public-key.ts';
+import { verifyCost } from './key-cost.ts';
 
 type IsSigned = (key: PublicKey, signed: string, signature: Buffer) => boolean;
 
@@ -14,14 +15,17 @@ type IsSigned = (key: PublicKey, signed: string, signature: Buffer) => boolean;
  */
 const verifier =
   (isSigned: IsSigned): Builtin =>
-  (_, tokenValue, keysValue) => {
+  ({ spend }, tokenValue, keysValue) => {
     const token = splitToken(tokenValue);
     const keys = verificationKeys(text(keysValue));
     const signature = decodePart(token.signature);
     const { kid, alg } = headerFields(readHeader(token));
     const signed = signedPart(token);
-    const isSignedBy = ({ key, isPrivate }: VerificationKey): boolean =>
-      key !== undefined && isPrivate !== true && isSigned(key, signed, signature);
+    const isSignedBy = ({ key, isPrivate }: VerificationKey): boolean => {
+      if (key === undefined || isPrivate === true) return false;
+      spend(verifyCost(key));
+      return isSigned(key, signed, signature);
+    };
     const named = kid === '' ? undefined : keys.find((key) => key.kid === kid);
     if (named !== undefined) return isSignedBy(named);
     return keys.some((key) => (key.alg === '' || key.alg === alg) && isSignedBy(key));

@@ -1,29 +1,31 @@
 /*
  * WebAssembly cannot be interrupted from its own thread, so a module is rewritten once, before it is compiled: each
- * pass of a loop takes one unit of a counter, and a counter below zero traps. Loops are enough: Rego has no recursion,
- * and the runtime's own recursion is bounded by the depth of its input. Format: WebAssembly Core Specification, 5.
+ * pass of a loop, and each call of a function that does much, takes units of a counter, and a counter below zero traps.
+ * `charges.ts` says how many. Format: WebAssembly Core Specification, 5.
  */
+import { chargesOf, type Charge, type ModuleShape } from './charges.ts';
+import { functionCode, type FunctionCode } from './wasm-code.ts';
+import { fail, Reader } from './wasm-reader.ts';
 
 /** Where the counter is exported. */
 export const FUEL_EXPORT = 'edict_fuel';
 /** What the module's own start function may use. */
 const START_FUEL = 50_000_000;
 
-/** The bytes are no module, or one with instructions that are not known here. */
-export class MeterError extends Error {}
+/** Memory that a unit pays for: 16 bytes. */
+const BYTES_PER_UNIT_LOG2 = 4;
+const ALLOCATOR = 'opa_malloc';
 
 const HEADER = Buffer.from([0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00]);
+const TYPES = 1;
 const IMPORTS = 2;
+const FUNCTIONS = 3;
 const GLOBALS = 6;
 const EXPORTS = 7;
+const ELEMENTS = 9;
 const CODE = 10;
 const I32 = 0x7f;
-const LOOP = 0x03;
 const KIND_GLOBAL = 3;
-
-const fail = (message: string): never => {
-  throw new MeterError(message);
-};
 
 const unsigned = (value: number): number[] => {
   const bytes: number[] = [];
@@ -43,176 +45,54 @@ const signed = (value: number): number[] => {
   }
 };
 
-class Reader {
-  at: number;
-  readonly end: number;
-  readonly #bytes: Uint8Array;
-  constructor(bytes: Uint8Array, at: number, end: number) {
-    this.#bytes = bytes;
-    this.at = at;
-    this.end = end;
-  }
+/** A quiet loop's counter is a local variable, which is faster: it goes back to the global one where the loop is left. */
+const restoreCode = (fuel: number, local: number): readonly number[] => [
+  0x20,
+  ...unsigned(local),
+  0x24,
+  ...unsigned(fuel),
+];
+const borrowCode = (fuel: number, local: number): readonly number[] => [
+  0x23,
+  ...unsigned(fuel),
+  0x21,
+  ...unsigned(local),
+];
 
-  byte(): number {
-    if (this.at >= this.end) fail('the module ends too early');
-    const byte = this.#bytes[this.at] ?? 0;
-    this.at += 1;
-    return byte;
-  }
+/** local − units → local; below zero: trap. */
+const quietChargeCode = (fuel: number, local: number, { units }: Charge): readonly number[] => {
+  const index = unsigned(local);
+  const taken = [0x20, ...index, 0x41, ...signed(units), 0x6b, 0x22, ...index];
+  return [...taken, 0x41, 0x00, 0x48, 0x04, 0x40, ...restoreCode(fuel, local), 0x00, 0x0b];
+};
 
-  skip(count: number): void {
-    if (count > this.end - this.at) fail('the module ends too early');
-    this.at += count;
-  }
+/** global − units → global; below zero: trap. */
+const chargeCode = (fuel: number, { units, isSized = false }: Charge): readonly number[] => {
+  const index = unsigned(fuel);
+  // local.get 0, i32.const, i32.shr_u, i32.sub
+  const sized = isSized ? [0x20, 0x00, 0x41, ...signed(BYTES_PER_UNIT_LOG2), 0x76, 0x6b] : [];
+  const taken = [0x23, ...index, 0x41, ...signed(units), 0x6b, ...sized, 0x24, ...index];
+  return [...taken, 0x23, ...index, 0x41, 0x00, 0x48, 0x04, 0x40, 0x00, 0x0b];
+};
 
-  /** An unsigned LEB128 of at most 32 bits. */
-  u32(): number {
-    let value = 0;
-    for (let shift = 0; shift < 35; shift += 7) {
-      const byte = this.byte();
-      value += (byte & 0x7f) * 2 ** shift;
-      if (byte < 0x80) return value > 0xffffffff ? fail('a number beyond 32 bits') : value;
-    }
-    return fail('a number beyond 32 bits');
-  }
-
-  /** Any LEB128, signed or not, of at most 64 bits. */
-  leb(): void {
-    for (let length = 1; length <= 10; length += 1) if (this.byte() < 0x80) return;
-    fail('a number beyond 64 bits');
-  }
-
-  name(): void {
-    this.skip(this.u32());
-  }
-
-  /** The lower limit. */
-  limits(): number {
-    const flags = this.byte();
-    if (flags > 1) fail('limits of a kind that is not known');
-    const minimum = this.u32();
-    if (flags === 1) this.u32();
-    return minimum;
-  }
-
-  /** A part with its length before it. */
-  part(): Reader {
-    const length = this.u32();
-    const start = this.at;
-    this.skip(length);
-    return new Reader(this.#bytes, start, this.at);
-  }
+interface Imports {
+  readonly functions: number;
+  readonly globals: number;
+  readonly memoryPages: number;
 }
 
-/** What follows an opcode. */
-type Immediates = 'none' | 'one' | 'two' | 'byte' | 'f32' | 'f64' | 'labels' | 'types';
-
-const OPCODES: readonly (Immediates | undefined)[] = (() => {
-  const table = Array.from<Immediates | undefined>({ length: 256 });
-  const set = (from: number, to: number, what: Immediates): void => {
-    for (let code = from; code <= to; code += 1) table[code] = what;
-  };
-  // unreachable, nop; block, loop, if with a type; else; end; br, br_if; br_table; return; call; call_indirect.
-  set(0x00, 0x01, 'none');
-  set(0x02, 0x04, 'one');
-  set(0x05, 0x05, 'none');
-  set(0x0b, 0x0b, 'none');
-  set(0x0c, 0x0d, 'one');
-  set(0x0e, 0x0e, 'labels');
-  set(0x0f, 0x0f, 'none');
-  set(0x10, 0x10, 'one');
-  set(0x11, 0x11, 'two');
-  // drop, select; select with types; locals and globals; tables; loads and stores; memory.size, memory.grow.
-  set(0x1a, 0x1b, 'none');
-  set(0x1c, 0x1c, 'types');
-  set(0x20, 0x24, 'one');
-  set(0x25, 0x26, 'one');
-  set(0x28, 0x3e, 'two');
-  set(0x3f, 0x40, 'one');
-  // Constants; all of comparison, arithmetic and conversion, sign extension among them.
-  set(0x41, 0x42, 'one');
-  set(0x43, 0x43, 'f32');
-  set(0x44, 0x44, 'f64');
-  set(0x45, 0xc4, 'none');
-  // ref.null, ref.is_null, ref.func.
-  set(0xd0, 0xd0, 'byte');
-  set(0xd1, 0xd1, 'none');
-  set(0xd2, 0xd2, 'one');
-  return table;
-})();
-
-const EXTENDED = 0xfc;
-/** Saturating truncation; memory.init, data.drop, memory.copy, memory.fill; the same of tables. */
-const EXTENDED_IMMEDIATES = [0, 0, 0, 0, 0, 0, 0, 0, 2, 1, 2, 1, 2, 1, 2, 1, 1, 1] as const;
-
-const skipImmediates = (code: Reader, what: Immediates): void => {
-  switch (what) {
-    case 'none':
-      return;
-    case 'one':
-      return code.leb();
-    case 'two':
-      code.leb();
-      return code.leb();
-    case 'byte':
-      return code.skip(1);
-    case 'f32':
-      return code.skip(4);
-    case 'f64':
-      return code.skip(8);
-    case 'labels':
-      // The default label is one more than the count says.
-      for (let left = code.u32() + 1; left > 0; left -= 1) code.leb();
-      return;
-    case 'types':
-      return code.skip(code.u32());
-    default:
-      what satisfies never;
-  }
-};
-
-const skipExtended = (code: Reader): void => {
-  const opcode = code.u32();
-  const count = EXTENDED_IMMEDIATES[opcode] ?? fail(`instruction 0xfc ${opcode} is not known`);
-  for (let left: number = count; left > 0; left -= 1) code.leb();
-};
-
-/** Ends of the block types of all loops in a function body, where the charge goes in. */
-const loopEntries = (body: Reader): readonly number[] => {
-  for (let groups = body.u32(); groups > 0; groups -= 1) {
-    body.leb();
-    body.skip(1);
-  }
-  const entries: number[] = [];
-  while (body.at < body.end) {
-    const opcode = body.byte();
-    if (opcode === EXTENDED) {
-      skipExtended(body);
-      continue;
-    }
-    const what = OPCODES[opcode] ?? fail(`instruction 0x${opcode.toString(16)} is not known`);
-    skipImmediates(body, what);
-    if (opcode === LOOP) entries.push(body.at);
-  }
-  return entries;
-};
-
-/** global − 1 → global; below zero: trap. */
-const chargeOf = (fuel: number): Buffer => {
-  const index = unsigned(fuel);
-  const taken = [0x23, ...index, 0x41, 0x01, 0x6b, 0x24, ...index];
-  return Buffer.from([...taken, 0x23, ...index, 0x41, 0x00, 0x48, 0x04, 0x40, 0x00, 0x0b]);
-};
-
-const importsOf = (section: Reader): { readonly globals: number; readonly memoryPages: number } => {
+const importsOf = (section: Reader): Imports => {
+  let functions = 0;
   let globals = 0;
   let memoryPages = 0;
   for (let left = section.u32(); left > 0; left -= 1) {
     section.name();
     section.name();
     const kind = section.byte();
-    if (kind === 0) section.leb();
-    else if (kind === 1) {
+    if (kind === 0) {
+      section.leb();
+      functions += 1;
+    } else if (kind === 1) {
       section.skip(1);
       section.limits();
     } else if (kind === 2) memoryPages = section.limits();
@@ -221,7 +101,31 @@ const importsOf = (section: Reader): { readonly globals: number; readonly memory
       globals += 1;
     } else fail('an import of a kind that is not known');
   }
-  return { globals, memoryPages };
+  return { functions, globals, memoryPages };
+};
+
+/** The functions that a table may hold: of segments as OPA's compiler writes them, and of no other kind. */
+const tableFunctions = (section: Reader): ReadonlySet<number> => {
+  const found = new Set<number>();
+  for (let left = section.u32(); left > 0; left -= 1) {
+    if (section.u32() !== 0) fail('a segment of a table of a kind that is not known');
+    // i32.const, an offset, end.
+    if (section.byte() !== 0x41) fail('a segment of a table whose place is not a number');
+    section.leb();
+    if (section.byte() !== 0x0b) fail('a segment of a table whose place is not a number');
+    for (let count = section.u32(); count > 0; count -= 1) found.add(section.u32());
+  }
+  return found;
+};
+
+const exportedFunction = (section: Reader, wanted: string): number | undefined => {
+  for (let left = section.u32(); left > 0; left -= 1) {
+    const name = section.name();
+    const kind = section.byte();
+    const index = section.u32();
+    if (kind === 0 && name === wanted) return index;
+  }
+  return undefined;
 };
 
 const section = (id: number, parts: readonly Uint8Array[]): Buffer => {
@@ -236,22 +140,92 @@ const appended = (bytes: Uint8Array, id: number, content: Reader, entry: readonl
   return section(id, [Buffer.from(unsigned(count + 1)), old, Buffer.from(entry)]);
 };
 
-const meteredCode = (bytes: Uint8Array, content: Reader, charge: Buffer): Buffer => {
-  const count = content.u32();
-  const parts: Uint8Array[] = [Buffer.from(unsigned(count))];
-  for (let left = count; left > 0; left -= 1) {
-    const body = content.part();
-    const start = body.at;
-    const entries = loopEntries(body);
-    parts.push(Buffer.from(unsigned(body.end - start + entries.length * charge.length)));
-    let from = start;
-    for (const entry of entries) {
-      parts.push(bytes.subarray(from, entry), charge);
-      from = entry;
-    }
-    parts.push(bytes.subarray(from, body.end));
+/** How many parameters each type of function has. */
+const typeParameters = (content: Reader): readonly number[] => {
+  const counts: number[] = [];
+  for (let left = content.u32(); left > 0; left -= 1) {
+    if (content.byte() !== 0x60) fail('a type of a kind that is not known');
+    const parameters = content.u32();
+    content.skip(parameters);
+    content.skip(content.u32());
+    counts.push(parameters);
   }
-  return section(CODE, parts);
+  return counts;
+};
+
+const typesOfFunctions = (content: Reader): readonly number[] => {
+  const types: number[] = [];
+  for (let left = content.u32(); left > 0; left -= 1) types.push(content.u32());
+  return types;
+};
+
+interface Insertion {
+  readonly at: number;
+  readonly code: readonly number[];
+}
+
+/** What is written into a function whose code calls nothing in some loops; `local` is a variable of its own. */
+const insertionsOf = (
+  { quietLoops }: FunctionCode,
+  charges: readonly Charge[],
+  fuel: number,
+  local: number,
+): readonly Insertion[] => {
+  const starts = new Set(quietLoops.flatMap((loop) => loop.starts));
+  const restore = restoreCode(fuel, local);
+  const around = quietLoops.flatMap(({ from, to, exits }): readonly Insertion[] => [
+    { at: from, code: borrowCode(fuel, local) },
+    ...exits.map((at) => ({ at, code: restore })),
+    { at: to, code: restore },
+  ]);
+  const taken = charges.map((charge) => ({
+    at: charge.at,
+    code: starts.has(charge.at) ? quietChargeCode(fuel, local, charge) : chargeCode(fuel, charge),
+  }));
+  // The function's own charge comes before all; where one loop ends and the next begins, the end comes first.
+  return [...taken, ...around].sort((a, b) => a.at - b.at);
+};
+
+const meteredBody = (
+  bytes: Uint8Array,
+  body: Reader,
+  code: FunctionCode,
+  charges: readonly Charge[],
+  fuel: number,
+  parameters: number,
+): readonly Uint8Array[] => {
+  const parts: Uint8Array[] = [];
+  const [own] = code.regions;
+  const first = own?.start ?? body.at;
+  const groups = new Reader(bytes, body.at, body.end);
+  const count = groups.u32();
+  if (code.quietLoops.length === 0) parts.push(bytes.subarray(body.at, first));
+  else parts.push(Buffer.from(unsigned(count + 1)), bytes.subarray(groups.at, first), Buffer.from([0x01, I32]));
+  let from = first;
+  for (const { at, code: inserted } of insertionsOf(code, charges, fuel, parameters + code.locals)) {
+    parts.push(bytes.subarray(from, at), Buffer.from(inserted));
+    from = at;
+  }
+  parts.push(bytes.subarray(from, body.end));
+  const length = parts.reduce((sum, part) => sum + part.length, 0);
+  return [Buffer.from(unsigned(length)), ...parts];
+};
+
+const meteredCode = (
+  bytes: Uint8Array,
+  content: Reader,
+  shape: Omit<ModuleShape, 'functions'>,
+  fuel: number,
+  parameters: readonly number[],
+): Buffer => {
+  const bodies: Reader[] = [];
+  for (let left = content.u32(); left > 0; left -= 1) bodies.push(content.part());
+  const codes = bodies.map((body) => ({ body, code: functionCode(new Reader(bytes, body.at, body.end)) }));
+  const charges = chargesOf({ ...shape, functions: codes.map(({ code }) => code.regions) });
+  const metered = codes.flatMap(({ body, code }, index) =>
+    meteredBody(bytes, body, code, charges[index] ?? [], fuel, parameters[index] ?? fail('a function has no type')),
+  );
+  return section(CODE, [Buffer.from(unsigned(bodies.length)), ...metered]);
 };
 
 export interface MeteredModule {
@@ -261,7 +235,7 @@ export interface MeteredModule {
 }
 
 /**
- * The module with a counter at each loop, exported as `FUEL_EXPORT` (a mutable i32): what the next loops may cost.
+ * The module with a counter, exported as `FUEL_EXPORT` (a mutable i32): what it may go on to cost.
  * Throws `MeterError` when the bytes are no module or hold an instruction that is not known here: a loop might hide
  * behind it.
  */
@@ -271,8 +245,13 @@ export const meterModule = (wasm: Uint8Array): MeteredModule => {
   const module = new Reader(bytes, HEADER.length, bytes.length);
   const parts: Uint8Array[] = [HEADER];
   const seen = new Set<number>();
+  let imported = 0;
   let globals = 0;
   let memoryPages = 0;
+  let inTable: ReadonlySet<number> = new Set();
+  let allocator: number | undefined;
+  let types: readonly number[] = [];
+  let parameters: readonly number[] = [];
   while (module.at < module.end) {
     const start = module.at;
     const id = module.byte();
@@ -282,18 +261,25 @@ export const meterModule = (wasm: Uint8Array): MeteredModule => {
     const own = new Reader(bytes, content.at, content.end);
     if (id === IMPORTS) {
       const imports = importsOf(new Reader(bytes, content.at, content.end));
-      ({ globals, memoryPages } = imports);
+      ({ functions: imported, globals, memoryPages } = imports);
     }
+    if (id === TYPES) types = typeParameters(new Reader(bytes, content.at, content.end));
+    if (id === FUNCTIONS)
+      parameters = typesOfFunctions(new Reader(bytes, content.at, content.end)).map(
+        (type) => types[type] ?? fail(`a function of type ${type}, which is not there`),
+      );
+    if (id === ELEMENTS) inTable = tableFunctions(new Reader(bytes, content.at, content.end));
     if (id === GLOBALS) {
       globals += new Reader(bytes, content.at, content.end).u32();
       parts.push(appended(bytes, id, own, [I32, 0x01, 0x41, ...signed(START_FUEL), 0x0b]));
     } else if (id === EXPORTS) {
       if (!seen.has(GLOBALS)) fail('the module has no globals');
+      allocator = exportedFunction(new Reader(bytes, content.at, content.end), ALLOCATOR);
       const name = [...Buffer.from(FUEL_EXPORT, 'latin1')];
       parts.push(appended(bytes, id, own, [...unsigned(name.length), ...name, KIND_GLOBAL, ...unsigned(globals)]));
     } else if (id === CODE) {
       if (!seen.has(EXPORTS)) fail('the module exports nothing');
-      parts.push(meteredCode(bytes, own, chargeOf(globals)));
+      parts.push(meteredCode(bytes, own, { imported, inTable, allocator }, globals, parameters));
     } else parts.push(bytes.subarray(start, content.end));
   }
   if (!seen.has(CODE)) fail('the module has no code');

@@ -1,5 +1,6 @@
 import { array, BuiltinError, BuiltinHalt, type Builtins, MAX_ITEMS, members, text } from './builtin.ts';
 import { type IpAddress, ipText, parseIp } from './ip-address.ts';
+import { MADE, NETWORK_PAIR, type Spend } from './prices.ts';
 import { isArray, RegoObject, RegoSet, type Value } from './value.ts';
 
 /** A network, IPv4 wherever it holds such addresses only. */
@@ -46,10 +47,11 @@ const cidr = (value: Value | undefined): Network => {
   return network;
 };
 
-const expand = (network: Network): Value => {
+const expand = (spend: Spend, network: Network): Value => {
   const last = lastOf(network);
   const count = last - network.first + 1n;
   if (count > MAX_ITEMS) throw new BuiltinHalt(`a network of ${count} addresses`);
+  spend(Number(count) * MADE.address);
   return RegoSet.of(
     Array.from({ length: Number(count) }, (_, index) => ipText(network.bits, network.first + BigInt(index))),
   );
@@ -93,12 +95,13 @@ const candidatesOf = (value: Value | undefined): readonly Candidate[] => {
 // Each network is held against each other one.
 const MAX_PAIRS = 10_000_000;
 
-const containsMatches = (outer: Value | undefined, inner: Value | undefined): Value => {
+const containsMatches = (spend: Spend, outer: Value | undefined, inner: Value | undefined): Value => {
   const outers = candidatesOf(outer);
   if (outers.length === 0) return RegoSet.of([]);
   const inners = candidatesOf(inner);
   if (inners.length === 0) return RegoSet.of([]);
   if (outers.length * inners.length > MAX_PAIRS) throw new BuiltinHalt('too many networks');
+  spend(outers.length * inners.length * NETWORK_PAIR);
   const networks = inners.map((candidate) => ({ index: candidate.index, network: cidrOrAddress(candidate.cidr) }));
   const pairs: Value[] = [];
   for (const candidate of outers) {
@@ -183,8 +186,8 @@ const merge = (values: readonly Value[]): Value => {
 };
 
 export const netBuiltins: Builtins = {
-  'net.cidr_contains_matches': (_context, outer, inner) => containsMatches(outer, inner),
-  'net.cidr_expand': (_context, network) => expand(cidr(network)),
+  'net.cidr_contains_matches': ({ spend }, outer, inner) => containsMatches(spend, outer, inner),
+  'net.cidr_expand': ({ spend }, network) => expand(spend, cidr(network)),
   'net.cidr_is_valid': (_context, value) => typeof value === 'string' && parseCidr(value) !== undefined,
   'net.cidr_merge': (_context, values) => merge(members(values)),
 };

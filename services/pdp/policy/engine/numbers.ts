@@ -1,5 +1,6 @@
 import { BuiltinError, BuiltinHalt, type Builtins, integer, MAX_ITEMS, numeric, text } from './builtin.ts';
 import { integerOf, numberOf, numberText, type Value } from './value.ts';
+import { MADE, type Spend } from './prices.ts';
 
 /** sign × digits × 10^exponent */
 interface Decimal {
@@ -37,10 +38,11 @@ const wholeNumber = (value: Value | undefined): bigint => {
   return mantissa / scale;
 };
 
-const rangeStep = (first: bigint, last: bigint, step: bigint): Value => {
+const rangeStep = (spend: Spend, first: bigint, last: bigint, step: bigint): Value => {
   if (step <= 0n) throw new BuiltinError('a positive step expected');
   const length = absolute(last - first) / step + 1n;
   if (length > MAX_ITEMS) throw new BuiltinHalt(`a range of ${length} numbers`);
+  spend(Number(length) * MADE.number);
   const towards = last < first ? -step : step;
   return Array.from({ length: Number(length) }, (_, index) => integerOf(first + towards * BigInt(index)));
 };
@@ -216,8 +218,8 @@ const versionArgument = (value: Value | undefined): Version => {
 };
 
 export const numberBuiltins: Builtins = {
-  'numbers.range_step': (_context, first, last, step) =>
-    rangeStep(wholeNumber(first), wholeNumber(last), wholeNumber(step)),
+  'numbers.range_step': ({ spend }, first, last, step) =>
+    rangeStep(spend, wholeNumber(first), wholeNumber(last), wholeNumber(step)),
   'rand.intn': (context, seed, limit) => {
     text(seed);
     return integerOf(randomBelow(integer(limit), context.randomBytes));

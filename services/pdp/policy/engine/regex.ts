@@ -1,12 +1,21 @@
 import { RE2JS, RE2JSException } from 're2js';
 import { BuiltinError, BuiltinHalt, type Builtins, integer, MAX_ITEMS, MAX_TEXT, text } from './builtin.ts';
 import { globsIntersect } from './glob-intersection.ts';
+import { compileCost, GLOB_PAIR, MADE, matchCost, type Spend } from './prices.ts';
+import { patternSize } from './pattern-size.ts';
 
 const MAX_PATTERN = 100_000;
 const MAX_CACHED_PATTERNS = 200;
 
 /** Patterns that were used, the longest unused first; bounded, as policies may make patterns from their input. */
 const compiledPatterns = new Map<string, RE2JS>();
+
+/** A pattern, paid for as if it were not known yet, and what holding it against a text costs a unit. */
+const compiledFor = (spend: Spend, pattern: string, value: string): RE2JS => {
+  const size = patternSize(pattern);
+  spend(compileCost(size) + matchCost(size, value.length));
+  return compiled(pattern);
+};
 
 const compiled = (pattern: string): RE2JS => {
   const known = compiledPatterns.get(pattern);
@@ -34,24 +43,25 @@ const compiled = (pattern: string): RE2JS => {
 type Match = readonly number[];
 
 /** At most `limit` matches by Go's rules: no empty match right behind another. All of them when it is negative. */
-const matchesOf = (regex: RE2JS, value: string, limit: bigint): readonly Match[] => {
+const matchesOf = (spend: Spend, regex: RE2JS, value: string, limit: bigint): readonly Match[] => {
   if (limit === 0n) return [];
   const most = limit < 0n || limit > MAX_ITEMS ? MAX_ITEMS + 1 : Number(limit);
   const matches: readonly Match[] | null = regex.re2().findAllSubmatchIndex(value, most);
   if (matches !== null && matches.length > MAX_ITEMS) throw new BuiltinHalt('too many matches');
+  spend((matches?.length ?? 0) * MADE.match);
   return matches ?? [];
 };
 
-const find = (pattern: string, value: string, limit: bigint): readonly string[] =>
-  matchesOf(compiled(pattern), value, limit).map(([start, end]) => value.slice(start, end));
+const find = (spend: Spend, pattern: string, value: string, limit: bigint): readonly string[] =>
+  matchesOf(spend, compiledFor(spend, pattern, value), value, limit).map(([start, end]) => value.slice(start, end));
 
-const split = (pattern: string, value: string): readonly string[] => {
-  const regex = compiled(pattern);
+const split = (spend: Spend, pattern: string, value: string): readonly string[] => {
+  const regex = compiledFor(spend, pattern, value);
   if (pattern !== '' && value === '') return [''];
   const parts: string[] = [];
   let begin = 0;
   let end = 0;
-  for (const [start = 0, stop = 0] of matchesOf(regex, value, -1n)) {
+  for (const [start = 0, stop = 0] of matchesOf(spend, regex, value, -1n)) {
     end = start;
     // An empty match at the start splits nothing off.
     if (stop !== 0) parts.push(value.slice(begin, end));
@@ -81,14 +91,17 @@ const expander = (regex: RE2JS, template: string): ((value: string, match: Match
     });
 };
 
-const replace = (value: string, pattern: string, template: string): string => {
-  const regex = compiled(pattern);
+const replace = (spend: Spend, value: string, pattern: string, template: string): string => {
+  const regex = compiledFor(spend, pattern, value);
   const expand = expander(regex, template);
   let out = '';
   let done = 0;
-  for (const match of matchesOf(regex, value, -1n)) {
+  for (const match of matchesOf(spend, regex, value, -1n)) {
     const [start = 0, end = 0] = match;
-    out += value.slice(done, start) + expand(value, match);
+    const put = expand(value, match);
+    // A template may repeat the whole text for each match.
+    spend(put.length);
+    out += value.slice(done, start) + put;
     if (out.length > MAX_TEXT) throw new BuiltinHalt('a replaced text that is too long');
     done = end;
   }
@@ -124,19 +137,26 @@ const templatePattern = (template: string, open: string, close: string): string 
   return `${pattern}${quoted(template.slice(literalStart))}$`;
 };
 
-const templateMatch = (template: string, value: string, open: string, close: string): boolean => {
+const templateMatch = (spend: Spend, template: string, value: string, open: string, close: string): boolean => {
   // One byte, not one character.
   if (Buffer.byteLength(open) !== 1 || Buffer.byteLength(close) !== 1) throw new BuiltinError('one byte expected');
-  return compiled(templatePattern(template, open, close))
+  // Each of its parts is compiled by itself as well.
+  spend(compileCost(patternSize(template)));
+  return compiledFor(spend, templatePattern(template, open, close), value)
     .matcher(value)
     .find();
 };
 
+const globsMatch = (spend: Spend, a: string, b: string): boolean => {
+  spend(a.length * b.length * GLOB_PAIR);
+  return globsIntersect(a, b);
+};
+
 export const regexBuiltins: Builtins = {
-  'regex.find_n': (_context, pattern, value, limit) => find(text(pattern), text(value), integer(limit)),
-  'regex.globs_match': (_context, a, b) => globsIntersect(text(a), text(b)),
-  'regex.replace': (_context, value, pattern, template) => replace(text(value), text(pattern), text(template)),
-  'regex.split': (_context, pattern, value) => split(text(pattern), text(value)),
-  'regex.template_match': (_context, template, value, open, close) =>
-    templateMatch(text(template), text(value), text(open), text(close)),
+  'regex.find_n': ({ spend }, pattern, value, limit) => find(spend, text(pattern), text(value), integer(limit)),
+  'regex.globs_match': ({ spend }, a, b) => globsMatch(spend, text(a), text(b)),
+  'regex.replace': ({ spend }, value, pattern, template) => replace(spend, text(value), text(pattern), text(template)),
+  'regex.split': ({ spend }, pattern, value) => split(spend, text(pattern), text(value)),
+  'regex.template_match': ({ spend }, template, value, open, close) =>
+    templateMatch(spend, text(template), text(value), text(open), text(close)),
 };

@@ -21,5 +21,5 @@ const argumentOf = (value: Value): FormatArgument => {
 };
 
 export const sprintfBuiltins: Builtins = {
-  sprintf: (_context, format, args) => formatGo(text(format), array(args).map(argumentOf)),
+  sprintf: ({ spend }, format, args) => formatGo(text(format), array(args).map(argumentOf), spend),
 };

@@ -5,6 +5,7 @@ import { formatFloat } from './go-float.ts';
 import { type FormatArgument, formatGo } from './go-format.ts';
 import { type Operand, parseTemplate, type Pipe, type TemplateNode } from './template-parser.ts';
 import { compareStrings, isArray, numberText, RegoNumber, type RegoObject, RegoSet, type Value } from './value.ts';
+import { MADE, type Spend } from './prices.ts';
 
 const fail = (why: string): never => {
   throw new BuiltinError(why);
@@ -117,7 +118,7 @@ const escapeHtml = (value: string): string => value.replace(/["'&<>\0]/g, (chara
 const formatArgument = (item: Item): FormatArgument =>
   typeof item === 'bigint' || typeof item === 'number' || typeof item === 'boolean' ? item : shown(item);
 
-const call = (name: string, args: readonly Item[]): Item => {
+const call = (name: string, args: readonly Item[], spend: Spend): Item => {
   const [first, second] = args;
   const arity = (least: number, most = least): void => {
     if (args.length < least || args.length > most) fail(`wrong number of arguments for ${name}`);
@@ -141,7 +142,11 @@ const call = (name: string, args: readonly Item[]): Item => {
     case 'println':
       return `${args.map(shown).join(' ')}\n`;
     case 'printf':
-      return formatGo(typeof first === 'string' ? first : fail('a format expected'), args.slice(1).map(formatArgument));
+      return formatGo(
+        typeof first === 'string' ? first : fail('a format expected'),
+        args.slice(1).map(formatArgument),
+        spend,
+      );
     case 'html':
       return escapeHtml(sprint(args));
     case 'urlquery':
@@ -184,7 +189,10 @@ class Renderer {
   /** Innermost last. */
   private readonly variables: { readonly name: string; value: Item }[];
 
-  constructor(root: Item) {
+  private readonly spend: Spend;
+
+  constructor(root: Item, spend: Spend) {
+    this.spend = spend;
     this.variables = [{ name: '$', value: root }];
   }
 
@@ -217,6 +225,13 @@ class Renderer {
     }
   }
 
+  private call(name: string, args: readonly Item[]): Item {
+    const value = call(name, args, this.spend);
+    // What is not written may be put together again and again.
+    if (typeof value === 'string') this.spend(value.length);
+    return value;
+  }
+
   private command(command: readonly Operand[], dot: Item, last: readonly Item[]): Item {
     const [head, ...rest] = command;
     if (head === undefined) return undefined;
@@ -225,7 +240,7 @@ class Renderer {
       return this.operand(head, dot);
     }
     if (head.name !== 'and' && head.name !== 'or')
-      return call(head.name, [...rest.map((operand) => this.operand(operand, dot)), ...last]);
+      return this.call(head.name, [...rest.map((operand) => this.operand(operand, dot)), ...last]);
     let value: Item;
     if (rest.length + last.length === 0) fail('an argument expected');
     for (const operand of rest) {
@@ -261,11 +276,13 @@ class Renderer {
   }
 
   private write(written: string): void {
+    this.spend(written.length);
     this.out = boundedText(this.out + written);
   }
 
   private step(): void {
     this.steps += 1;
+    this.spend(MADE.templateStep);
     if (this.steps > MAX_ITEMS) throw new BuiltinHalt('a template of too many steps');
   }
 
@@ -328,13 +345,13 @@ function* rangeOf(item: Item, variables: number): Generator<readonly [Item, Item
   else fail('no range');
 }
 
-const render = (template: string, values: RegoObject): string => {
+const render = (spend: Spend, template: string, values: RegoObject): string => {
   const root = itemOf(values);
-  const renderer = new Renderer(root);
+  const renderer = new Renderer(root, spend);
   renderer.walk(parseTemplate(template), root);
   return renderer.result();
 };
 
 export const templateBuiltins: Builtins = {
-  'strings.render_template': (_context, template, values) => render(text(template), object(values)),
+  'strings.render_template': ({ spend }, template, values) => render(spend, text(template), object(values)),
 };

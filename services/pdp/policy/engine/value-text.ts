@@ -112,6 +112,22 @@ export const parseValue = (text: string): Value => {
   return result;
 };
 
+/** What a value takes as text, about: characters, without escapes. More than `most`: looked at no further. */
+export const textSize = (value: Value, most: number): number => {
+  if (typeof value === 'string') return value.length + 2;
+  if (value === null || typeof value === 'boolean') return 4;
+  if (typeof value === 'number') return 8;
+  if (value instanceof RegoNumber) return numberText(value).length;
+  let size = 2;
+  const add = (part: Value): boolean => {
+    size += 1 + textSize(part, most - size);
+    return size <= most;
+  };
+  if (value instanceof RegoObject) value.entries.every(([key, member]) => add(key) && add(member));
+  else (isArray(value) ? value : value.items).every(add);
+  return size;
+};
+
 /** The text that `opa_value_parse` reads, and that `parseValue` reads again. */
 export const printValue = (value: Value): string => {
   if (value === null) return 'null';

@@ -3,11 +3,14 @@ import { isSignedBy } from './x509-algorithms.ts';
 import type { Certificate, Extension } from './x509-certificate.ts';
 import { areNamesAllowed, comparisonBudget } from './x509-constraints.ts';
 import { arePoliciesValid } from './x509-policies.ts';
+import { verifyCost } from './key-cost.ts';
+import type { Spend } from './prices.ts';
 
 /** What a chain must be good for. */
 export interface VerifyOptions {
   /** Nanoseconds since 1970. */
   readonly nowNs: bigint;
+  readonly spend: Spend;
   /** The host that the leaf must be for; empty for any. */
   readonly dnsName: string;
   /** Key purposes by Go's numbers: one of them is demanded of the whole chain. Empty for that of a TLS server. */
@@ -74,13 +77,14 @@ const buildChains = (
   leaf: Certificate,
   root: Certificate,
   intermediates: readonly Certificate[],
-  nowNs: bigint,
+  { nowNs, spend }: Pick<VerifyOptions, 'nowNs' | 'spend'>,
 ): readonly (readonly Certificate[])[] => {
   const chains: (readonly Certificate[])[] = [];
   let signatures = 0;
   const extend = (chain: readonly Certificate[], child: Certificate): void => {
     const isParent = (candidate: Certificate): boolean => {
       signatures += 1;
+      if (candidate.publicKey !== undefined) spend(verifyCost(candidate.publicKey));
       return (
         signatures <= MAX_SIGNATURES &&
         candidate.publicKey !== undefined &&
@@ -161,7 +165,7 @@ const isForUsage = (chain: readonly Certificate[], usages: readonly number[]): b
  */
 export const verifyChain = (
   certificates: readonly Certificate[],
-  { nowNs, dnsName, keyUsages }: VerifyOptions,
+  { nowNs, dnsName, keyUsages, spend }: VerifyOptions,
 ): readonly Certificate[] | undefined => {
   const [root, leaf] = [certificates[0], certificates.at(-1)];
   if (root === undefined || leaf === undefined || certificates.length < 2) return undefined;
@@ -172,7 +176,7 @@ export const verifyChain = (
     const key = raw.toString('base64');
     return seen.size < seen.add(key).size;
   });
-  const chains = leaf.raw.equals(root.raw) ? [[leaf]] : buildChains(leaf, root, intermediates, nowNs);
+  const chains = leaf.raw.equals(root.raw) ? [[leaf]] : buildChains(leaf, root, intermediates, { nowNs, spend });
   const usages = keyUsages.length === 0 ? [SERVER_AUTH] : keyUsages;
   const budget = comparisonBudget();
   return chains.find(

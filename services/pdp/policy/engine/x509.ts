@@ -77,7 +77,7 @@ const keyUsage = (name: string): number => {
 };
 
 const verifyOptions = (context: BuiltinContext, value: Value | undefined): VerifyOptions => {
-  let options: VerifyOptions = { nowNs: context.nowNs, dnsName: '', keyUsages: [] };
+  let options: VerifyOptions = { nowNs: context.nowNs, spend: context.spend, dnsName: '', keyUsages: [] };
   for (const [name, setting] of object(value).entries) {
     if (typeof name !== 'string') continue;
     if (name === 'DNSName') options = { ...options, dnsName: unquoted(text(setting)) };
@@ -156,7 +156,11 @@ const parseRsaKey: Builtin = (_, value) => {
 export const x509Builtins: Builtins = {
   'crypto.parse_private_keys': parseKeys,
   'crypto.x509.parse_and_verify_certificates': (context, value) =>
-    verify(text(value), () => ({ nowNs: context.nowNs, dnsName: '', keyUsages: [] }), certificateValue),
+    verify(
+      text(value),
+      () => ({ nowNs: context.nowNs, spend: context.spend, dnsName: '', keyUsages: [] }),
+      certificateValue,
+    ),
   'crypto.x509.parse_and_verify_certificates_with_options': (context, value, options) =>
     verify(
       text(value),

@@ -3,7 +3,11 @@ import { graphqlBuiltins } from '../../../../services/pdp/policy/engine/graphql.
 import { parseValue, printValue } from '../../../../services/pdp/policy/engine/value-text.ts';
 import { isArray } from '../../../../services/pdp/policy/engine/value.ts';
 
-const context: BuiltinContext = { nowNs: 1_700_000_000_123_456_789n, randomBytes: () => new Uint8Array() };
+const context: BuiltinContext = {
+  nowNs: 1_700_000_000_123_456_789n,
+  randomBytes: () => new Uint8Array(),
+  spend: () => undefined,
+};
 
 /** A call as the policy sees it: arguments and result in Rego's text. */
 const call = (name: string, args: string): string => {

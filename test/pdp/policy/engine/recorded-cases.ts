@@ -16,6 +16,7 @@ interface Cases {
 export const context: BuiltinContext = {
   nowNs: 1_795_596_000_000_000_000n,
   randomBytes: (length) => new Uint8Array(length),
+  spend: () => undefined,
 };
 
 /** The result as JSON, or `undefined`. */

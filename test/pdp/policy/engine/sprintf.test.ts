@@ -3,7 +3,7 @@ import { BuiltinError, BuiltinHalt } from '../../../../services/pdp/policy/engin
 import { sprintfBuiltins } from '../../../../services/pdp/policy/engine/sprintf.ts';
 import { parseValue } from '../../../../services/pdp/policy/engine/value-text.ts';
 
-const context = { nowNs: 0n, randomBytes: (length: number) => new Uint8Array(length) };
+const context = { nowNs: 0n, randomBytes: (length: number) => new Uint8Array(length), spend: () => undefined };
 const sprintf = (format: string, args: string) =>
   sprintfBuiltins['sprintf']!(context, parseValue(JSON.stringify(format)), parseValue(args));
 

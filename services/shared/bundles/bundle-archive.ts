@@ -1,8 +1,8 @@
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { extract } from 'tar-stream';
-import type { BundleFile } from '../../shared/contracts/bundle-digest.ts';
-import { AppError, errorCode, errorMessage, isAppError } from '../../shared/contracts/errors.ts';
+import type { BundleFile } from '../contracts/bundle-digest.ts';
+import { AppError, errorCode, errorMessage, isAppError } from '../contracts/errors.ts';
 
 /** What an archive may cost before it is refused. */
 export interface BundleLimits {

@@ -1,0 +1,92 @@
+import { Type } from 'typebox';
+import { Compile } from 'typebox/compile';
+import { SIGNATURES_PATH, type BundleFile } from '../../shared/contracts/bundle-digest.ts';
+import { AppError } from '../../shared/contracts/errors.ts';
+import { unpackArchive, type BundleLimits } from '../../shared/bundles/bundle-archive.ts';
+import { bundleOf, readManifest, type Bundle, type BundleManifest } from './bundle-reader.ts';
+import { verifySignature, type SigningRequirement } from './bundle-signature.ts';
+import { canonicalBytesOf, readDocument } from './canonical-document.ts';
+import { applyOperations, operationsOf } from './data-patch.ts';
+import { holdsPath, rootsOf } from './roots.ts';
+
+const PATCH_PATH = 'patch.json';
+const MANIFEST_PATH = '.manifest';
+const FILES: ReadonlySet<string> = new Set([PATCH_PATH, MANIFEST_PATH, SIGNATURES_PATH]);
+
+/** An archive that is larger is no delta; whoever has so much to say sends the whole bundle. */
+export const MAX_DELTA_BYTES = 1024 * 1024;
+/** All data is read and written again for each delta, and whoever does it decides too. */
+const MAX_DATA_BYTES = 8 * 1024 * 1024;
+
+/** Which bundle a delta is for. OPA's format has no place for it, and a patch of other data may make sense too. */
+const Based = Compile(
+  Type.Object({
+    metadata: Type.Object({ edict: Type.Object({ base: Type.String({ pattern: '^sha256:[0-9a-f]{64}$' }) }) }),
+  }),
+);
+
+const refuse = (message: string, cause?: unknown): AppError => new AppError('bundle_invalid', message, { cause });
+
+/** Whether an archive is a delta: it has a `patch.json`. False for what cannot be read. */
+export const isDelta = async (archive: Uint8Array, limits: BundleLimits): Promise<boolean> => {
+  if (archive.length > MAX_DELTA_BYTES) return false;
+  try {
+    return (await unpackArchive(archive, limits)).some(({ path }) => path === PATCH_PATH);
+  } catch {
+    return false;
+  }
+};
+
+const fileOf = (files: readonly BundleFile[], path: string): BundleFile => {
+  const file = files.find((each) => each.path === path);
+  if (file === undefined) throw refuse(`delta has no ${path}`);
+  return file;
+};
+
+const sorted = (texts: readonly string[]): string => JSON.stringify([...texts].sort());
+
+const checkManifest = (base: Bundle, manifest: BundleManifest): void => {
+  if (!Based.Check(manifest)) throw refuse('delta: .manifest has no metadata.edict.base, the digest of its base');
+  const { base: digest } = manifest.metadata.edict;
+  if (manifest.metadata.edict.name !== base.name)
+    throw refuse(`delta: it is for ${manifest.metadata.edict.name}, not for ${base.name}`);
+  if (digest !== base.digest) throw refuse(`delta: it is for the bundle ${digest}, and here is ${base.digest}`);
+  if (sorted(rootsOf(manifest)) !== sorted(base.roots)) throw refuse('delta: its roots are not those of its base');
+  const modules = ({ wasm }: BundleManifest): string =>
+    sorted(wasm.map(({ entrypoint, module }) => JSON.stringify([entrypoint, module])));
+  if (modules(manifest) !== modules(base.manifest)) throw refuse('delta: its Wasm modules are not those of its base');
+};
+
+/**
+ * The whole bundle that a delta (OPA's: `.manifest` and `patch.json`, changes of data only) makes of its base: the files
+ * of the base with the delta's manifest and one `data.json`, RFC 8785-like (members sorted, numbers as written), in
+ * place of theirs. So it has a digest as any bundle. Throws `bundle_invalid` for a delta that is not signed as demanded,
+ * is for another bundle, changes roots or modules, writes outside the roots, or cannot be applied.
+ */
+export const applyDelta = async (
+  base: Bundle,
+  archive: Uint8Array,
+  limits: BundleLimits,
+  signing?: SigningRequirement,
+): Promise<Bundle> => {
+  const files = await unpackArchive(archive, limits);
+  const signature = signing === undefined ? undefined : verifySignature(files, signing);
+  const other = files.find(({ path }) => !FILES.has(path));
+  if (other !== undefined) throw refuse(`delta has ${other.path}; it may change data by ${PATCH_PATH} only`);
+  const manifestFile = fileOf(files, MANIFEST_PATH);
+  checkManifest(base, readManifest(manifestFile));
+  const operations = operationsOf(readDocument(PATCH_PATH, fileOf(files, PATCH_PATH).bytes));
+  const outside = operations.find(({ path }) => !base.roots.some((root) => holdsPath(root, path)));
+  if (outside !== undefined) throw refuse(`delta: the roots do not permit a change at /${outside.path.join('/')}`);
+  if (base.dataJson.length > MAX_DATA_BYTES)
+    throw refuse(`delta: only data of at most ${MAX_DATA_BYTES} bytes is changed by deltas`);
+  const data = canonicalBytesOf(applyOperations(readDocument('data.json', base.dataJson), operations));
+  if (data.length > MAX_DATA_BYTES) throw refuse(`delta: the data would have more than ${MAX_DATA_BYTES} bytes`);
+  const isReplaced = ({ path }: BundleFile): boolean => FILES.has(path) || /(^|\/)data\.json$/.test(path);
+  const whole = [
+    ...base.files.filter((file) => !isReplaced(file)),
+    manifestFile,
+    { path: 'data.json', bytes: data },
+  ].sort((a, b) => Buffer.compare(Buffer.from(a.path), Buffer.from(b.path)));
+  return bundleOf(whole, signature);
+};

@@ -1,0 +1,108 @@
+import { generateKeyPairSync } from 'node:crypto';
+import { OutOfFuel, type BuiltinContext } from '../../../../services/pdp/policy/engine/builtin.ts';
+import { BUILTINS } from '../../../../services/pdp/policy/engine/builtins.ts';
+import { priceOf } from '../../../../services/pdp/policy/engine/prices.ts';
+import { parseValue } from '../../../../services/pdp/policy/engine/value-text.ts';
+
+const BUDGET = 1_000_000;
+
+/** What a call spends beyond its price, and whether that was more than the default budget. */
+const spentBy = (name: string, ...args: readonly unknown[]): { readonly spent: number; readonly ended: boolean } => {
+  let spent = 0;
+  const context: BuiltinContext = {
+    nowNs: 0n,
+    randomBytes: (length) => new Uint8Array(length),
+    spend: (units) => {
+      spent += units;
+      if (spent > BUDGET) throw new OutOfFuel();
+    },
+  };
+  try {
+    BUILTINS[name]?.(context, ...args.map((arg) => parseValue(JSON.stringify(arg))));
+    return { spent, ended: false };
+  } catch (error) {
+    if (!(error instanceof OutOfFuel)) throw error;
+    return { spent, ended: true };
+  }
+};
+
+const ladder = Object.fromEntries(
+  Array.from({ length: 60 }, (_, at) => [`${at}`, at % 2 === 0 ? [`${at + 1}`, `${at + 2}`] : [`${at + 1}`]]),
+);
+const doubling = Array.from({ length: 30 }, (_, at) => ({ op: 'copy', from: '', path: `/x${at}` }));
+const schema = {
+  definitions: Object.fromEntries(
+    Array.from({ length: 30 }, (_, at) => [
+      `d${at}`,
+      at === 0
+        ? { type: 'object' }
+        : { allOf: [{ $ref: `#/definitions/d${at - 1}` }, { $ref: `#/definitions/d${at - 1}` }] },
+    ]),
+  ),
+  $ref: '#/definitions/d29',
+};
+
+describe('prices', () => {
+  it('are asked for every built-in, and none is free', () => {
+    for (const name of Object.keys(BUILTINS)) {
+      const { call, byte } = priceOf(name);
+      expect(call).toBeGreaterThanOrEqual(200);
+      expect(byte).toBeGreaterThanOrEqual(name === 'time.now_ns' ? 0 : 1);
+    }
+  });
+
+  it.each([
+    ['sprintf', ['%999999d%999999d', [1, 2]]],
+    ['sprintf', ['%.999999f%.999999f', [1.5, 2.5]]],
+    [
+      'strings.render_template',
+      [
+        '{{range .n}}{{range $.n}}{{range $.n}}x{{end}}{{end}}{{end}}',
+        { n: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20] },
+      ],
+    ],
+    [
+      'strings.render_template',
+      [
+        '{{$x := .t}}{{range .n}}{{$x = print $x $x}}{{end}}',
+        { t: 'abcdefgh'.repeat(100), n: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12] },
+      ],
+    ],
+    ['graph.reachable_paths', [ladder, ['0']]],
+    ['net.cidr_expand', ['10.0.0.0/16']],
+    [
+      'net.cidr_contains_matches',
+      [Array.from({ length: 100 }, (_, i) => `10.${i}.0.0/16`), Array.from({ length: 100 }, (_, i) => `10.${i}.0.1`)],
+    ],
+    ['numbers.range_step', [1, 1_000_000, 1]],
+    ['regex.replace', ['a'.repeat(1_000), 'a', 'b'.repeat(2_000)]],
+    ['regex.replace', ['a'.repeat(4_000), '(a{500}|[ab]{400})x', '']],
+    ['regex.replace', ['a', '((a{10}){10}){10}b{1000}c{1000}', '']],
+    ['regex.find_n', ['a', 'a'.repeat(20_000), -1]],
+    ['regex.split', ['a', 'a'.repeat(20_000)]],
+    ['regex.globs_match', ['.*a'.repeat(500), '.*b'.repeat(500)]],
+    ['json.patch', [{ a: 1 }, doubling]],
+    ['json.match_schema', [{}, schema]],
+    ['json.match_schema', ['"' + 'a'.repeat(50_000) + '"', { pattern: '(a|b){40}x' }]],
+    [
+      'io.jwt.encode_sign',
+      [{ alg: 'RS256' }, {}, generateKeyPairSync('rsa', { modulusLength: 4_096 }).privateKey.export({ format: 'jwk' })],
+    ],
+  ])('of %s grow with what it makes', (name, args) => {
+    expect(spentBy(name, ...args).ended).toBe(true);
+  });
+
+  it('of honest work are far below the budget', () => {
+    const spent = [
+      spentBy('sprintf', '%s is not permitted on %s', ['alice', 'report']),
+      spentBy('regex.replace', 'alice@example.com', '^([a-z]{1,63})@([a-z]{1,63}\\.)+[a-z]{2,8}$', '$1'),
+      spentBy('net.cidr_contains_matches', ['10.0.0.0/8', '192.168.0.0/16'], '10.1.2.3'),
+      spentBy('json.patch', { a: 1 }, [{ op: 'add', path: '/b', value: 2 }]),
+      spentBy('numbers.range_step', 1, 100, 1),
+    ];
+    for (const each of spent) {
+      expect(each.ended).toBe(false);
+      expect(each.spent).toBeLessThan(BUDGET / 10);
+    }
+  });
+});
