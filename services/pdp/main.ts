@@ -31,10 +31,11 @@ import type { PolicySetStatus } from './policy/active-set.ts';
 import type { PolicySnapshot } from './policy/policy-set.ts';
 import { createBundleStore } from './policy/bundle-store.ts';
 import type { BundleSource } from './policy/bundle-source.ts';
+import { createMemoryPool } from './policy/engine/memory-pool.ts';
 import type { StalenessRule } from './policy/freshness.ts';
 import type { LoadedArchive } from './policy/policy-set.ts';
 import { bundleSources, checkBundleKeys } from './policy/source-settings.ts';
-import { createTenantPolicies } from './policy/tenant-policies.ts';
+import { createTenantPolicies, type TenantPolicies } from './policy/tenant-policies.ts';
 import { startPrimary } from './primary.ts';
 import { startPushedData } from './pushed-data.ts';
 import { groupBundles, groupChecks, groupMetrics } from './workers/group-view.ts';
@@ -201,16 +202,34 @@ const readinessChecks = (policy: ActivePolicy, trail: AuditTrail, reloadFailure:
   ...trail.checks,
 });
 
-/** What a caller may see: their own tenant's set; the system tenant's operators see all. */
+/** What a caller may see: their own tenant's set and engine; the system tenant's operators see all. */
 const bundleStatus =
-  (policy: ActivePolicy) =>
+  (policy: ActivePolicy, policies: TenantPolicies, tenants: () => readonly string[]) =>
   (tenant: string): unknown => {
     const sets = policy.status();
+    const isSystem = tenant === SYSTEM_TENANT;
     const own = sets.filter((set) => set.tenant === tenant);
-    const shown =
-      tenant === SYSTEM_TENANT ? sets : own.length > 0 ? own : sets.filter((set) => set.tenant === undefined);
-    return { sets: shown };
+    const shown = isSystem ? sets : own.length > 0 ? own : sets.filter((set) => set.tenant === undefined);
+    const named = isSystem ? tenants() : [tenant];
+    return {
+      sets: shown,
+      engines: {
+        ...(isSystem ? policies.status() : {}),
+        tenants: Object.fromEntries(named.map((name) => [name, policies.factsOf(name)])),
+      },
+    };
   };
+
+const registerEngineGauges = (registry: Registry, { status }: TenantPolicies): void =>
+  registerGauges(registry, {
+    edict_engines_live: { help: 'Policy engines that have memory.', read: () => status().live },
+    edict_engines_bytes: { help: 'Memory of all live engines, reserved.', read: () => status().bytes },
+    edict_engines_made: { help: 'Engines that got memory since the start.', read: () => status().made },
+    edict_engines_evicted: {
+      help: 'Engines that gave up their memory for others since the start.',
+      read: () => status().evicted,
+    },
+  });
 
 /**
  * Starts the decision point: audit trail, policies, listener, in this order, and closes them in reverse. Throws
@@ -259,6 +278,16 @@ const openPdp = async (
     registers: [registry],
   });
   await checkBundleKeys(settings.pdp.bundle_keys);
+  const { engines } = settings.pdp;
+  const policies = createTenantPolicies({
+    snapshotOf: (tenant) => policy.current(tenant),
+    dataOf: pushed.dataOf,
+    limits: { maxEngines: engines.max, maxBytes: sizeBytes(engines.memory_max) },
+    waitMs: durationMs(engines.wait),
+    monotonicMs,
+    onFailed: (tenant, reason) => logger.error({ tenant, reason }, 'no engine for the tenant: it is denied'),
+  });
+  registerEngineGauges(registry, policies);
   /** What was last recorded as active, by tenant. */
   const announced = new Map<string, PolicyUsed>();
   /**
@@ -282,12 +311,14 @@ const openPdp = async (
       memoryMaxBytes: sizeBytes(settings.pdp.policy_memory),
       fuel: settings.pdp.fuel,
       withReads: settings.pdp.memo.enabled,
+      pool: createMemoryPool(),
     },
     storeOf: (tenant) => createBundleStore(homePaths(settings.home).bundles(tenant)),
     staleness: stalenessOf(settings),
     nowMs: Date.now,
     accept: (set, { roots }) => pushed.claim(tenantsOf(current, set), roots),
-    onActivated: ({ tenant, snapshot, archives, restored }) => {
+    onActivated: ({ tenant, snapshot, previous, archives, restored }) => {
+      policies.activated(snapshot, previous);
       loads.inc({ result: 'active' });
       const { bundles, setDigest: set } = snapshot;
       const files = archives.map(({ path }) => path);
@@ -308,12 +339,6 @@ const openPdp = async (
       read: () => policy.status().filter(isStale).length,
     },
   });
-  const policies = createTenantPolicies({
-    snapshotOf: policy.current,
-    dataOf: pushed.dataOf,
-    onFailed: (tenant, reason) =>
-      logger.error({ tenant, reason }, 'bundles and pushed data do not go together: the tenant is denied'),
-  });
   const policyFor = (tenant: string, held?: DecidingPolicy): DecidingPolicy | undefined => {
     const now = pushed.isKnown(tenant) ? policies.current(tenant) : undefined;
     return held === undefined || now?.setDigest === held.setDigest ? now : policies.renewed(held);
@@ -324,7 +349,7 @@ const openPdp = async (
   };
   pushed.follow({
     changed(tenant) {
-      if (policyFor(tenant) !== undefined) announce(tenant, policy.current(tenant), policy.archives(tenant));
+      if (policies.named(tenant) !== undefined) announce(tenant, policy.current(tenant), policy.archives(tenant));
     },
     known: announceAll,
   });
@@ -359,7 +384,7 @@ const openPdp = async (
     ...readinessChecks(policy, trail, () => reload?.failure()),
     data: () => pushed.check(policies.failures()),
   };
-  const bundlesOf = bundleStatus(policy);
+  const bundlesOf = bundleStatus(policy, policies, () => [...tenantNames(current), SYSTEM_TENANT]);
   const link = worker?.link;
   link?.onReload(() => void reload?.reload());
   link?.answerWith((question) => {
@@ -389,6 +414,8 @@ const openPdp = async (
       memo,
     }),
     policyFor,
+    readyFor: policies.ready,
+    whyNot: policies.whyNot,
     waitForData: pushed.waitFor,
     data: {
       push: (tenant, change) => pushed.push(tenant, change, policy.current(tenant)?.roots),

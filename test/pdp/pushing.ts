@@ -44,12 +44,14 @@ export interface SendOptions {
   readonly type?: string;
 }
 
-/** A decision point with a bundle file, a gateway and a feed of `acme`, and a gateway of `globex`. */
+/** A decision point with a bundle file, a gateway and a feed of `acme`, a gateway of `globex`, and operators. */
 export interface Pushing {
   readonly directory: string;
   readonly home: string;
   readonly bundleFile: string;
-  readonly keys: Readonly<Record<'gateway' | 'pusher' | 'other', { readonly key: string }>>;
+  readonly keys: Readonly<
+    Record<'gateway' | 'pusher' | 'other' | 'operator' | 'operatorOfAcme', { readonly key: string }>
+  >;
   /** Starts it, once again too; `more` are settings below `pdp`. Gives its URL. */
   readonly start: (more?: string) => Promise<string>;
   readonly stop: () => Promise<void>;
@@ -65,7 +67,13 @@ export interface Pushing {
 export const createPushing = (brokers: readonly string[] = []): Pushing => {
   const directory = mkdtempSync(join(tmpdir(), 'edict-pdp-data-'));
   const home = join(directory, 'home');
-  const keys = { gateway: newApiKey(), pusher: newApiKey(), other: newApiKey() };
+  const keys = {
+    gateway: newApiKey(),
+    pusher: newApiKey(),
+    other: newApiKey(),
+    operator: newApiKey(),
+    operatorOfAcme: newApiKey(),
+  };
   let pdp: Pdp | undefined;
   const stop = async (): Promise<void> => {
     await pdp?.close();
@@ -102,7 +110,9 @@ export const createPushing = (brokers: readonly string[] = []): Pushing => {
           `callers:\n` +
           caller('gw', 'acme', 'decide', keys.gateway.stored) +
           caller('hr-feed', 'acme', 'data', keys.pusher.stored) +
-          caller('gw-globex', 'globex', 'decide', keys.other.stored),
+          caller('gw-globex', 'globex', 'decide', keys.other.stored) +
+          caller('operator', 'edict', 'operate', keys.operator.stored) +
+          caller('op-acme', 'acme', 'operate', keys.operatorOfAcme.stored),
       );
       pdp = await startPdp(loadSettings({ file, environment: {} }).settings, {
         logger: createLogger({ service: 'pdp', level: 'silent' }),

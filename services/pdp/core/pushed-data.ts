@@ -147,6 +147,17 @@ export interface DocumentPatch {
   readonly json: string | undefined;
 }
 
+/** UTF-16 units of JSON that an engine reads without a pause: some milliseconds. */
+const MAX_PATCH = 256 * 1024;
+
+/** A large object is written member by member; a large list cannot be. */
+const writing = (path: DataPath, value: Document): readonly DocumentPatch[] => {
+  const json = JSON.stringify(value);
+  if (json.length <= MAX_PATCH || !isObject(value)) return [{ path, json }];
+  const members = Object.entries(value).flatMap(([name, member]) => writing([...path, name], member));
+  return [{ path, json: '{}' }, ...members];
+};
+
 /**
  * The least that leads from one document to another, through objects only. Parts that are the same object are not
  * looked into. An object above a root is never written as a whole, since the bundle's data stands in the same one; where
@@ -160,7 +171,7 @@ export const patchesBetween = (
 ): readonly DocumentPatch[] => {
   if (before === after) return [];
   const isShared = path.length === 0 || roots.some((root) => root.length > path.length && isPathPrefix(path, root));
-  if (!isObject(after) || !(isObject(before) || isShared)) return [{ path, json: JSON.stringify(after) }];
+  if (!isObject(after) || !(isObject(before) || isShared)) return writing(path, after);
   const old = isObject(before) ? before : {};
   const patches: DocumentPatch[] = [];
   for (const name of Object.keys(old))

@@ -23,6 +23,10 @@ import { createRefuse } from './refuse.ts';
 export interface PdpHttpOptions {
   readonly decide: Decide;
   readonly policyFor: (tenant: string, held?: DecidingPolicy) => DecidingPolicy | undefined;
+  /** Where `policyFor` gives nothing because an engine is being made: resolves when it is, or when that takes too long. */
+  readonly readyFor?: (tenant: string) => Promise<void> | undefined;
+  /** A code for that nothing. Default: `policy_unavailable`. */
+  readonly whyNot?: (tenant: string) => string;
   /** Resolves when the tenant's data is at `revision`, or when that takes too long. */
   readonly waitForData: (tenant: string, revision: number) => Promise<void>;
   readonly data: DataAccess;
@@ -115,7 +119,7 @@ const rawRefusal = (status: number, code: string, detail: string): string =>
 
 /** The server of the decision point: decisions on `node:http` itself, the rest through Express, on one port. */
 export const createPdpHttp = (options: PdpHttpOptions): PdpHttp => {
-  const { countRefusal, monotonicMs } = options;
+  const { countRefusal, monotonicMs, readyFor = () => undefined, whyNot = () => 'policy_unavailable' } = options;
   const headersTimeoutMs = options.headersTimeoutMs ?? DEFAULT_HEADERS_TIMEOUT_MS;
   const metrics = createHttpMetrics(options.registry, () => endpoint.inFlight());
   const refuse = createRefuse({ countRefusal, metrics });
@@ -127,8 +131,8 @@ export const createPdpHttp = (options: PdpHttpOptions): PdpHttp => {
     fuelWaitS: options.fuelWaitS,
     isOwnHost: createHostCheck(options.listenHost, options.allowedHosts),
   });
-  const endpoint = createDecideEndpoint({ ...options, admit, refuse, bodies, metrics });
-  const dataEndpoint = createDataEndpoint({ ...options, admit, refuse, bodies });
+  const endpoint = createDecideEndpoint({ ...options, readyFor, whyNot, admit, refuse, bodies, metrics });
+  const dataEndpoint = createDataEndpoint({ ...options, readyFor, whyNot, admit, refuse, bodies });
   const callers = new WeakMap<object, Caller>();
   const sideApp = createSideApp(options, (request) => callers.get(request));
 

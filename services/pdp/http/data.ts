@@ -27,6 +27,10 @@ export interface DataEndpointOptions {
   readonly data: DataAccess;
   /** What decides for a tenant now. */
   readonly policyFor: (tenant: string) => DecidingPolicy | undefined;
+  /** Where that is because an engine is being made: resolves when it is, or when that takes too long. */
+  readonly readyFor: (tenant: string) => Promise<void> | undefined;
+  /** A code for that `undefined`. */
+  readonly whyNot: (tenant: string) => string;
   readonly admit: Admit;
   readonly refuse: Refuse;
   readonly bodies: BodyReader;
@@ -105,8 +109,10 @@ export const createDataEndpoint = (options: DataEndpointOptions): DataEndpoint =
       'data pushed',
     );
     if (options.policyFor(tenant) === undefined) {
+      await options.readyFor(tenant);
+      const code = options.policyFor(tenant) === undefined ? options.whyNot(tenant) : undefined;
       const detail = `revision ${pushed.identity.revision} is stored, and no policy can be used with it`;
-      return { status: 503, code: 'policy_unavailable', detail };
+      if (code !== undefined) return { status: 503, code, detail };
     }
     return { data: pushed.identity };
   };

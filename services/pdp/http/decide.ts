@@ -24,6 +24,10 @@ export interface DecideEndpointOptions {
    * decides for others by now, with the data that it has now.
    */
   readonly policyFor: (tenant: string, held?: DecidingPolicy) => DecidingPolicy | undefined;
+  /** Where that is because an engine is being made: resolves when it is, or when that takes too long. */
+  readonly readyFor: (tenant: string) => Promise<void> | undefined;
+  /** A code for that `undefined`. */
+  readonly whyNot: (tenant: string) => string;
   readonly waitForData: (tenant: string, revision: number) => Promise<void>;
   readonly admit: Admit;
   readonly charge: (caller: Caller, count: number) => void;
@@ -96,7 +100,7 @@ const send = (exchange: Exchange, status: number, body: string): void => {
 };
 
 export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndpoint => {
-  const { decide, policyFor, admit, refuse, bodies, metrics, logger, monotonicMs } = options;
+  const { decide, policyFor, whyNot, admit, refuse, bodies, metrics, logger, monotonicMs } = options;
   let inFlight = 0;
   const loggedMs = new Map<string, number>();
   const turnEnd = createTurnEnd();
@@ -107,6 +111,13 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
     if (now - (loggedMs.get(code) ?? Number.NEGATIVE_INFINITY) < FAULT_LOG_MS) return;
     loggedMs.set(code, now);
     logger.error({ code, reason: message, decision_id: decisionId }, 'decision denied by a fault');
+  };
+
+  const policyLater = async (tenant: string): Promise<DecidingPolicy | undefined> => {
+    const ready = options.readyFor(tenant);
+    if (ready === undefined) return undefined;
+    await ready;
+    return policyFor(tenant);
   };
 
   const turnAway = (exchange: Exchange, refused: RefusedRequest): void =>
@@ -169,9 +180,9 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
     if (revision !== undefined) await options.waitForData(exchange.caller.tenant, revision);
     // All bodies of the turn are read before the first is decided; see `createTurnEnd`.
     await Promise.resolve();
-    const policy = policyFor(exchange.caller.tenant);
-    if (policy === undefined)
-      return turnAway(exchange, { status: 503, code: 'policy_unavailable', headers: RETRY, body });
+    const { tenant } = exchange.caller;
+    const policy = policyFor(tenant) ?? (await policyLater(tenant));
+    if (policy === undefined) return turnAway(exchange, { status: 503, code: whyNot(tenant), headers: RETRY, body });
     // Those that were let in together must not all go on when the first of them used the fuel up.
     const waitS = options.fuelWaitS(exchange.caller.tenant);
     if (waitS > 0) return turnAway(exchange, { ...FUEL_EXHAUSTED, headers: { 'retry-after': String(waitS) }, body });
@@ -216,8 +227,12 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
         });
         slots.push(deniedItem(item.problems));
       }
-      if (monotonicMs() - sliceStartMs < BATCH_SLICE_MS) continue;
-      await nextTurn();
+      const isLate = monotonicMs() - sliceStartMs >= BATCH_SLICE_MS;
+      if (isLate) await nextTurn();
+      // An engine that a fault took may need some time.
+      const isReady = policyFor(caller.tenant) !== undefined;
+      if (!isReady) await options.readyFor(caller.tenant);
+      if (isReady && !isLate) continue;
       // The same set; data that was pushed meanwhile is in its engines already, and the items say so.
       policy = policyFor(caller.tenant, policy) ?? policy;
       sliceStartMs = monotonicMs();
@@ -235,9 +250,9 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
     }
     const revision = checked.batch.atLeast;
     if (revision !== undefined) await options.waitForData(exchange.caller.tenant, revision);
-    const policy = policyFor(exchange.caller.tenant);
-    if (policy === undefined)
-      return turnAway(exchange, { status: 503, code: 'policy_unavailable', headers: RETRY, body });
+    const { tenant } = exchange.caller;
+    const policy = policyFor(tenant) ?? (await policyLater(tenant));
+    if (policy === undefined) return turnAway(exchange, { status: 503, code: whyNot(tenant), headers: RETRY, body });
     options.charge(exchange.caller, checked.batch.length - 1);
     const slots: Slot[] = [];
     await decideAll(exchange, body, checked.batch, policy, slots);

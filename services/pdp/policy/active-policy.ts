@@ -2,7 +2,7 @@ import { createActiveSet, type ActiveSet, type ActiveSetOptions, type PolicySetS
 import { createBundleSource, type BundleSource, type BundleWatch } from './bundle-source.ts';
 import type { BundleStore } from './bundle-store.ts';
 import { NEVER_STALE, type StalenessRule } from './freshness.ts';
-import type { LoadedArchive, PolicySnapshot } from './policy-set.ts';
+import type { LoadedArchive, LoadedBundles, PolicySnapshot } from './policy-set.ts';
 
 export interface ActivePolicyOptions {
   /** The default set. */
@@ -44,11 +44,13 @@ export interface ActivePolicy {
 export const startActivePolicy = async (options: ActivePolicyOptions): Promise<ActivePolicy> => {
   const { nowMs, limits, storeOf, staleness = NEVER_STALE, accept, onActivated, onFailed } = options;
   const watches: BundleWatch[] = [];
+  const loaded: LoadedBundles = new Map();
   const createSet = (tenant: string | undefined, sources: readonly BundleSource[]): ActiveSet => {
     const watch = createBundleSource(sources, nowMs);
     watches.push(watch);
     const store = storeOf?.(tenant);
-    return createActiveSet({ tenant, sources, watch, store, staleness, limits, nowMs, accept, onActivated, onFailed });
+    const told = { accept, onActivated, onFailed };
+    return createActiveSet({ tenant, sources, watch, store, staleness, limits, loaded, nowMs, ...told });
   };
   const defaultSet = createSet(undefined, options.bundles);
   const tenantSets = new Map(

@@ -6,7 +6,7 @@ import { sourceName, type BundleSource, type BundleWatch, type Look, type Source
 import type { BundleStore, FoundSet } from './bundle-store.ts';
 import type { RemoteStatus } from './http-source.ts';
 import { freshnessOf, staleSince, type SetAge, type StalenessRule } from './freshness.ts';
-import { loadPolicySet, type LoadedArchive, type PolicySnapshot } from './policy-set.ts';
+import { loadPolicySet, type LoadedArchive, type LoadedBundles, type PolicySnapshot } from './policy-set.ts';
 import type { EvaluatorLimits } from './wasm-evaluator.ts';
 
 /** A set has taken over. Called in the tick of the swap, before any request can use the set. */
@@ -76,6 +76,8 @@ export interface ActiveSetOptions {
   readonly store: BundleStore | undefined;
   readonly staleness: StalenessRule;
   readonly limits: EvaluatorLimits | undefined;
+  /** What other sets have loaded with the same limits. */
+  readonly loaded: LoadedBundles;
   /** Wall clock. */
   readonly nowMs: () => number;
   /**
@@ -197,7 +199,7 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
   };
 
   const load = async (files: readonly SourceFile[], confirmedMs: number, restored: boolean): Promise<void> => {
-    const loaded = await loadPolicySet(files, options.limits);
+    const loaded = await loadPolicySet(files, options.limits, options.loaded);
     refuseOlder(loaded.archives);
     refuseExpired(loaded.archives);
     const settled = await options.accept?.(tenant, loaded.snapshot);

@@ -39,8 +39,12 @@ export interface PolicySnapshot {
   readonly reads: InputReads | undefined;
   /** What the bundles own of `data`: nothing is pushed there. */
   readonly roots: readonly DataPath[];
-  /** The same set with data of its own beside that of the bundles. */
+  /** The same set with data of its own beside that of the bundles. Costs nothing before it is worked on. */
   readonly fork: () => ForkedEvaluator;
+  /** What a fork has of memory at least. */
+  readonly instanceBytes: number;
+  /** What loading the bundles has left behind, which the first fork takes over. Sets of one bundle share it. */
+  readonly unclaimed: Pick<ForkedEvaluator, 'bytes' | 'release'>;
 }
 
 export interface LoadedArchive {
@@ -76,8 +80,11 @@ interface NamedEvaluate {
 }
 
 interface NamedEvaluator extends NamedEvaluate {
-  readonly fork: () => ForkedEvaluator;
+  readonly evaluator: WasmEvaluator;
 }
+
+/** What was compiled and checked, by digest, for as long as a set uses it: sets of several tenants share it. */
+export type LoadedBundles = Map<string, WeakRef<WasmEvaluator>>;
 
 const isWithinOutputBounds = (output: PolicyOutput): boolean =>
   output.reasons.length <= 256 && output.obligations.length <= 64 && output.advice.length <= 64;
@@ -109,17 +116,25 @@ const evaluateAll =
 const together = (evaluators: readonly NamedEvaluate[], only: NamedEvaluate): Evaluate =>
   evaluators.length === 1 ? only.evaluate : evaluateAll(evaluators);
 
+const bytesOf = (each: readonly Pick<ForkedEvaluator, 'bytes'>[]): number =>
+  each.reduce((sum, { bytes }) => sum + bytes(), 0);
+
 /** Pushed data is seen by every bundle of the set. */
 const forkAll =
   (evaluators: readonly NamedEvaluator[], only: NamedEvaluator): (() => ForkedEvaluator) =>
   () => {
-    const [first = only.fork(), ...others] = evaluators.map(({ fork }) => fork());
-    const forks = [first, ...others];
-    const named = forks.map(({ evaluate }, i) => ({ bundle: evaluators[i]?.bundle ?? '', evaluate }));
+    if (evaluators.length === 1) return only.evaluator.fork();
+    const forks = evaluators.map(({ bundle, evaluator }) => ({ bundle, ...evaluator.fork() }));
     return {
-      evaluate: together(named, { bundle: only.bundle, evaluate: first.evaluate }),
-      patchData: (patches, whole) => {
-        for (const each of forks) each.patchData(patches, whole);
+      evaluate: evaluateAll(forks),
+      changeData: (patches, whole) => {
+        for (const { changeData } of forks) changeData(patches, whole);
+      },
+      isReady: () => forks.every(({ isReady }) => isReady()),
+      work: (mayGoOn) => forks.every(({ work }) => work(mayGoOn)),
+      bytes: () => bytesOf(forks),
+      release: () => {
+        for (const { release } of forks) release();
       },
     };
   };
@@ -129,38 +144,64 @@ const readsOf = (evaluators: readonly WasmEvaluator[]): InputReads | undefined =
     .map(({ reads }) => reads)
     .reduce((all, reads) => (all === undefined || reads === undefined ? undefined : unionReads(all, reads)));
 
+const unclaimedOf = (evaluators: readonly NamedEvaluator[], only: NamedEvaluator): PolicySnapshot['unclaimed'] =>
+  evaluators.length === 1
+    ? only.evaluator
+    : {
+        bytes: () => bytesOf(evaluators.map(({ evaluator }) => evaluator)),
+        release: () => {
+          for (const { evaluator } of evaluators) evaluator.release();
+        },
+      };
+
 const inFile = (file: SourceFile, cause: unknown): unknown =>
   cause instanceof AppError
     ? new AppError(cause.code, `${file.path}: ${cause.message}`, { cause, details: cause.details })
     : cause;
 
+/** The digest covers all that was compiled and checked; who signed it is asked of each source. */
+const evaluatorOf = async (bundle: Bundle, limits: EvaluatorLimits, loaded: LoadedBundles): Promise<WasmEvaluator> => {
+  for (const [digest, known] of loaded) if (known.deref() === undefined) loaded.delete(digest);
+  const known = loaded.get(bundle.digest)?.deref();
+  if (known !== undefined) return known;
+  const { wasm, dataJson, files } = bundle;
+  const evaluator = await createWasmEvaluator({ wasm, dataJson, files, ...limits });
+  await runSelfCheck(bundle, evaluator);
+  loaded.set(bundle.digest, new WeakRef(evaluator));
+  return evaluator;
+};
+
 const loadOne = async (
   file: SourceFile,
   limits: EvaluatorLimits,
+  loaded: LoadedBundles,
 ): Promise<{ readonly bundle: Bundle; readonly evaluator: WasmEvaluator }> => {
   try {
     const requirement = await file.signing?.requirement();
     let bundle = await readBundle(file.bytes, BUNDLE_LIMITS, requirement);
     for (const delta of file.deltas ?? []) bundle = await applyDelta(bundle, delta, BUNDLE_LIMITS, requirement);
-    const { wasm, dataJson, files } = bundle;
-    const evaluator = await createWasmEvaluator({ wasm, dataJson, files, ...limits });
-    await runSelfCheck(bundle, evaluator);
-    return { bundle, evaluator };
+    return { bundle, evaluator: await evaluatorOf(bundle, limits, loaded) };
   } catch (cause) {
     throw inFile(file, cause);
   }
 };
 
-/** Reads, compiles, instantiates and probes every archive of a set. Throws `bundle_invalid`, naming the file. */
-export const loadPolicySet = async (files: readonly SourceFile[], limits: EvaluatorLimits = {}): Promise<LoadedSet> => {
+/**
+ * Reads, compiles, instantiates and probes every archive of a set. Throws `bundle_invalid`, naming the file. What is in
+ * `known` has the same limits.
+ */
+export const loadPolicySet = async (
+  files: readonly SourceFile[],
+  limits: EvaluatorLimits = {},
+  known: LoadedBundles = new Map(),
+): Promise<LoadedSet> => {
   const archives: LoadedArchive[] = [];
   const digests: Uint8Array[] = [];
   const evaluators: NamedEvaluator[] = [];
-  const loadedEvaluators: WasmEvaluator[] = [];
   const bundles: Bundle[] = [];
   let entrypoint = '';
   for (const file of files) {
-    const loaded = await loadOne(file, limits);
+    const loaded = await loadOne(file, limits, known);
     const { name, digest, serial, digestBytes, signature, expiresMs } = loaded.bundle;
     const twin = archives.find((archive) => archive.name === name);
     if (twin !== undefined) {
@@ -171,8 +212,8 @@ export const loadPolicySet = async (files: readonly SourceFile[], limits: Evalua
     archives.push({ name, digest, serial, source, path, bytes, deltas, whole, signature, etag, expiresMs });
     bundles.push(loaded.bundle);
     digests.push(digestBytes);
-    loadedEvaluators.push(loaded.evaluator);
-    evaluators.push({ bundle: name, evaluate: loaded.evaluator.evaluate, fork: loaded.evaluator.fork });
+    const { evaluator } = loaded;
+    evaluators.push({ bundle: name, evaluate: evaluator.evaluate, evaluator });
     entrypoint = loaded.evaluator.entrypoint;
   }
   const [only] = evaluators;
@@ -186,9 +227,11 @@ export const loadPolicySet = async (files: readonly SourceFile[], limits: Evalua
     bundles: archives.map(({ name, digest, serial }) => Object.freeze({ name, digest, serial })),
     setDigest: digestText(setDigestBytes),
     setDigestBytes,
-    reads: readsOf(loadedEvaluators),
+    reads: readsOf(evaluators.map(({ evaluator }) => evaluator)),
     roots: bundles.flatMap(({ roots }) => roots.map(rootPath)),
     fork: forkAll(evaluators, only),
+    instanceBytes: evaluators.reduce((sum, { evaluator }) => sum + evaluator.instanceBytes, 0),
+    unclaimed: unclaimedOf(evaluators, only),
   };
   Object.freeze(snapshot.bundles);
   return { snapshot, archives };

@@ -1,104 +1,220 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { errorMessage } from '../../shared/contracts/errors.ts';
 import type { DecidingPolicy } from '../core/decide.ts';
+import { createEngineShelf, type Place, type ShelfStatus } from '../core/engine-shelf.ts';
 import {
   dataInsideRoots,
   isSharedWithRoots,
   NOTHING_PUSHED,
   patchesBetween,
+  type DataIdentity,
   type PushedData,
 } from '../core/pushed-data.ts';
 import type { PolicySnapshot } from './policy-set.ts';
-import type { ForkedEvaluator } from './wasm-evaluator.ts';
+import { createTenantEngine, type TenantEngine, type TroubleCode } from './tenant-engine.ts';
+import { createWorkQueue } from './work-queue.ts';
 
 export interface TenantPoliciesOptions {
   /** The set of bundles that decides for a tenant now. */
   readonly snapshotOf: (tenant: string) => PolicySnapshot | undefined;
   /** What was pushed for a tenant up to now. */
   readonly dataOf: (tenant: string) => PushedData;
-  /** A tenant's set cannot be used with the tenant's data: it is denied until one of both changes. */
+  /** Live engines, and what they may have together. */
+  readonly limits: { readonly maxEngines: number; readonly maxBytes: number };
+  /** How long a request waits for its engine. */
+  readonly waitMs: number;
+  readonly monotonicMs: () => number;
+  /** A tenant's set cannot be used: it is denied until its set or its data changes, or there is memory again. */
   readonly onFailed: (tenant: string, reason: string) => void;
+}
+
+export interface EngineFacts {
+  /** `idle`: it is made at the next request. */
+  readonly state: 'idle' | 'making' | 'live' | 'denied';
+  readonly bytes: number;
+  readonly data?: DataIdentity | undefined;
+  /** Of `denied`. */
+  readonly reason?: string;
 }
 
 export interface TenantPolicies {
   /**
-   * What decides for a tenant now, bundles and pushed data; undefined when it has no set, or when its set cannot be
-   * used with its data. Brings the tenant's engines to the newest data first, so an earlier answer must not be used
-   * for another evaluation once something was awaited.
+   * What decides for a tenant now, bundles and pushed data; undefined when it has no set, when its set cannot be used
+   * with its data, and while its engine is being made. Brings the tenant's engines to the newest data first, so an
+   * earlier answer must not be used for another evaluation once something was awaited.
    */
   readonly current: (tenant: string) => DecidingPolicy | undefined;
+  /** Where `current` gives nothing because an engine is being made: resolves when it is, or when that takes too long. */
+  readonly ready: (tenant: string) => Promise<void> | undefined;
+  /** Why `current` gave nothing. */
+  readonly whyNot: (tenant: string) => TroubleCode;
   /** The set of `held`, which may not be the current one any more, with the data that its engines have by now. */
   readonly renewed: (held: DecidingPolicy) => DecidingPolicy;
+  /** What will decide for a tenant, without making an engine for it. */
+  readonly named: (tenant: string) => DecidingPolicy | undefined;
+  /** A set takes over from another. */
+  readonly activated: (snapshot: PolicySnapshot, previous: PolicySnapshot | undefined) => void;
   /** Tenants that are denied, and why. */
   readonly failures: () => ReadonlyMap<string, string>;
+  readonly factsOf: (tenant: string) => EngineFacts;
+  readonly status: () => ShelfStatus;
 }
 
 interface Entry {
   readonly snapshot: PolicySnapshot;
   readonly data: PushedData;
-  readonly fork: ForkedEvaluator | undefined;
+  readonly engine: TenantEngine | undefined;
   readonly policy: DecidingPolicy | undefined;
+  /** Why there is no engine. */
+  readonly problem?: string;
 }
 
-const patched = (snapshot: PolicySnapshot, data: PushedData, known: Entry | undefined): ForkedEvaluator => {
-  const { roots } = snapshot;
-  const inside = dataInsideRoots(data, roots);
-  if (inside !== undefined) throw new Error(`pushed data stands at ${inside || '/'}, which a bundle owns`);
-  const whole = () => patchesBetween({}, data.document, roots);
-  const usable =
-    known?.snapshot === snapshot && !isSharedWithRoots(known.data, roots) && !isSharedWithRoots(data, roots);
-  if (usable && known?.fork !== undefined) {
-    known.fork.patchData(patchesBetween(known.data.document, data.document, roots), whole);
-    return known.fork;
-  }
-  const fork = snapshot.fork();
-  fork.patchData(whole(), whole);
-  return fork;
-};
+/** Of one tenant; more are turned away, so that one tenant's engine takes no others' places. */
+const MAX_WAITING = 64;
 
-/** Gives tenants with pushed data engines of their own; all others share those of their set. */
+/** Gives each tenant engines of its own, at its first request, and takes back those that were not used for longest. */
 export const createTenantPolicies = (options: TenantPoliciesOptions): TenantPolicies => {
+  const { monotonicMs } = options;
+  const shelf = createEngineShelf(options.limits);
+  const enqueue = createWorkQueue(monotonicMs);
   const entries = new Map<string, Entry>();
-  const failures = new Map<string, string>();
   /** By what evaluates: an engine is changed in place, so of its policies only the last says what it has. */
   const newest = new WeakMap<DecidingPolicy['evaluate'], DecidingPolicy>();
+  const waiting = new Map<string, number>();
+  const places = new Map<PolicySnapshot['unclaimed'], Place>();
 
-  const renew = (tenant: string, snapshot: PolicySnapshot, data: PushedData): DecidingPolicy | undefined => {
+  const claim = ({ unclaimed }: PolicySnapshot): void => {
+    places.get(unclaimed)?.drop();
+    places.delete(unclaimed);
+  };
+
+  const newEngine = (tenant: string, snapshot: PolicySnapshot): TenantEngine =>
+    createTenantEngine({
+      snapshot,
+      shelf,
+      claim: () => claim(snapshot),
+      enqueue,
+      monotonicMs,
+      onTrouble: ({ reason }) => options.onFailed(tenant, reason),
+    });
+
+  /** The tenant's engines, which will have the data at the next evaluation. */
+  const engineWith = (tenant: string, snapshot: PolicySnapshot, data: PushedData): TenantEngine => {
+    const { roots } = snapshot;
+    const inside = dataInsideRoots(data, roots);
+    if (inside !== undefined) throw new Error(`pushed data stands at ${inside || '/'}, which a bundle owns`);
+    const known = entries.get(tenant);
+    const whole = () => patchesBetween({}, data.document, roots);
+    const isUsable =
+      known?.snapshot === snapshot && !isSharedWithRoots(known.data, roots) && !isSharedWithRoots(data, roots);
+    if (isUsable && known.engine !== undefined && known.engine.trouble() === undefined) {
+      known.engine.changeData(patchesBetween(known.data.document, data.document, roots), whole);
+      return known.engine;
+    }
+    const engine = newEngine(tenant, snapshot);
+    if (data !== NOTHING_PUSHED) engine.changeData(whole(), whole);
+    return engine;
+  };
+
+  const renew = (tenant: string, snapshot: PolicySnapshot, data: PushedData): Entry => {
+    const before = entries.get(tenant)?.engine;
+    let entry: Entry;
     try {
-      const fork = patched(snapshot, data, entries.get(tenant));
-      const { engine, entrypoint, bundles, setDigest, freshness, reads } = snapshot;
-      const policy = {
-        evaluate: fork.evaluate,
-        engine,
-        entrypoint,
-        bundles,
-        setDigest,
-        freshness,
-        data: data.identity,
-        reads,
-      };
-      entries.set(tenant, { snapshot, data, fork, policy });
-      newest.set(fork.evaluate, policy);
-      failures.delete(tenant);
-      return policy;
+      const engine = engineWith(tenant, snapshot, data);
+      const { engine: name, entrypoint, bundles, setDigest, freshness, reads } = snapshot;
+      const { evaluate } = engine;
+      const policy = { evaluate, engine: name, entrypoint, bundles, setDigest, freshness, reads, data: data.identity };
+      entry = { snapshot, data, engine, policy };
+      newest.set(evaluate, policy);
     } catch (cause) {
-      const reason = errorMessage(cause);
-      entries.set(tenant, { snapshot, data, fork: undefined, policy: undefined });
-      failures.set(tenant, reason);
-      options.onFailed(tenant, reason);
-      return undefined;
+      const problem = errorMessage(cause);
+      entry = { snapshot, data, engine: undefined, policy: undefined, problem };
+      options.onFailed(tenant, problem);
+    }
+    if (before !== entry.engine) before?.retire();
+    entries.set(tenant, entry);
+    return entry;
+  };
+
+  const entryOf = (tenant: string): Entry | undefined => {
+    const snapshot = options.snapshotOf(tenant);
+    if (snapshot === undefined) return undefined;
+    const data = options.dataOf(tenant);
+    const known = entries.get(tenant);
+    return known?.snapshot === snapshot && known.data === data ? known : renew(tenant, snapshot, data);
+  };
+
+  const makingOf = (tenant: string): Promise<void> | undefined => entries.get(tenant)?.engine?.making();
+
+  const wait = async (tenant: string): Promise<void> => {
+    const waiters = waiting.get(tenant) ?? 0;
+    waiting.set(tenant, waiters + 1);
+    const stop = new AbortController();
+    const timeout = sleep(options.waitMs, true, { signal: stop.signal }).catch(() => true);
+    try {
+      // Another set may take over meanwhile, whose engine is another one.
+      for (let making = makingOf(tenant); making !== undefined; making = makingOf(tenant)) {
+        if (await Promise.race([making, timeout])) return;
+        entryOf(tenant)?.engine?.bring();
+      }
+    } finally {
+      stop.abort();
+      const left = (waiting.get(tenant) ?? 1) - 1;
+      if (left === 0) waiting.delete(tenant);
+      else waiting.set(tenant, left);
     }
   };
 
   return {
     current(tenant) {
-      const snapshot = options.snapshotOf(tenant);
-      if (snapshot === undefined) return undefined;
-      const data = options.dataOf(tenant);
-      if (data === NOTHING_PUSHED) return snapshot;
-      const known = entries.get(tenant);
-      return known?.snapshot === snapshot && known.data === data ? known.policy : renew(tenant, snapshot, data);
+      const entry = entryOf(tenant);
+      return entry?.engine?.bring() === true ? entry.policy : undefined;
     },
+    ready: (tenant) =>
+      makingOf(tenant) === undefined || (waiting.get(tenant) ?? 0) >= MAX_WAITING ? undefined : wait(tenant),
+    whyNot: (tenant) =>
+      makingOf(tenant) === undefined
+        ? (entries.get(tenant)?.engine?.trouble()?.code ?? 'policy_unavailable')
+        : 'engine_busy',
     renewed: (held) => newest.get(held.evaluate) ?? held,
-    failures: () => failures,
+    named: (tenant) => entryOf(tenant)?.policy,
+    activated(snapshot, previous) {
+      if (previous !== undefined) {
+        claim(previous);
+        previous.unclaimed.release();
+      }
+      for (const [tenant, entry] of entries) {
+        if (entry.snapshot !== previous) continue;
+        entry.engine?.retire();
+        entries.delete(tenant);
+      }
+      const { unclaimed } = snapshot;
+      const bytes = unclaimed.bytes();
+      if (bytes === 0 || places.get(unclaimed)?.isLive() === true) return;
+      const place = shelf.admitBeside(bytes, unclaimed.release);
+      if (place === undefined) unclaimed.release();
+      else places.set(unclaimed, place);
+    },
+    failures() {
+      const found = new Map<string, string>();
+      for (const [tenant, { engine, problem }] of entries) {
+        const trouble = engine?.trouble();
+        const reason = problem ?? (trouble?.code === 'engine_busy' ? undefined : trouble?.reason);
+        if (reason !== undefined) found.set(tenant, reason);
+      }
+      return found;
+    },
+    factsOf(tenant) {
+      const entry = entries.get(tenant);
+      const { engine } = entry ?? {};
+      const data = options.dataOf(tenant).identity;
+      const named = data === undefined ? {} : { data };
+      const bytes = engine?.bytes() ?? 0;
+      const reason = entry?.problem ?? engine?.trouble()?.reason;
+      if (engine?.making() !== undefined) return { state: 'making', bytes, ...named };
+      if (engine?.isLive() === true) return { state: 'live', bytes, ...named };
+      return reason === undefined ? { state: 'idle', bytes, ...named } : { state: 'denied', reason, bytes, ...named };
+    },
+    status: shelf.status,
   };
 };

@@ -10,6 +10,7 @@ import { BUILTINS } from './engine/builtins.ts';
 import { createEngine, EngineRefusal, hostBuiltinsOf, type Engine } from './engine/host.ts';
 import { findInputReads } from './engine/input-reads.ts';
 import { NONDETERMINISTIC } from './engine/nondeterministic.ts';
+import type { MemoryPool } from './engine/memory-pool.ts';
 import { describeMissing, locateBuiltins } from './missing-builtins.ts';
 
 /** Stands in events, so that a decision can be evaluated again by the same engine. */
@@ -30,6 +31,8 @@ export interface EvaluatorLimits {
   readonly fuel?: number;
   /** Whether to find out what of the input the policy reads, which its answers can be remembered by. */
   readonly withReads?: boolean;
+  /** What instances of several modules share. */
+  readonly pool?: MemoryPool;
 }
 
 export interface WasmEvaluatorOptions extends EvaluatorLimits {
@@ -51,14 +54,17 @@ export interface WasmEvaluator {
   readonly reads: InputReads | undefined;
   /** How many instances were made, the first included. */
   readonly instances: () => number;
-  /** An evaluator of the same module with data of its own, that of the bundle at first. */
+  /** An evaluator of the same module with data of its own, that of the bundle at first. Has no instance yet. */
   readonly fork: () => ForkedEvaluator;
+  /** As those of an engine. What was released comes back with the next evaluation. */
+  readonly bytes: Engine['bytes'];
+  readonly release: Engine['release'];
+  readonly instanceBytes: number;
 }
 
-export interface ForkedEvaluator {
+/** The members but `evaluate` are as those of an engine; they throw `bundle_invalid` in place of `EngineRefusal`. */
+export interface ForkedEvaluator extends Pick<Engine, 'changeData' | 'isReady' | 'work' | 'bytes' | 'release'> {
   readonly evaluate: Evaluate;
-  /** As that of an engine; throws `bundle_invalid` when the module cannot hold the data. */
-  readonly patchData: Engine['patchData'];
 }
 
 const outputCheck = Compile(PolicyOutput);
@@ -83,6 +89,14 @@ const refusing = async <T>(work: Promise<T>, files: readonly BundleFile[] = []):
 /** The built-ins that a module asks its host for, sorted. Throws when the bytes are no OPA policy module. */
 export const wasmHostBuiltins = async (bytes: Uint8Array): Promise<readonly string[]> =>
   await refusing(hostBuiltinsOf(bytes));
+
+const refusingNow = <T>(work: () => T): T => {
+  try {
+    return work();
+  } catch (cause) {
+    throw cause instanceof EngineRefusal ? refuse(cause.message, cause) : cause;
+  }
+};
 
 const isBounded = (output: PolicyOutput, text: string): boolean =>
   text.length <= EXTRAS_BYTES || JSON.stringify([output.obligations, output.advice]).length <= EXTRAS_BYTES;
@@ -146,8 +160,11 @@ const PROBE = JSON.stringify({
  * fail the probe.
  */
 export const createWasmEvaluator = async (options: WasmEvaluatorOptions): Promise<WasmEvaluator> => {
-  const { wasm, dataJson, files, memoryMaxBytes = DEFAULT_MEMORY_MAX_BYTES, fuel = DEFAULT_FUEL } = options;
-  const engine = await refusing(createEngine({ wasm, dataJson, builtins: BUILTINS, memoryMaxBytes, fuel }), files);
+  const { wasm, dataJson, files, memoryMaxBytes = DEFAULT_MEMORY_MAX_BYTES, fuel = DEFAULT_FUEL, pool } = options;
+  const engine = await refusing(
+    createEngine({ wasm, dataJson, builtins: BUILTINS, memoryMaxBytes, fuel, pool }),
+    files,
+  );
   const entrypoint = engine.entrypoints.get(ENTRYPOINT);
   if (entrypoint === undefined) throw refuse(`policy.wasm has no entrypoint ${ENTRYPOINT}`);
   const isRepeatable = !engine.hostBuiltins.some((name) => NONDETERMINISTIC.has(name));
@@ -176,18 +193,18 @@ export const createWasmEvaluator = async (options: WasmEvaluatorOptions): Promis
     entrypoints: [...engine.entrypoints.keys()].sort(),
     reads,
     instances: engine.instances,
+    bytes: engine.bytes,
+    release: engine.release,
+    instanceBytes: engine.instanceBytes,
     fork: () => {
       const forked = engine.fork();
       return {
         evaluate: evaluateOn(forked),
-        patchData(patches, whole) {
-          try {
-            forked.patchData(patches, whole);
-          } catch (cause) {
-            if (cause instanceof EngineRefusal) throw refuse(cause.message, cause);
-            throw cause;
-          }
-        },
+        changeData: (patches, whole) => refusingNow(() => forked.changeData(patches, whole)),
+        isReady: forked.isReady,
+        work: (mayGoOn) => refusingNow(() => forked.work(mayGoOn)),
+        bytes: forked.bytes,
+        release: forked.release,
       };
     },
   };

@@ -189,6 +189,19 @@ export const SettingsSchema = Type.Object(
         data_max: Size('1MiB', 'Pushed data of one tenant, as JSON; the same on all PDPs. At most 16MiB.'),
         data_wait: Duration('1s', 'How long a request waits for the data revision in its `at_least`; then a deny.'),
         policy_memory: Size('64MiB', 'The most memory that one policy instance may take.'),
+        engines: section(
+          {
+            max: Type.Integer({
+              default: 256,
+              minimum: 1,
+              maximum: 4_096,
+              description: 'Tenants that have an engine at once; the one not used for longest gives its up.',
+            }),
+            memory_max: Size('1GiB', 'What all engines have together; an evaluation may add one pdp.policy_memory.'),
+            wait: Duration('2s', 'How long a request waits for an engine that takes long to make; then 503.'),
+          },
+          'One engine for each tenant, made at its first request.',
+        ),
         fuel: Type.Integer({
           default: 1_000_000,
           minimum: 1_000,

@@ -1,5 +1,6 @@
 import { BuiltinHalt } from './builtin.ts';
 import { PolicyAbort } from './instance.ts';
+import { NoMemoryLeft } from './memory-pool.ts';
 
 export interface EngineFault {
   readonly code: 'policy_error' | 'policy_memory' | 'policy_fuel';
@@ -25,7 +26,6 @@ export const faultOf = (cause: unknown, outOfFuel: boolean): EngineFault => {
     return { code: 'policy_error', message: bounded(message), ...at };
   }
   if (cause instanceof BuiltinHalt) return { code: 'policy_error', message: bounded(`a built-in: ${cause.message}`) };
-  if (cause instanceof RangeError && cause.message.includes('WebAssembly.Memory'))
-    return { code: 'policy_memory', message: bounded(cause.message) };
+  if (cause instanceof NoMemoryLeft) return { code: 'policy_memory', message: bounded(cause.message) };
   return { code: 'policy_error', message: bounded(cause instanceof Error ? cause.message : String(cause)) };
 };

@@ -3,6 +3,7 @@ import { createBuiltinCalls, type BuiltinCalls, type Drawn } from './builtin-cal
 import { builtinCallers } from './call-sites.ts';
 import { faultOf, type EngineFault } from './fault.ts';
 import { NEEDED_EXPORTS, PATCH_EXPORTS, PolicyAbort, PolicyInstance, type DataPatch, type Image } from './instance.ts';
+import { createMemoryPool, NoMemoryLeft, type MemoryPool } from './memory-pool.ts';
 import { FUEL_EXPORT, meterModule } from './meter.ts';
 import { MeterError } from './wasm-reader.ts';
 import { wasmApi, type WasmMemory, type WasmModule } from './wasm.ts';
@@ -19,6 +20,9 @@ const MAX_SINCE_CHARS = 64 * 1024;
 const REBUILD_FACTOR = 2;
 const REBUILD_ROOM_BYTES = 1024 * 1024;
 
+/** A copy of data that were changed is kept when it is no larger; larger data is built again from the changes. */
+const MAX_OWN_IMAGE_BYTES = 4 * 1024 * 1024;
+
 const rebuildAboveOf = (heapBytes: number): number => heapBytes * REBUILD_FACTOR + REBUILD_ROOM_BYTES;
 
 const charsOf = (patches: readonly DataPatch[]): number =>
@@ -33,6 +37,8 @@ export interface EngineOptions {
   readonly memoryMaxBytes: number;
   /** What one evaluation may cost, units of the meter, beyond the reading of its input. */
   readonly fuel: number;
+  /** Shared by engines of other modules; without it by those of this one. */
+  readonly pool?: MemoryPool | undefined;
 }
 
 export type EngineResult =
@@ -66,13 +72,29 @@ export interface Engine {
   /** How many instances were made, the first included. */
   readonly instances: () => number;
   /**
-   * Changes the data in place, between two evaluations; nothing is read again but what the patches hold. `whole` is
-   * what leads from the data of `createEngine` to the data after these patches: it is asked for when too little of the
-   * memory is in use any more, and the data is built anew. Throws `EngineRefusal` when the module cannot hold the
-   * data, or is older than ABI 1.3; after the former every evaluation is a fault.
+   * Changes the data in place, before the next evaluation; nothing is read again but what the patches hold. `whole` is
+   * what leads from the data of `createEngine` to the data after these patches: it is asked for when the data is built
+   * anew, because too little of the memory is in use any more or because it was given up. Throws `EngineRefusal` when
+   * the module is older than ABI 1.3, or could not hold the data before.
    */
-  readonly patchData: (patches: readonly DataPatch[], whole: () => readonly DataPatch[]) => void;
-  /** Another engine of the same module with the data of `createEngine`, which is copied, not read again. */
+  readonly changeData: (patches: readonly DataPatch[], whole: () => readonly DataPatch[]) => void;
+  /** `changeData`, and the work that it makes. */
+  readonly patchData: Engine['changeData'];
+  /** Whether an evaluation can begin with nothing to be copied or read before it. */
+  readonly isReady: () => boolean;
+  /**
+   * Does what is to be done before an evaluation, in steps of about a millisecond (a list of data is one step), as long
+   * as `mayGoOn`. True when all is done. Throws `EngineRefusal` when the module cannot hold the data: every evaluation
+   * is a fault from then on. Throws `NoMemoryLeft` when the machine has none; that may change.
+   */
+  readonly work: (mayGoOn: () => boolean) => boolean;
+  /** What it has of memory, all of it reserved and some of it used. */
+  readonly bytes: () => number;
+  /** Gives up its memory, which comes back with the same data when it is worked on or evaluates. */
+  readonly release: () => void;
+  /** What an instance has at least. */
+  readonly instanceBytes: number;
+  /** Another engine of the same module with the data of `createEngine`, which is copied, not read again. No work. */
   readonly fork: () => Engine;
 }
 
@@ -151,60 +173,156 @@ interface Prepared {
   readonly isPatchable: boolean;
   readonly entrypoints: ReadonlyMap<string, number>;
   readonly hostBuiltins: readonly string[];
+  readonly pool: MemoryPool;
+  /** An instance with the data of `image` that its owner can do without. */
+  lend: () => PolicyInstance | undefined;
 }
 
 const bytesOf = ({ memory }: PolicyInstance): number => memory.buffer.byteLength;
 
 /** An engine whose data are those of `prepared.image`, which `first` already has. */
-const engineOf = (prepared: Prepared, first?: PolicyInstance): Engine => {
-  const { calls, fuel } = prepared;
+const engineOf = (prepared: Prepared, first?: PolicyInstance): Engine & Pick<Prepared, 'lend'> => {
+  const { calls, fuel, pool, maxPages } = prepared;
   let instances = first === undefined ? 0 : 1;
+  /** It has the data once `queue` is empty. */
   let current = first;
+  let making: Generator<void, void> | undefined;
+  /** Of what is being made. */
+  let begun: WasmMemory | undefined;
+  /** Of the last instance; an own one need not be wiped. */
   let spare: WasmMemory | undefined;
+  /** What the next instance begins with, and what it has to do again then: unless `isAnew`, `since`. */
   let image = prepared.image;
-  /** Changes since the image was taken: copying all data for each would cost more than the change. */
   let since: readonly DataPatch[] = [];
+  let isAnew = false;
+  let whole = (): readonly DataPatch[] => [];
+  let hasOwnData = false;
+  /** What `current` lacks, from `done` on. */
+  let queue: DataPatch[] = [];
+  let done = 0;
+  /** The queue is all that leads from the first data to those of now. */
+  let isBuilding = false;
   /** What the data needs; an instance with more has it from an evaluation. */
   let dataMemoryBytes = image.memoryBytes;
   let rebuildAbove = rebuildAboveOf(image.heap);
   /** Why the data is not what it should be. */
   let unusable: string | undefined;
 
-  const instanceOf = (from: Image, patches: readonly DataPatch[]): PolicyInstance => {
-    const pages = from.memoryBytes / PAGE_BYTES;
-    const memory = spare?.buffer.byteLength === from.memoryBytes ? spare : undefined;
+  const isReady = (): boolean => current !== undefined && done === queue.length;
+  const dropSpare = (): void => {
+    if (spare !== undefined) pool.give(spare, maxPages);
     spare = undefined;
-    const instance = prepared.make(memory ?? new wasmApi.Memory({ initial: pages, maximum: prepared.maxPages }));
-    instances += 1;
-    instance.restore(from);
-    for (const patch of patches) instance.patch(patch);
-    return instance;
   };
-  /** Its memory serves its successor, unless it grew: garbage collection counts what is reserved. */
+  /** Its memory serves its successor, unless it grew: what is reserved counts. */
   const giveUp = ({ memory }: PolicyInstance): void => {
     current = undefined;
+    dropSpare();
     spare = memory.buffer.byteLength === image.memoryBytes ? memory : undefined;
   };
-  const takeImage = (instance: PolicyInstance): void => {
-    image = instance.image();
-    since = [];
-  };
-  const rebuild = (patches: readonly DataPatch[]): PolicyInstance => {
+  const startAnew = (): void => {
     image = prepared.image;
-    const instance = instanceOf(image, patches);
-    rebuildAbove = rebuildAboveOf(instance.heap);
-    takeImage(instance);
-    return instance;
+    since = [];
+    isAnew = true;
   };
 
-  const patchInPlace = (patches: readonly DataPatch[]): PolicyInstance => {
-    // What an evaluation made larger would stay as large in every instance after it.
-    if (current !== undefined && bytesOf(current) > dataMemoryBytes) giveUp(current);
-    const instance = current ?? instanceOf(image, since);
-    for (const patch of patches) instance.patch(patch);
-    since = [...since, ...patches];
-    if (since.length > MAX_SINCE || charsOf(since) > MAX_SINCE_CHARS) takeImage(instance);
+  function* instanceOf(from: Image): Generator<void, PolicyInstance> {
+    const lent = from === prepared.image ? prepared.lend() : undefined;
+    if (lent !== undefined) {
+      instances += 1;
+      return lent;
+    }
+    const own = spare?.buffer.byteLength === from.memoryBytes ? spare : undefined;
+    if (own === undefined) dropSpare();
+    spare = undefined;
+    const { memory, isUsed } =
+      own === undefined ? pool.take(from.memoryBytes, maxPages) : { memory: own, isUsed: false };
+    begun = memory;
+    const instance = prepared.make(memory);
+    instances += 1;
+    yield* instance.restore(from, isUsed);
     return instance;
+  }
+
+  const keepImage = (instance: PolicyInstance): void => {
+    if (instance.heap > MAX_OWN_IMAGE_BYTES) return startAnew();
+    image = instance.image();
+    since = [];
+    isAnew = false;
+  };
+
+  /** Brings `current` to the data of now. */
+  function* bring(): Generator<void, void> {
+    for (let isLast = false; ; isLast = true) {
+      try {
+        if (current === undefined) {
+          queue = [...(isAnew ? whole() : since)];
+          done = 0;
+          isBuilding = isAnew;
+          current = yield* instanceOf(image);
+          begun = undefined;
+        }
+        const instance = current;
+        for (let next = queue[done]; next !== undefined; next = queue[done]) {
+          instance.patch(next);
+          done += 1;
+          yield;
+        }
+        queue = [];
+        done = 0;
+        dataMemoryBytes = bytesOf(instance);
+        if (isBuilding) rebuildAbove = rebuildAboveOf(instance.heap);
+        else if (instance.heap > rebuildAbove && !isLast) {
+          startAnew();
+          giveUp(instance);
+          continue;
+        }
+        if (isBuilding || since.length > MAX_SINCE || charsOf(since) > MAX_SINCE_CHARS) keepImage(instance);
+        isBuilding = false;
+        return;
+      } catch (cause) {
+        current = undefined;
+        begun = undefined;
+        if (cause instanceof NoMemoryLeft) throw cause;
+        if (!hasOwnData) throw new EngineRefusal(`policy.wasm cannot be set up again: ${messageOf(cause)}`, { cause });
+        if (isLast || isBuilding) {
+          unusable = `policy.wasm cannot hold the data in ${maxPages * PAGE_BYTES} bytes: ${messageOf(cause)}`;
+          throw new EngineRefusal(unusable, { cause });
+        }
+        startAnew();
+      }
+    }
+  }
+
+  const work: Engine['work'] = (mayGoOn) => {
+    if (unusable !== undefined) return refuse(unusable);
+    if (isReady() && making === undefined) return true;
+    making ??= bring();
+    try {
+      do {
+        if (making.next().done !== true) continue;
+        making = undefined;
+        return true;
+      } while (mayGoOn());
+      return false;
+    } catch (cause) {
+      making = undefined;
+      throw cause;
+    }
+  };
+
+  const changeData: Engine['changeData'] = (patches, next) => {
+    if (!prepared.isPatchable) refuse('policy.wasm is older than ABI 1.3: no data can be pushed to it');
+    if (unusable !== undefined) refuse(unusable);
+    whole = next;
+    // What an evaluation made larger would stay as large in every instance after it.
+    if (current !== undefined && isReady() && bytesOf(current) > dataMemoryBytes) giveUp(current);
+    if (!hasOwnData) {
+      hasOwnData = true;
+      isBuilding = true;
+      startAnew();
+    }
+    if (!isAnew) since = [...since, ...patches];
+    if (current !== undefined || making !== undefined) for (const patch of patches) queue.push(patch);
   };
 
   return {
@@ -213,8 +331,9 @@ const engineOf = (prepared: Prepared, first?: PolicyInstance): Engine => {
       let instance: PolicyInstance | undefined;
       try {
         if (unusable !== undefined) throw new PolicyAbort(unusable);
-        current ??= instanceOf(image, since);
+        if (!isReady() || making !== undefined) work(always);
         instance = current;
+        if (instance === undefined) throw new TypeError('no instance');
         const text = instance.evaluate(entrypoint, input, fuel, format === 'rego' ? 1 : 0);
         const { fuelLimit } = instance;
         const fuelUsed = fuelLimit - instance.fuel;
@@ -228,30 +347,40 @@ const engineOf = (prepared: Prepared, first?: PolicyInstance): Engine => {
         return { outcome: 'fault', fuelUsed, fuelLimit, ...faultOf(cause, left < 0) };
       }
     },
-    patchData(patches, whole) {
-      if (!prepared.isPatchable) refuse('policy.wasm is older than ABI 1.3: no data can be pushed to it');
-      try {
-        let instance: PolicyInstance;
-        try {
-          instance = patchInPlace(patches);
-          if (instance.heap > rebuildAbove) instance = rebuild(whole());
-        } catch {
-          instance = rebuild(whole());
-        }
-        current = instance;
-        dataMemoryBytes = bytesOf(instance);
-      } catch (cause) {
-        current = undefined;
-        unusable = `policy.wasm cannot hold the data in ${prepared.maxPages * PAGE_BYTES} bytes: ${messageOf(cause)}`;
-        refuse(unusable, cause);
-      }
+    changeData,
+    patchData(patches, next) {
+      changeData(patches, next);
+      work(always);
     },
+    isReady: () => isReady() && making === undefined,
+    work,
+    bytes() {
+      const held = current?.memory.buffer.byteLength ?? begun?.buffer.byteLength ?? 0;
+      return held + (spare?.buffer.byteLength ?? 0) + (image === prepared.image ? 0 : image.bytes.length);
+    },
+    release() {
+      dropSpare();
+      const memory = current?.memory ?? begun;
+      if (memory !== undefined) pool.give(memory, maxPages);
+      [current, begun, making] = [undefined, undefined, undefined];
+      if (hasOwnData) startAnew();
+    },
+    instanceBytes: prepared.image.memoryBytes,
     fork: () => engineOf(prepared),
     entrypoints: prepared.entrypoints,
     hostBuiltins: prepared.hostBuiltins,
     instances: () => instances,
+    lend() {
+      const lent = current;
+      if (lent === undefined || hasOwnData || making !== undefined || bytesOf(lent) !== image.memoryBytes)
+        return undefined;
+      current = undefined;
+      return lent;
+    },
   };
 };
+
+const always = (): boolean => true;
 
 /**
  * Meters and compiles a policy module (off this thread), makes one instance and reads the data into it. Throws
@@ -262,6 +391,7 @@ const engineOf = (prepared: Prepared, first?: PolicyInstance): Engine => {
  */
 export const createEngine = async (options: EngineOptions): Promise<Engine> => {
   const maxPages = Math.floor(options.memoryMaxBytes / PAGE_BYTES);
+  const { pool = createMemoryPool() } = options;
   const { module, memoryPages, isPatchable } = await compile(options.wasm);
   const initial = Math.min(memoryPages + ROOM_PAGES, maxPages);
   /** The module's built-ins by their numbers in it; known once there is an instance. */
@@ -296,5 +426,9 @@ export const createEngine = async (options: EngineOptions): Promise<Engine> => {
   for (const [name, id] of builtins) names.set(id, name);
   const hostBuiltins = [...builtins.keys()].sort();
   const { fuel } = options;
-  return engineOf({ make, calls, image, maxPages, fuel, isPatchable, entrypoints, hostBuiltins }, first);
+  const shared = { make, calls, image, maxPages, fuel, isPatchable, entrypoints, hostBuiltins, pool };
+  const prepared: Prepared = { ...shared, lend: () => undefined };
+  const engine = engineOf(prepared, first);
+  prepared.lend = engine.lend;
+  return engine;
 };

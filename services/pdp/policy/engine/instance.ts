@@ -82,6 +82,8 @@ const STRING_TEXT_AT = 8;
 /** Most bytes of UTF-8 that one UTF-16 unit becomes. */
 const BYTES_PER_UNIT = 3;
 const MAX_FUEL = 0x7fffffff;
+/** What is copied without a pause: less than a millisecond. */
+const STEP_BYTES = 1024 * 1024;
 /** A size beyond the allocator's fixed ones (OPA, wasm/src/malloc.c). */
 const VARYING_BYTES = 129;
 /** What may be owed for arguments before it is taken; one call takes what little it has read at once. */
@@ -175,9 +177,20 @@ export class PolicyInstance implements ValueMemory {
     };
   }
 
-  /** Takes over what another instance of the module read. Its memory must be as large as that one's was. */
-  restore({ bytes, data, heap }: Image): void {
-    this.#memoryBytes().set(bytes, 0);
+  /**
+   * Takes over what another instance of the module read, a part at each step. The memory must be as large as that one's
+   * was. `isUsed`: what an earlier instance left above it is wiped, too.
+   */
+  *restore({ bytes, data, heap }: Image, isUsed: boolean): Generator<void, void> {
+    for (let at = 0; at < heap; at += STEP_BYTES) {
+      this.#memoryBytes().set(bytes.subarray(at, at + STEP_BYTES), at);
+      yield;
+    }
+    const end = isUsed ? this.#memoryBytes().length : heap;
+    for (let at = heap; at < end; at += STEP_BYTES) {
+      this.#memoryBytes().fill(0, at, Math.min(end, at + STEP_BYTES));
+      yield;
+    }
     this.#data = data;
     this.#heap = heap;
   }
