@@ -11,6 +11,7 @@ import {
   type TenantPolicies,
   type TenantPoliciesOptions,
 } from '../../../services/pdp/policy/tenant-policies.ts';
+import { TURN_MS } from '../../../services/pdp/policy/work-queue.ts';
 import { inputFor, makeBundle } from './make-bundles.ts';
 
 const MIB = 1024 * 1024;
@@ -92,15 +93,20 @@ describe('engines of tenants', () => {
   /** `tenants` have a set of their own, all from one file. */
   const start = async (
     limits: Partial<TenantPoliciesOptions['limits']> = {},
-    more: { readonly tenants?: readonly string[]; readonly memoryMiB?: number; readonly waitMs?: number } = {},
+    more: {
+      readonly tenants?: readonly string[];
+      readonly memoryMiB?: number;
+      readonly waitMs?: number;
+      readonly monotonicMs?: () => number;
+    } = {},
   ): Promise<TenantPolicies> => {
-    const { tenants = [], memoryMiB = 64, waitMs = 60_000 } = more;
+    const { tenants = [], memoryMiB = 64, waitMs = 60_000, monotonicMs = () => performance.now() } = more;
     const policies = createTenantPolicies({
       snapshotOf: (tenant) => policy.current(tenant),
       dataOf: data.of,
       limits: { maxEngines: 16, maxBytes: 1_024 * MIB, ...limits },
       waitMs,
-      monotonicMs: () => performance.now(),
+      monotonicMs,
       onFailed: (tenant, reason) => failed.push(`${tenant}: ${reason}`),
     });
     policy = await startActivePolicy({
@@ -310,7 +316,10 @@ describe('engines of tenants', () => {
     }, 60_000);
 
     it('waits no longer than it may', async () => {
-      const policies = await start({}, { tenants: ['a'], memoryMiB: 512, waitMs: 1 });
+      // Each look at the clock takes a whole turn's time, so that each step has a turn of its own.
+      let clockMs = 0;
+      const monotonicMs = () => (clockMs += TURN_MS);
+      const policies = await start({}, { tenants: ['a'], memoryMiB: 512, waitMs: 1, monotonicMs });
       await writeFile(own, large);
       await policy.refresh();
       expect(await ask(policies, 'a', textOf('conflict'))).toBe('policy_error');
