@@ -131,6 +131,8 @@ interface Compiled {
 
 const compile = async (bytes: Uint8Array): Promise<Compiled> => {
   try {
+    // Before it is rewritten: the counter, which is added, must not be something that the module already names.
+    if (!wasmApi.validate(bytes)) return refuse('policy.wasm is no WebAssembly module');
     const { wasm, memoryPages } = meterModule(bytes);
     const module = await wasmApi.compile(wasm);
     const exported = new Set(wasmApi.Module.exports(module).map(({ name }) => name));
@@ -343,7 +345,9 @@ const engineOf = (prepared: Prepared, first?: PolicyInstance): Engine & Pick<Pre
         const fuelLimit = instance?.fuelLimit ?? fuel;
         const left = instance?.fuel ?? fuelLimit;
         if (instance !== undefined) giveUp(instance);
-        const fuelUsed = fuelLimit - Math.max(0, left);
+        // A trap may come from a loop that had the counter to itself: what it used is not known, so it counts as all.
+        const isTrap = cause instanceof wasmApi.RuntimeError;
+        const fuelUsed = isTrap ? fuelLimit : Math.min(fuelLimit, Math.max(0, fuelLimit - Math.max(0, left)));
         return { outcome: 'fault', fuelUsed, fuelLimit, ...faultOf(cause, left < 0) };
       }
     },

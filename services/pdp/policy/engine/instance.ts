@@ -221,6 +221,7 @@ export class PolicyInstance implements ValueMemory {
     const units = input.length;
     let at = this.#heap;
     const most = typeof input === 'string' ? units * BYTES_PER_UNIT : units;
+    this.fuelLimit = fuel;
     if (at + most > this.#memoryBytes().length) {
       // Through the allocator, which would not learn of pages that are added from outside.
       this.#exports.opa_heap_ptr_set(at);

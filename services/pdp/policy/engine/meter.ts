@@ -9,17 +9,23 @@ import { fail, Reader } from './wasm-reader.ts';
 
 /** Where the counter is exported. */
 export const FUEL_EXPORT = 'edict_fuel';
-/** What the module's own start function may use. */
-const START_FUEL = 50_000_000;
+/** What the start function of a module may use: OPA’s puts its constants into memory, some units each. */
+const START_FUEL = 5_000_000;
 
 /** Memory that a unit pays for: 16 bytes. */
 const BYTES_PER_UNIT_LOG2 = 4;
 const ALLOCATOR = 'opa_malloc';
+/** What asking for more memory costs, however little: some microseconds, and more the more there is. */
+const GROW_UNITS = 4_096;
+const GROW_UNITS_PER_PAGE_LOG2 = 3;
+/** Loops of a whole module; each takes some memory while they are looked at. OPA's own runtime has some hundred. */
+const MAX_LOOPS = 500_000;
 
 const HEADER = Buffer.from([0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00]);
 const TYPES = 1;
 const IMPORTS = 2;
 const FUNCTIONS = 3;
+const MEMORIES = 5;
 const GLOBALS = 6;
 const EXPORTS = 7;
 const ELEMENTS = 9;
@@ -72,6 +78,15 @@ const chargeCode = (fuel: number, { units, isSized = false }: Charge): readonly 
   // local.get 0, i32.const, i32.shr_u, i32.sub
   const sized = isSized ? [0x20, 0x00, 0x41, ...signed(BYTES_PER_UNIT_LOG2), 0x76, 0x6b] : [];
   const taken = [0x23, ...index, 0x41, ...signed(units), 0x6b, ...sized, 0x24, ...index];
+  return [...taken, 0x23, ...index, 0x41, 0x00, 0x48, 0x04, 0x40, 0x00, 0x0b];
+};
+
+/** What asking for more memory takes from the counter: a fixed price, and one for each page that is there already. */
+const growCode = (fuel: number): readonly number[] => {
+  const index = unsigned(fuel);
+  // memory.size, i32.const, i32.shl, i32.const, i32.add
+  const price = [0x3f, 0x00, 0x41, ...signed(GROW_UNITS_PER_PAGE_LOG2), 0x74, 0x41, ...signed(GROW_UNITS), 0x6a];
+  const taken = [0x23, ...index, ...price, 0x6b, 0x24, ...index];
   return [...taken, 0x23, ...index, 0x41, 0x00, 0x48, 0x04, 0x40, 0x00, 0x0b];
 };
 
@@ -166,7 +181,7 @@ interface Insertion {
 
 /** What is written into a function whose code calls nothing in some loops; `local` is a variable of its own. */
 const insertionsOf = (
-  { quietLoops }: FunctionCode,
+  { quietLoops, grows }: FunctionCode,
   charges: readonly Charge[],
   fuel: number,
   local: number,
@@ -182,8 +197,9 @@ const insertionsOf = (
     at: charge.at,
     code: starts.has(charge.at) ? quietChargeCode(fuel, local, charge) : chargeCode(fuel, charge),
   }));
+  const grown = grows.map((at) => ({ at, code: growCode(fuel) }));
   // The function's own charge comes before all; where one loop ends and the next begins, the end comes first.
-  return [...taken, ...around].sort((a, b) => a.at - b.at);
+  return [...taken, ...around, ...grown].sort((a, b) => a.at - b.at);
 };
 
 const meteredBody = (
@@ -220,7 +236,13 @@ const meteredCode = (
 ): Buffer => {
   const bodies: Reader[] = [];
   for (let left = content.u32(); left > 0; left -= 1) bodies.push(content.part());
-  const codes = bodies.map((body) => ({ body, code: functionCode(new Reader(bytes, body.at, body.end)) }));
+  let loops = 0;
+  const codes = bodies.map((body) => {
+    const code = functionCode(new Reader(bytes, body.at, body.end));
+    loops += code.regions.length - 1;
+    if (loops > MAX_LOOPS) fail(`more than ${MAX_LOOPS} loops`);
+    return { body, code };
+  });
   const charges = chargesOf({ ...shape, functions: codes.map(({ code }) => code.regions) });
   const metered = codes.flatMap(({ body, code }, index) =>
     meteredBody(bytes, body, code, charges[index] ?? [], fuel, parameters[index] ?? fail('a function has no type')),
@@ -237,7 +259,7 @@ export interface MeteredModule {
 /**
  * The module with a counter, exported as `FUEL_EXPORT` (a mutable i32): what it may go on to cost.
  * Throws `MeterError` when the bytes are no module or hold an instruction that is not known here: a loop might hide
- * behind it.
+ * behind it. Only of a module that was valid before does the counter stay what it is: another may name what is added.
  */
 export const meterModule = (wasm: Uint8Array): MeteredModule => {
   const bytes = Buffer.from(wasm.buffer, wasm.byteOffset, wasm.byteLength);
@@ -268,6 +290,8 @@ export const meterModule = (wasm: Uint8Array): MeteredModule => {
       parameters = typesOfFunctions(new Reader(bytes, content.at, content.end)).map(
         (type) => types[type] ?? fail(`a function of type ${type}, which is not there`),
       );
+    // OPA's modules get their memory from the host, which bounds it.
+    if (id === MEMORIES) fail('the module brings a memory of its own');
     if (id === ELEMENTS) inTable = tableFunctions(new Reader(bytes, content.at, content.end));
     if (id === GLOBALS) {
       globals += new Reader(bytes, content.at, content.end).u32();

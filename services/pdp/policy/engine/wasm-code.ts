@@ -74,7 +74,7 @@ export interface Region {
   readonly calls: number[];
 }
 
-/** A loop, with those inside it, that calls nothing: while it runs nobody else takes from the counter. */
+/** A loop, with those inside it, that calls nothing and takes no memory: nobody else takes from the counter meanwhile. */
 export interface QuietLoop {
   /** Its own instruction, and what follows its end. */
   readonly from: number;
@@ -90,6 +90,8 @@ export interface FunctionCode {
   readonly regions: readonly Region[];
   /** The outermost of them, in their order. */
   readonly quietLoops: readonly QuietLoop[];
+  /** Where it asks for more memory. */
+  readonly grows: readonly number[];
   /** How many local variables it declares, its parameters not counted. */
   readonly locals: number;
 }
@@ -105,6 +107,7 @@ const BR_TABLE = 0x0e;
 const RETURN = 0x0f;
 const CALL = 0x10;
 const CALL_INDIRECT = 0x11;
+const MEMORY_GROW = 0x40;
 
 /** A jump, and how many blocks are open around what it goes to, that one included; 0: the function. */
 interface Jump {
@@ -112,13 +115,46 @@ interface Jump {
   readonly depth: number;
 }
 
+interface OpenLoop {
+  /** Its own instruction. */
+  readonly from: number;
+  /** How many blocks are open around its inside, itself included. */
+  readonly depth: number;
+  /** How many quiet loops were found before it. */
+  readonly before: number;
+  isQuiet: boolean;
+}
+
 interface Open {
   /** What the block's end goes back to. */
   readonly outer: Region;
-  /** Of a loop: its instruction, and how many loops without calls were found before it. */
-  readonly loop:
-    { readonly from: number; readonly start: number; readonly before: number; isQuiet: boolean } | undefined;
+  readonly loop: OpenLoop | undefined;
 }
+
+interface Span {
+  readonly from: number;
+  readonly to: number;
+  readonly depth: number;
+}
+
+/** Spans, jumps and starts in the order in which they stand; no span is in another. One look at each. */
+const quietLoopsOf = (
+  spans: readonly Span[],
+  jumps: readonly Jump[],
+  regions: readonly Region[],
+): readonly QuietLoop[] => {
+  let jump = 0;
+  let region = 1;
+  return spans.map(({ from, to, depth }) => {
+    const starts: number[] = [];
+    const exits: number[] = [];
+    for (let next = regions[region]; next !== undefined && next.start <= to; next = regions[(region += 1)])
+      if (next.start > from) starts.push(next.start);
+    for (let next = jumps[jump]; next !== undefined && next.at < to; next = jumps[(jump += 1)])
+      if (next.at > from && next.depth < depth) exits.push(next.at);
+    return { from, to, starts, exits };
+  });
+};
 
 /** Goes on behind the local variables of a function's body, to its instructions, and gives their number. */
 export const skipLocals = (body: Reader): number => {
@@ -154,24 +190,25 @@ export const functionCode = (body: Reader): FunctionCode => {
   let current = region();
   const regions = [current];
   const open: Open[] = [];
+  const loops: OpenLoop[] = [];
   const jumps: Jump[] = [];
-  let quiet: (QuietLoop & { readonly depth: number })[] = [];
+  const grows: number[] = [];
+  const quiet: Span[] = [];
 
   const close = (): void => {
     const ended = open.pop();
     if (ended === undefined) return;
     current = ended.outer;
-    const { loop } = ended;
-    if (loop === undefined) return;
-    if (!loop.isQuiet) {
-      const around = open.findLast((each) => each.loop !== undefined)?.loop;
+    if (ended.loop === undefined) return;
+    loops.pop();
+    const { from, depth, before, isQuiet } = ended.loop;
+    const around = loops.at(-1);
+    if (!isQuiet) {
       if (around !== undefined) around.isQuiet = false;
       return;
     }
-    const inside = quiet.slice(loop.before);
-    const starts = [loop.start, ...inside.flatMap((each) => each.starts)];
-    const depth = open.length + 1;
-    quiet = [...quiet.slice(0, loop.before), { from: loop.from, to: body.at, starts, exits: [], depth }];
+    quiet.length = before;
+    quiet.push({ from, to: body.at, depth });
   };
 
   while (body.at < body.end) {
@@ -185,21 +222,19 @@ export const functionCode = (body: Reader): FunctionCode => {
     else skipImmediates(body, OPCODES[opcode] ?? fail(`instruction 0x${opcode.toString(16)} is not known`));
     if (opcode === CALL_INDIRECT) current.indirect += 1;
     if (opcode === UNREACHABLE || opcode === RETURN) jumps.push({ at, depth: 0 });
-    if (opcode === CALL || opcode === CALL_INDIRECT) {
-      const around = open.findLast((each) => each.loop !== undefined)?.loop;
-      if (around !== undefined) around.isQuiet = false;
-    }
+    if (opcode === MEMORY_GROW) grows.push(at);
+    const around = loops.at(-1);
+    if (around !== undefined && (opcode === CALL || opcode === CALL_INDIRECT || opcode === MEMORY_GROW))
+      around.isQuiet = false;
     if (opcode === BLOCK || opcode === IF) open.push({ outer: current, loop: undefined });
     else if (opcode === LOOP) {
       const outer = current;
       current = region();
       regions.push(current);
-      open.push({ outer, loop: { from: at, start: body.at, before: quiet.length, isQuiet: true } });
+      const loop = { from: at, depth: open.length + 1, before: quiet.length, isQuiet: true };
+      loops.push(loop);
+      open.push({ outer, loop });
     } else if (opcode === END) close();
   }
-  const quietLoops = quiet.map(({ depth, ...loop }) => ({
-    ...loop,
-    exits: jumps.filter(({ at, depth: to }) => at > loop.from && at < loop.to && to < depth).map(({ at }) => at),
-  }));
-  return { regions, quietLoops, locals };
+  return { regions, quietLoops: quietLoopsOf(quiet, jumps, regions), grows, locals };
 };

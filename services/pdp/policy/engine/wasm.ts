@@ -17,11 +17,13 @@ export interface WasmInstance {
 
 interface WasmApi {
   compile(bytes: Uint8Array): Promise<WasmModule>;
+  validate(bytes: Uint8Array): boolean;
   readonly Module: {
     exports(module: WasmModule): readonly { readonly name: string; readonly kind: string }[];
     imports(module: WasmModule): readonly { readonly module: string; readonly name: string }[];
   };
   readonly Instance: new (module: WasmModule, imports: object) => WasmInstance;
+  readonly RuntimeError: new (message?: string) => Error;
   readonly Memory: new (limits: { readonly initial: number; readonly maximum: number }) => WasmMemory;
 }
 

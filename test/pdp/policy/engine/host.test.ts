@@ -3,8 +3,14 @@ import path from 'node:path';
 import { packageFolder } from '../../../../services/cli/opa-binary.ts';
 import { readBundle } from '../../../../services/pdp/policy/bundle-reader.ts';
 import { BuiltinError, BuiltinHalt, type Builtins } from '../../../../services/pdp/policy/engine/builtin.ts';
-import { createEngine, type Engine, type EngineResult } from '../../../../services/pdp/policy/engine/host.ts';
+import {
+  createEngine,
+  hostBuiltinsOf,
+  type Engine,
+  type EngineResult,
+} from '../../../../services/pdp/policy/engine/host.ts';
 import { RegoSet, type Value } from '../../../../services/pdp/policy/engine/value.ts';
+import { wasmApi } from '../../../../services/pdp/policy/engine/wasm.ts';
 import { makeBundle } from '../make-bundles.ts';
 
 const rule = (body: string): string => `package edict\n\n# METADATA\n# entrypoint: true\n${body}\n`;
@@ -54,6 +60,44 @@ describe('an engine', () => {
     );
     expect(seen.slice(0, 2)).toEqual([1_767_225_600_123_000_000n, '%v é']);
     expect(seen[2]).toMatchObject([{ items: [1] }, { text: '9007199254740993' }, 'x']);
+  });
+
+  it('says of an input that no memory is left for no more than an evaluation may cost, and never less than nothing', async () => {
+    const engine = await engineOf('decide := input.short');
+    const result = ask(engine, JSON.stringify({ long: 'x'.repeat(30_000_000) }));
+    expect(result).toMatchObject({ outcome: 'fault', code: 'policy_memory', fuelLimit: 500_000 });
+    expect(result.fuelUsed).toBeGreaterThanOrEqual(0);
+    expect(result.fuelUsed).toBeLessThanOrEqual(500_000);
+    expect(textOf(ask(engine, '{"short": 2}'))).toBe('[{"result":2}]');
+  });
+
+  it('counts all that an evaluation may cost when it traps: a loop may have had the counter to itself', async () => {
+    const engine = await engineOf('decide := sprintf("%d", [1])', {
+      sprintf: () => {
+        throw new wasmApi.RuntimeError('divide by zero');
+      },
+    });
+    const result = ask(engine, '{}');
+    expect(result).toMatchObject({ outcome: 'fault', code: 'policy_error' });
+    expect(result.fuelUsed).toBe(result.fuelLimit);
+  });
+
+  it.each([
+    ['a global variable', [0x03, 0x40, 0x41, 9, 0x24, 1, 0x0b, 0x41, 0, 0x0b]],
+    ['a local one', [0x03, 0x40, 0x41, 9, 0x21, 1, 0x0b, 0x41, 0, 0x0b]],
+  ])('refuses a module that names %s which only the counter makes exist', async (_what, body) => {
+    const section = (id: number, content: readonly number[]): number[] => [id, content.length, ...content];
+    const wasm = Buffer.concat([
+      Buffer.from('0061736d01000000', 'hex'),
+      Buffer.from([
+        ...section(1, [1, 0x60, 1, 0x7f, 1, 0x7f]),
+        ...section(3, [1, 0]),
+        ...section(6, [1, 0x7f, 1, 0x41, 7, 0x0b]),
+        ...section(7, [1, 3, 0x72, 0x75, 0x6e, 0, 0]),
+        ...section(10, [1, body.length + 1, 0, ...body]),
+      ]),
+    ]);
+    await expect(hostBuiltinsOf(wasm)).rejects.toThrow('policy.wasm is no WebAssembly module');
   });
 
   it('sees undefined where a built-in has no value, and a fault where it halts or breaks', async () => {

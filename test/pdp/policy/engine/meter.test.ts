@@ -27,6 +27,18 @@ const COUNT_DOWN = [0x03, 0x40, 0x20, 0, 0x41, 1, 0x6b, 0x22, 0, 0x0d, 0, 0x0b, 
 /** `local.get 0, i32.const 1, i32.sub, local.tee 0`. */
 const DECREMENT = [0x20, 0, 0x41, 1, 0x6b, 0x22, 0];
 
+/** Sections must come in the order of their ids: the one of types, of 8 bytes, before what was put in front of it. */
+const withTypesFirst = (bytes: Uint8Array, inserted: number): Uint8Array => {
+  const [from, types] = [HEADER.length, HEADER.length + inserted];
+  const end = types + 2 + (bytes[types + 1] ?? 0);
+  return Uint8Array.from([
+    ...bytes.subarray(0, from),
+    ...bytes.subarray(types, end),
+    ...bytes.subarray(from, types),
+    ...bytes.subarray(end),
+  ]);
+};
+
 interface Counted {
   readonly run: (value: number) => number;
   readonly fuel: { value: number };
@@ -127,6 +139,57 @@ describe('a metered module', () => {
     fuel.value = 5_000;
     expect(run(4)).toBe(5);
     expect(fuel.value).toBe(5_000 - (3 + 3 + 3 + 2));
+  });
+
+  it('pays for asking for memory, however little, and more the more there is', async () => {
+    // loop: memory.grow 0; n − 1 → n: again.
+    const body = [0x03, 0x40, 0x41, 0, 0x40, 0, 0x1a, ...DECREMENT, 0x0d, 0, 0x0b, 0x20, 0, 0x0b];
+    const costs = async (pages: number): Promise<number> => {
+      const text = (name: string): number[] => [name.length, ...Buffer.from(name)];
+      const imported = section(2, [1, ...text('env'), ...text('memory'), 2, 0, 1]);
+      const bytes = Uint8Array.from([...HEADER, ...imported, ...moduleOf(body).subarray(HEADER.length)]);
+      const ordered = withTypesFirst(bytes, imported.length);
+      const memory = new wasmApi.Memory({ initial: pages, maximum: pages });
+      const { exports } = new wasmApi.Instance(await wasmApi.compile(meterModule(ordered).wasm), { env: { memory } });
+      const [run, fuel] = [exports['run'] as Counted['run'], exports[FUEL_EXPORT] as Counted['fuel']];
+      fuel.value = 1_000_000;
+      run(10);
+      return 1_000_000 - fuel.value;
+    };
+    expect(await costs(1)).toBe(10 * (1 + 4_096 + 8));
+    expect(await costs(100)).toBe(10 * (1 + 4_096 + 800));
+  });
+
+  it.each([
+    ['beside each other', Array.from({ length: 50_000 }, () => [0x03, 0x40, 0x0b]).flat()],
+    [
+      'in each other, with jumps out of all',
+      [
+        ...Array.from({ length: 20_000 }, () => [0x03, 0x40]),
+        ...Array.from({ length: 20_000 }, () => [0x0f]),
+        ...Array.from({ length: 20_000 }, () => [0x0b]),
+      ].flat(),
+    ],
+    [
+      'in each other, with calls',
+      [
+        ...Array.from({ length: 20_000 }, () => [0x03, 0x40]),
+        ...Array.from({ length: 20_000 }, () => [0x41, 0, 0x10, 0, 0x1a]),
+        ...Array.from({ length: 20_000 }, () => [0x0b]),
+      ].flat(),
+    ],
+  ])('is made in time that grows with its size alone: loops %s', (_how, loops) => {
+    const body = [...loops, 0x41, 0, 0x0b];
+    const long = (value: number): number[] => [(value & 0x7f) | 0x80, ((value >> 7) & 0x7f) | 0x80, value >> 14];
+    const code = [1, ...long(body.length + 1), 0, ...body];
+    const head = moduleOf([]);
+    const bytes = Uint8Array.from([
+      ...head.subarray(0, head.indexOf(10, head.length - 5)),
+      10,
+      ...long(code.length),
+      ...code,
+    ]);
+    expect(meterModule(bytes).wasm.length).toBeGreaterThan(bytes.length);
   });
 
   it('is the policy module with a little more', async () => {
@@ -252,6 +315,11 @@ describe('a module is refused', () => {
     ['that fills memory', moduleOf([0xfc, 0x0b, 0, 0x0b]), 'instruction 0xfc 11 is not known'],
     ['that changes a table', moduleOf([0x26, 0, 0x0b]), 'instruction 0x26 is not known'],
     ['that makes a reference of a function', moduleOf([0xd2, 0, 0x0b]), 'instruction 0xd2 is not known'],
+    [
+      'with a memory of its own',
+      Uint8Array.from([...HEADER, ...section(1, [1, 0x60, 0, 0]), ...section(5, [1, 0, 1])]),
+      'the module brings a memory of its own',
+    ],
     ['that ends within an instruction', moduleOf([0x41]), 'the module ends too early'],
     ['that ends within a number', moduleOf([0x41, 0x80, 0x80]), 'the module ends too early'],
     ['of another version', Uint8Array.from([0, 0x61, 0x73, 0x6d, 2, 0, 0, 0]), 'no WebAssembly module of version 1'],
