@@ -116,13 +116,24 @@ class Validator {
     if (isNumber(value)) checkNumber(schema, numberText(value), path, result);
     else if (value instanceof RegoObject) this.object(schema, value, path, result);
     else if (value !== null && typeof value === 'object' && isArray(value)) this.array(schema, value, path, result);
-    checkCommon(schema, value, path, result);
+    this.common(schema, value, path, result);
     if (typeof value === 'string') checkString(schema, value, path, result);
     if (value instanceof RegoObject)
       for (const [name, property] of schema.properties) {
         const member = value.get(name);
         if (member !== undefined) this.check(property, member, `${path}.${name}`, result);
       }
+    result.score += 1;
+  }
+
+  private common(schema: Schema, value: Value, path: string, result: Result): void {
+    if (schema.constant !== undefined && canonical(value) !== schema.constant)
+      result.add(path, 'const', `{field} does not match: ${schema.constant}`);
+    if (schema.enumeration !== undefined && !schema.enumeration.includes(canonical(value)))
+      result.add(path, 'enum', `{field} must be one of the following: ${schema.enumeration.join(', ')}`);
+    const isFormat = schema.format === undefined ? undefined : FORMATS.get(schema.format);
+    if (isFormat !== undefined && typeof value === 'string' && !isFormat(value, this.spend))
+      result.add(path, 'format', `Does not match format '${schema.format}'`);
     result.score += 1;
   }
 
@@ -259,17 +270,6 @@ class Validator {
       result.merge(this.tried(schema.additionalProperties, member, `${path}.${key}`));
   }
 }
-
-const checkCommon = (schema: Schema, value: Value, path: string, result: Result): void => {
-  if (schema.constant !== undefined && canonical(value) !== schema.constant)
-    result.add(path, 'const', `{field} does not match: ${schema.constant}`);
-  if (schema.enumeration !== undefined && !schema.enumeration.includes(canonical(value)))
-    result.add(path, 'enum', `{field} must be one of the following: ${schema.enumeration.join(', ')}`);
-  const isFormat = schema.format === undefined ? undefined : FORMATS.get(schema.format);
-  if (isFormat !== undefined && typeof value === 'string' && !isFormat(value))
-    result.add(path, 'format', `Does not match format '${schema.format}'`);
-  result.score += 1;
-};
 
 const checkNumber = (schema: Schema, value: string, path: string, result: Result): void => {
   const { multipleOf, minimum, exclusiveMinimum, maximum, exclusiveMaximum } = schema;
