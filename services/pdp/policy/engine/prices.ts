@@ -112,7 +112,15 @@ export const READ_VALUE_BYTE = 4;
 export const WRITE_BYTE = 3;
 
 /** What a built-in makes without a bound in its arguments: an address, a number, a node of a path, a step. */
-export const MADE = { address: 800, number: 120, pathNode: 100, templateStep: 160, match: 160, patched: 80 } as const;
+export const MADE = {
+  address: 800,
+  number: 120,
+  pathNode: 100,
+  templateStep: 160,
+  match: 160,
+  piece: 8,
+  patched: 80,
+} as const;
 /** One network held against another. */
 export const NETWORK_PAIR = 120;
 /** One step of a validation. */

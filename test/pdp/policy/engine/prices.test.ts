@@ -42,6 +42,18 @@ const schema = {
   $ref: '#/definitions/d29',
 };
 
+/** CPU that a call may take that the budget ends: honest work for it takes some 5 ms. */
+const MOST_CPU_MS = 500;
+
+const cpuMsOf = (work: () => void): number => {
+  const before = process.cpuUsage();
+  work();
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1_000;
+};
+
+const LONG = 'x'.repeat(52_000);
+
 describe('prices', () => {
   it('are asked for every built-in, and none is free', () => {
     for (const name of Object.keys(BUILTINS)) {
@@ -94,6 +106,8 @@ describe('prices', () => {
 
   it('of honest work are far below the budget', () => {
     const spent = [
+      spentBy('regex.replace', 'the quick brown fox jumps over the lazy dog. '.repeat(20), '\\s+|[.,;]', '_'),
+      spentBy('regex.split', '[,;]+ *', 'alice, bob; carol,dave, '.repeat(80)),
       spentBy('sprintf', '%s is not permitted on %s', ['alice', 'report']),
       spentBy('regex.replace', 'alice@example.com', '^([a-z]{1,63})@([a-z]{1,63}\\.)+[a-z]{2,8}$', '$1'),
       spentBy('net.cidr_contains_matches', ['10.0.0.0/8', '192.168.0.0/16'], '10.1.2.3'),
@@ -104,5 +118,24 @@ describe('prices', () => {
       expect(each.ended).toBe(false);
       expect(each.spent).toBeLessThan(BUDGET / 10);
     }
+  });
+
+  it.each<readonly [string, readonly unknown[]]>([
+    ['regex.split', ['x*y|x', LONG]],
+    ['regex.find_n', ['x*y|x', LONG, -1]],
+    ['regex.replace', [LONG, 'x*y|x', '']],
+    ['regex.split', ['x*?(?:y|x*z)|x', LONG]],
+    ['regex.find_n', ['(x*y)?', LONG, -1]],
+    ['regex.find_n', ['xx*z|(x)(w)?', LONG, -1]],
+    ['regex.find_n', ['y.*z|x', LONG, -1]],
+    ['regex.replace', [LONG, 'x', '$nothing'.repeat(6_000)]],
+    ['regex.replace', [LONG, '(x)*', '$0'.repeat(25_000)]],
+    [
+      'json.match_schema',
+      [Array.from({ length: 20 }, (_, at) => '[ab]{900}'.repeat(5) + at), { items: { format: 'regex' } }],
+    ],
+  ])('of %s are paid before the work (%#)', (name, args) => {
+    const cpuMs = cpuMsOf(() => expect(spentBy(name, ...args).ended).toBe(true));
+    expect(cpuMs).toBeLessThan(MOST_CPU_MS);
   });
 });
