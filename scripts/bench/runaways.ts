@@ -34,6 +34,7 @@ export const RUNAWAYS = [
   'replaces',
   'repeats',
   'finds',
+  'rescans',
   'yamls',
   'schemas',
   'queries',

@@ -208,6 +208,13 @@ finds := count([1 |
 	count(regex.find_n("[a-h]", input.text, -1)) == (a * b) + 1
 ])
 
+# Each match is found by a look to the end of the text, as by `x*y|x`.
+rescans := count([1 |
+	some a in input.numbers
+	some b in input.numbers
+	count(regex.split(sprintf("[a-h]*y%d|[a-h]", [(a * 200) + b]), input.text)) == 1
+])
+
 queries := count([1 |
 	some a in input.numbers
 	some b in input.numbers

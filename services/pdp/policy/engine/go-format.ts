@@ -1,7 +1,7 @@
 import { BuiltinHalt, MAX_TEXT } from './builtin.ts';
 import { formatFloat } from './go-float.ts';
 import { canBackquote, isPrintable, quoteGo, quoteGoRune, runeOf } from './go-quote.ts';
-import type { Spend } from './prices.ts';
+import { DIRECTIVE, digitsCost, FLOAT_DIRECTIVE, type Spend } from './prices.ts';
 
 /** What Go's `fmt` is given: an integer (`int64`, beyond it `*big.Int`), a `float64`, a string, a bool. */
 export type FormatArgument = bigint | number | string | boolean;
@@ -157,7 +157,8 @@ const floatText = (value: number, verb: string, flags: Flags, defaultPrecision: 
 };
 
 const hexText = (text: string, verb: string, flags: Flags): string => {
-  const all = Buffer.from(text, 'utf8');
+  // A unit is a byte at least; with one more, the last that counts is no half of a pair.
+  const all = Buffer.from(flags.precision === undefined ? text : text.slice(0, flags.precision + 1), 'utf8');
   const bytes = flags.precision === undefined ? all : all.subarray(0, flags.precision);
   if (bytes.length === 0) return pad('', flags);
   const prefix = flags.sharp ? '0x' : '';
@@ -272,6 +273,11 @@ export const formatGo = (format: string, args: readonly FormatArgument[], spend:
     if (out.length + text.length > MAX_TEXT) throw new BuiltinHalt('a formatted text that is too long');
     out += text;
   };
+  const shown = (value: FormatArgument, verb: string, flags: Flags): string => {
+    spend(typeof value === 'number' ? FLOAT_DIRECTIVE : DIRECTIVE);
+    if (typeof value === 'bigint' && !isInt64(value)) spend(digitsCost(value.toString(16).length));
+    return argumentText(value, verb, flags);
+  };
   /** Decimal digits before `end`; a crazy number swallows the rest, as in Go. */
   const number = (end: number): number | undefined => {
     let value: number | undefined;
@@ -376,7 +382,7 @@ export const formatGo = (format: string, args: readonly FormatArgument[], spend:
         flags.plusV = flags.plus;
         flags.plus = false;
       }
-      write(argumentText(value, verb, flags));
+      write(shown(value, verb, flags));
       next += 1;
     }
   };
@@ -389,7 +395,7 @@ export const formatGo = (format: string, args: readonly FormatArgument[], spend:
     directive();
   }
   if (!isReordered && next < args.length) {
-    const extra = args.slice(next).map((value) => `${typeName(value)}=${argumentText(value, 'v', noFlags())}`);
+    const extra = args.slice(next).map((value) => `${typeName(value)}=${shown(value, 'v', noFlags())}`);
     write(`%!(EXTRA ${extra.join(', ')})`);
   }
   return out;

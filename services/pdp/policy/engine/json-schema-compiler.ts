@@ -5,7 +5,7 @@ import { SchemaPool } from './json-schema-pool.ts';
 import { compareNumbers } from './number.ts';
 import { isArray, numberText, RegoObject, type Value } from './value.ts';
 import { jsonFloat } from './yaml-scalar.ts';
-import type { Spend } from './prices.ts';
+import { SCHEMA_COMPARED, type Spend } from './prices.ts';
 
 /** A compiled schema of OPA's dialect: drafts 4, 6 and 7, or a mixture of them when `$schema` names none. */
 export interface Schema {
@@ -61,15 +61,16 @@ const invalidType = (expected: string, given: string): never =>
   fail(`Invalid type. Expected: ${expected}, given: ${given}`);
 
 /** JSON text in which equal values are equal: numbers are doubles. */
-export const canonical = (value: Value): string => {
+export const canonical = (spend: Spend, value: Value): string => {
+  spend(SCHEMA_COMPARED + (typeof value === 'string' ? value.length : 0));
   if (isNumber(value)) {
     const double = Number(numberText(value));
     return Number.isFinite(double) ? numberText(jsonFloat(double)) : fail('no number of 64 bits');
   }
   if (value === null || typeof value !== 'object') return jsonText(value);
-  if (isArray(value)) return `[${value.map(canonical).join(',')}]`;
+  if (isArray(value)) return `[${value.map((item) => canonical(spend, item)).join(',')}]`;
   if (!(value instanceof RegoObject)) return fail('no JSON value');
-  return `{${value.entries.map(([key, member]) => `${jsonText(key)}:${canonical(member)}`).join(',')}}`;
+  return `{${value.entries.map(([key, member]) => `${jsonText(key)}:${canonical(spend, member)}`).join(',')}}`;
 };
 
 const isSchema = (value: Value): boolean => typeof value === 'boolean' || value instanceof RegoObject;
@@ -131,7 +132,7 @@ class Compiler {
     numbers(schema, node, draft);
     strings(schema, node, this.spend);
     sizes(schema, node);
-    values(schema, node, draft);
+    values(schema, node, draft, this.spend);
     const contains = node.get('contains');
     if (contains !== undefined && draft >= 6) schema.contains = child(contains);
     for (const key of ['oneOf', 'anyOf', 'allOf'] as const) schema[key] = listMember(node, key).map(child);
@@ -313,11 +314,11 @@ const sizes = (schema: Schema, node: RegoObject): void => {
     schema.uniqueItems = typeof unique === 'boolean' ? unique : fail('uniqueItems must be of a boolean');
 };
 
-const values = (schema: Schema, node: RegoObject, draft: number): void => {
+const values = (schema: Schema, node: RegoObject, draft: number, spend: Spend): void => {
   const constant = node.get('const');
-  if (constant !== undefined && draft >= 6) schema.constant = canonical(constant);
+  if (constant !== undefined && draft >= 6) schema.constant = canonical(spend, constant);
   if (node.get('enum') === undefined) return;
-  const members = listMember(node, 'enum').map(canonical);
+  const members = listMember(node, 'enum').map((member) => canonical(spend, member));
   if (new Set(members).size < members.length) fail('enum items must be unique');
   schema.enumeration = members;
 };

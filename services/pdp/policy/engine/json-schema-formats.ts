@@ -23,9 +23,9 @@ export const compilePattern = (pattern: string, spend: Spend): ((text: string) =
 /** What is read of a document's own patterns. */
 const MAX_PATTERN_SIZE = 20_000;
 
-const isPattern = (text: string): boolean => {
+const isPattern = (text: string, spend: Spend): boolean => {
   if (patternSize(text) > MAX_PATTERN_SIZE) throw new BuiltinHalt('a pattern that is too large');
-  return compilePattern(text, () => undefined) !== undefined;
+  return compilePattern(text, spend) !== undefined;
 };
 
 const TIMES = ['15:04:05Z07:00', '15:04:05'] as const;
@@ -104,7 +104,7 @@ const isUriTemplate = (text: string): boolean => {
 const isAddress = (text: string): boolean => isIPv4(text) || (isIPv6(text) && !text.includes('%'));
 
 /** The formats that OPA checks, of strings; others are taken for granted. */
-export const FORMATS: ReadonlyMap<string, (text: string) => boolean> = new Map([
+export const FORMATS: ReadonlyMap<string, (text: string, spend: Spend) => boolean> = new Map([
   ['date', (text) => matchesLayout(DATE, text)],
   ['time', (text) => isOneOf(TIMES, text)],
   ['date-time', (text) => isOneOf(DATE_TIMES, text)],
@@ -119,7 +119,7 @@ export const FORMATS: ReadonlyMap<string, (text: string) => boolean> = new Map([
   ['iri-reference', isUriReference],
   ['uri-template', isUriTemplate],
   ['uuid', (text) => UUID.test(text)],
-  ['regex', (text) => isPattern(text)],
+  ['regex', isPattern],
   ['json-pointer', (text) => POINTER.test(text)],
   ['relative-json-pointer', (text) => RELATIVE_POINTER.test(text)],
 ] as const);

@@ -5,7 +5,7 @@ import { FORMATS } from './json-schema-formats.ts';
 import { compareNumbers } from './number.ts';
 import { isArray, numberText, RegoObject, type Value } from './value.ts';
 import { goGeneral } from './yaml-scalar.ts';
-import { SCHEMA_STEP, type Spend } from './prices.ts';
+import { SCHEMA_ERROR, SCHEMA_ERROR_MOVED, SCHEMA_LOOK, SCHEMA_STEP, type Spend } from './prices.ts';
 
 /** A rule that a document breaks; `field` is the way to it, `a.0.b`. */
 export interface SchemaError {
@@ -24,8 +24,14 @@ const MAX_DIGITS = 2000;
 class Result {
   readonly errors: SchemaError[] = [];
   score = 0;
+  private readonly spend: Spend;
+
+  constructor(spend: Spend) {
+    this.spend = spend;
+  }
 
   add(path: string, type: string, description: string): void {
+    this.spend(SCHEMA_ERROR);
     const field = path.startsWith('(Root).') ? path.slice('(Root).'.length) : path;
     this.errors.push({ type, field, description: description.replace('{field}', () => field) });
     this.score -= 2;
@@ -36,6 +42,7 @@ class Result {
   }
 
   merge(other: Result): void {
+    this.spend(other.errors.length * SCHEMA_ERROR_MOVED);
     for (const error of other.errors) this.errors.push(error);
     this.score += other.score;
   }
@@ -74,6 +81,17 @@ const typeOf = (value: Value): string => {
   return typeof value;
 };
 
+/** An exact division, in looks. */
+const DIVISION = 40;
+
+/** What a step looks up besides other schemas: names that the schema has, members of the value, parts of a text. */
+const looksOf = (schema: Schema, value: Value): number => {
+  const named = schema.properties.size + schema.required.length + (schema.enumeration?.length ?? 0);
+  if (typeof value === 'string') return named + (value.length >> 3);
+  if (value instanceof RegoObject) return named + value.entries.length * (1 + schema.patternProperties.length);
+  return named + (schema.multipleOf === undefined ? 0 : DIVISION);
+};
+
 class Validator {
   private steps = 0;
   private depth = 0;
@@ -85,14 +103,14 @@ class Validator {
 
   /** A result of its own, for a schema that is only tried. */
   private tried(schema: Schema, value: Value, path: string): Result {
-    const result = new Result();
+    const result = new Result(this.spend);
     this.check(schema, value, path, result);
     return result;
   }
 
   check(schema: Schema, value: Value, path: string, result: Result): void {
     this.steps += 1;
-    this.spend(SCHEMA_STEP);
+    this.spend(SCHEMA_STEP + looksOf(schema, value) * SCHEMA_LOOK);
     if (this.steps > MAX_STEPS || this.depth > MAX_DEPTH) throw new BuiltinHalt('a schema that takes too long');
     if (schema.pass !== undefined) {
       if (!schema.pass) result.add(path, 'false', 'False always fails validation');
@@ -116,13 +134,24 @@ class Validator {
     if (isNumber(value)) checkNumber(schema, numberText(value), path, result);
     else if (value instanceof RegoObject) this.object(schema, value, path, result);
     else if (value !== null && typeof value === 'object' && isArray(value)) this.array(schema, value, path, result);
-    checkCommon(schema, value, path, result);
+    this.common(schema, value, path, result);
     if (typeof value === 'string') checkString(schema, value, path, result);
     if (value instanceof RegoObject)
       for (const [name, property] of schema.properties) {
         const member = value.get(name);
         if (member !== undefined) this.check(property, member, `${path}.${name}`, result);
       }
+    result.score += 1;
+  }
+
+  private common(schema: Schema, value: Value, path: string, result: Result): void {
+    if (schema.constant !== undefined && canonical(this.spend, value) !== schema.constant)
+      result.add(path, 'const', `{field} does not match: ${schema.constant}`);
+    if (schema.enumeration !== undefined && !schema.enumeration.includes(canonical(this.spend, value)))
+      result.add(path, 'enum', `{field} must be one of the following: ${schema.enumeration.join(', ')}`);
+    const isFormat = schema.format === undefined ? undefined : FORMATS.get(schema.format);
+    if (isFormat !== undefined && typeof value === 'string' && !isFormat(value, this.spend))
+      result.add(path, 'format', `Does not match format '${schema.format}'`);
     result.score += 1;
   }
 
@@ -207,7 +236,7 @@ class Validator {
     if (schema.uniqueItems === true) {
       const seen = new Map<string, number>();
       value.forEach((item, index) => {
-        const text = canonical(item);
+        const text = canonical(this.spend, item);
         const before = seen.get(text);
         if (before !== undefined) result.add(path, 'unique', `array items[${before},${index}] must be unique`);
         seen.set(text, index);
@@ -260,17 +289,6 @@ class Validator {
   }
 }
 
-const checkCommon = (schema: Schema, value: Value, path: string, result: Result): void => {
-  if (schema.constant !== undefined && canonical(value) !== schema.constant)
-    result.add(path, 'const', `{field} does not match: ${schema.constant}`);
-  if (schema.enumeration !== undefined && !schema.enumeration.includes(canonical(value)))
-    result.add(path, 'enum', `{field} must be one of the following: ${schema.enumeration.join(', ')}`);
-  const isFormat = schema.format === undefined ? undefined : FORMATS.get(schema.format);
-  if (isFormat !== undefined && typeof value === 'string' && !isFormat(value))
-    result.add(path, 'format', `Does not match format '${schema.format}'`);
-  result.score += 1;
-};
-
 const checkNumber = (schema: Schema, value: string, path: string, result: Result): void => {
   const { multipleOf, minimum, exclusiveMinimum, maximum, exclusiveMaximum } = schema;
   if (multipleOf !== undefined && !isMultiple(value, multipleOf))
@@ -298,7 +316,7 @@ const checkString = (schema: Schema, value: string, path: string, result: Result
 
 /** The rules of a schema that a document breaks, in gojsonschema's words; none when it is valid. */
 export const validateDocument = (spend: Spend, schema: Schema, document: Value): readonly SchemaError[] => {
-  const result = new Result();
+  const result = new Result(spend);
   new Validator(spend).check(schema, document, '(Root)', result);
   return result.errors;
 };

@@ -1,6 +1,6 @@
 import { BuiltinError, BuiltinHalt, type Builtins, integer, MAX_ITEMS, numeric, text } from './builtin.ts';
 import { integerOf, numberOf, numberText, type Value } from './value.ts';
-import { MADE, type Spend } from './prices.ts';
+import { digitsCost, MADE, type Spend } from './prices.ts';
 
 /** sign × digits × 10^exponent */
 interface Decimal {
@@ -14,23 +14,26 @@ const MAX_DIGITS = 100_000;
 
 const DECIMAL = /^([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d+))?$/;
 
-const decimalOf = (number: string): Decimal => {
+const decimalOf = (spend: Spend, number: string): Decimal => {
   const [, sign = '', whole = '', fraction = '', power = '0'] = DECIMAL.exec(number) ?? [];
   if (whole === '' && fraction === '') throw new BuiltinError('no number');
   if (whole.length + fraction.length > MAX_DIGITS) throw new BuiltinHalt('a number of too many digits');
+  spend(digitsCost(whole.length + fraction.length));
   const magnitude = BigInt(whole + fraction);
   const exponent = magnitude === 0n ? 0 : Number(power) - fraction.length;
   if (exponent > MAX_EXPONENT) throw new BuiltinHalt(`a number with exponent ${exponent}`);
+  // Beyond that nobody makes the power.
+  if (-exponent <= MAX_DIGITS * 2) spend(digitsCost(Math.abs(exponent)));
   return { mantissa: sign === '-' ? -magnitude : magnitude, exponent };
 };
 
 const absolute = (value: bigint): bigint => (value < 0n ? -value : value);
 
 /** An integer, however the number is written (`1e3`, `2.0`). */
-const wholeNumber = (value: Value | undefined): bigint => {
+const wholeNumber = (spend: Spend, value: Value | undefined): bigint => {
   const number = numeric(value);
   if (typeof number === 'number') return BigInt(number);
-  const { mantissa, exponent } = decimalOf(numberText(number));
+  const { mantissa, exponent } = decimalOf(spend, numberText(number));
   if (exponent >= 0) return mantissa * 10n ** BigInt(exponent);
   if (-exponent > MAX_DIGITS) throw new BuiltinError('an integer expected');
   const scale = 10n ** BigInt(-exponent);
@@ -99,13 +102,13 @@ const MILLI = 'm';
 const MILLI_NUMERATOR = 1_152_921_504_606_847n;
 const MILLI_DENOMINATOR = 1n << 60n;
 
-const parseUnits = (quantity: string): Value => {
+const parseUnits = (spend: Spend, quantity: string): Value => {
   const { amount, unit } = amountAndUnit(quantity);
   // Only behind the first letter is case without meaning: `m` is not `M`.
   const cased = unit.slice(0, 1) + lower(unit.slice(1));
   const isMilli = cased === MILLI;
   const factor = isMilli ? MILLI_NUMERATOR : factorOf(unitKey(cased));
-  const { mantissa, exponent } = decimalOf(amount);
+  const { mantissa, exponent } = decimalOf(spend, amount);
   const denominator = isMilli ? MILLI_DENOMINATOR : 1n;
   if (exponent >= 0) return rationalNumber(mantissa * 10n ** BigInt(exponent) * factor, denominator);
   // So small that no decimal of it is shown.
@@ -140,10 +143,10 @@ const floatOf = (numerator: bigint, denominator: bigint): { readonly mantissa: b
   return { mantissa: isUp ? kept + 1n : kept, exponent: Number(extra) - shift };
 };
 
-const parseBytes = (quantity: string): Value => {
+const parseBytes = (spend: Spend, quantity: string): Value => {
   const { amount, unit } = amountAndUnit(lower(quantity));
   const factor = factorOf(unit.length > 1 && unit.endsWith('b') ? unit.slice(0, -1) : unit);
-  const { mantissa, exponent } = decimalOf(amount);
+  const { mantissa, exponent } = decimalOf(spend, amount);
   if (-exponent > MAX_DIGITS * 2) return 0;
   const scale = 10n ** BigInt(Math.abs(exponent));
   const float = floatOf(exponent < 0 ? absolute(mantissa) : absolute(mantissa) * scale, exponent < 0 ? scale : 1n);
@@ -219,13 +222,13 @@ const versionArgument = (value: Value | undefined): Version => {
 
 export const numberBuiltins: Builtins = {
   'numbers.range_step': ({ spend }, first, last, step) =>
-    rangeStep(spend, wholeNumber(first), wholeNumber(last), wholeNumber(step)),
+    rangeStep(spend, wholeNumber(spend, first), wholeNumber(spend, last), wholeNumber(spend, step)),
   'rand.intn': (context, seed, limit) => {
     text(seed);
     return integerOf(randomBelow(integer(limit), context.randomBytes));
   },
   'semver.compare': (_context, a, b) => compareVersions(versionArgument(a), versionArgument(b)),
   'semver.is_valid': (_context, version) => typeof version === 'string' && versionOf(version) !== undefined,
-  'units.parse': (_context, quantity) => parseUnits(text(quantity)),
-  'units.parse_bytes': (_context, quantity) => parseBytes(text(quantity)),
+  'units.parse': ({ spend }, quantity) => parseUnits(spend, text(quantity)),
+  'units.parse_bytes': ({ spend }, quantity) => parseBytes(spend, text(quantity)),
 };

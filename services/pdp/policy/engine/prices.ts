@@ -112,13 +112,33 @@ export const READ_VALUE_BYTE = 4;
 export const WRITE_BYTE = 3;
 
 /** What a built-in makes without a bound in its arguments: an address, a number, a node of a path, a step. */
-export const MADE = { address: 800, number: 120, pathNode: 100, templateStep: 160, match: 160, patched: 80 } as const;
+export const MADE = {
+  address: 800,
+  number: 120,
+  pathNode: 100,
+  templateStep: 160,
+  match: 160,
+  piece: 8,
+  patched: 80,
+} as const;
 /** One network held against another. */
 export const NETWORK_PAIR = 120;
 /** One step of a validation. */
 export const SCHEMA_STEP = 60;
+/** An error that a validation tells, and one that it only hands on. */
+export const SCHEMA_ERROR = 120;
+export const SCHEMA_ERROR_MOVED = 4;
+/** A name or a value that a step of a validation looks up, and a part of a value that it compares as text. */
+export const SCHEMA_LOOK = 12;
+export const SCHEMA_COMPARED = 40;
 /** A pair of characters of two globs. */
-export const GLOB_PAIR = 1;
+export const GLOB_PAIR = 25;
+/** One directive of a format, and one that prints a double. */
+export const DIRECTIVE = 100;
+export const FLOAT_DIRECTIVE = 1_500;
+
+/** Reading or printing an integer of many digits, or making a power of ten: more than linear. */
+export const digitsCost = (digits: number): number => digits * (10 + (digits >> 10));
 
 /** Of a pattern of `size`, instructions at most: to compile it, and to hold it against one UTF-16 unit of text. */
 export const compileCost = (size: number): number => size * 160;

@@ -1,11 +1,14 @@
 import { RE2JS, RE2JSException } from 're2js';
 import { BuiltinError, BuiltinHalt, type Builtins, integer, MAX_ITEMS, MAX_TEXT, text } from './builtin.ts';
 import { globsIntersect } from './glob-intersection.ts';
+import { MeteredText } from './metered-text.ts';
 import { compileCost, GLOB_PAIR, MADE, matchCost, type Spend } from './prices.ts';
 import { patternSize } from './pattern-size.ts';
 
 const MAX_PATTERN = 100_000;
 const MAX_CACHED_PATTERNS = 200;
+/** How RE2JS is told that a match may begin anywhere. */
+const UNANCHORED = 0;
 
 /** Patterns that were used, the longest unused first; bounded, as policies may make patterns from their input. */
 const compiledPatterns = new Map<string, RE2JS>();
@@ -42,18 +45,38 @@ const compiled = (pattern: string): RE2JS => {
 /** Start and end of a match, then those of its groups (-1 when a group took no part), in UTF-16 units. */
 type Match = readonly number[];
 
-/** At most `limit` matches by Go's rules: no empty match right behind another. All of them when it is negative. */
-const matchesOf = (spend: Spend, regex: RE2JS, value: string, limit: bigint): readonly Match[] => {
-  if (limit === 0n) return [];
-  const most = limit < 0n || limit > MAX_ITEMS ? MAX_ITEMS + 1 : Number(limit);
-  const matches: readonly Match[] | null = regex.re2().findAllSubmatchIndex(value, most);
-  if (matches !== null && matches.length > MAX_ITEMS) throw new BuiltinHalt('too many matches');
-  spend((matches?.length ?? 0) * MADE.match);
-  return matches ?? [];
-};
+/**
+ * The matches by Go's rules, at most `limit`, all of them when it is negative: none that is empty right behind another.
+ * Each is searched for when it is asked for. One pass over the text is paid already; a search that looks beyond its
+ * match pays for what is then looked at again, as it goes.
+ */
+function* matchesOf(spend: Spend, regex: RE2JS, value: string, limit: bigint): Generator<Match> {
+  const re2 = regex.re2();
+  const groups = 2 * (regex.groupCount() + 1);
+  const input = new MeteredText(value, matchCost(patternSize(regex.pattern()), 1), spend);
+  let left = limit < 0n || limit > MAX_ITEMS ? MAX_ITEMS + 1 : Number(limit);
+  let at = 0;
+  let previousEnd = -1;
+  while (left > 0 && at <= value.length) {
+    input.searchFrom(at);
+    const match: Match | null = re2.executeEngine(input, at, UNANCHORED, groups);
+    if (match === null || match.length === 0) return;
+    const [start = 0, end = 0] = match;
+    const isRepeated = end === at && start === previousEnd;
+    at = end === at ? at + ((value.codePointAt(at) ?? 0) > 0xffff ? 2 : 1) : end;
+    previousEnd = end;
+    spend(MADE.match);
+    if (isRepeated) continue;
+    left -= 1;
+    if (left === 0 && (limit < 0n || limit > MAX_ITEMS)) throw new BuiltinHalt('too many matches');
+    yield match;
+  }
+}
 
 const find = (spend: Spend, pattern: string, value: string, limit: bigint): readonly string[] =>
-  matchesOf(spend, compiledFor(spend, pattern, value), value, limit).map(([start, end]) => value.slice(start, end));
+  Array.from(matchesOf(spend, compiledFor(spend, pattern, value), value, limit), ([start, end]) =>
+    value.slice(start, end),
+  );
 
 const split = (spend: Spend, pattern: string, value: string): readonly string[] => {
   const regex = compiledFor(spend, pattern, value);
@@ -73,36 +96,49 @@ const split = (spend: Spend, pattern: string, value: string): readonly string[] 
 
 const REFERENCE = /\$(?:(\$)|\{([\p{L}\p{Nd}_]+)\}|([\p{L}\p{Nd}_]+))/gu;
 
-/** Puts the groups into a template: `$1`, `${1}`, `$name`, and `$$` for a dollar sign; unknown groups are empty. */
-const expander = (regex: RE2JS, template: string): ((value: string, match: Match) => string) => {
-  if (!template.includes('$')) return () => template;
+/** Text, or the number of a group. */
+type Part = string | number;
+
+/** The parts of a template: `$1`, `${1}`, `$name`, and `$$` for a dollar sign; unknown groups are empty. */
+const partsOf = (regex: RE2JS, template: string): readonly Part[] => {
   const names = regex.namedGroups();
-  return (value, match) =>
-    template.replace(REFERENCE, (_, dollar?: string, braced?: string, bare?: string) => {
-      if (dollar !== undefined) return '$';
-      const name = braced ?? bare ?? '';
-      const index = /^(?:0|[1-9]\d{0,7})$/.test(name)
-        ? Number(name)
-        : Object.hasOwn(names, name)
-          ? names[name]
-          : undefined;
-      const start = index === undefined ? undefined : match[2 * index];
-      return index === undefined || start === undefined || start < 0 ? '' : value.slice(start, match[2 * index + 1]);
-    });
+  const parts: Part[] = [];
+  let from = 0;
+  const literal = (to: number): void => {
+    if (to > from) parts.push(template.slice(from, to));
+  };
+  for (const { 0: all, 1: dollar, 2: braced, 3: bare, index } of template.matchAll(REFERENCE)) {
+    literal(index);
+    from = index + all.length;
+    const name = braced ?? bare ?? '';
+    if (dollar !== undefined) parts.push('$');
+    else if (/^(?:0|[1-9]\d{0,7})$/.test(name)) parts.push(Number(name));
+    else if (Object.hasOwn(names, name)) parts.push(names[name] ?? '');
+  }
+  literal(template.length);
+  return parts;
 };
 
 const replace = (spend: Spend, value: string, pattern: string, template: string): string => {
   const regex = compiledFor(spend, pattern, value);
-  const expand = expander(regex, template);
+  const parts = partsOf(regex, template);
   let out = '';
   let done = 0;
+  const put = (piece: string): void => {
+    if (out.length + piece.length > MAX_TEXT) throw new BuiltinHalt('a replaced text that is too long');
+    out += piece;
+  };
   for (const match of matchesOf(spend, regex, value, -1n)) {
     const [start = 0, end = 0] = match;
-    const put = expand(value, match);
-    // A template may repeat the whole text for each match.
-    spend(put.length);
-    out += value.slice(done, start) + put;
-    if (out.length > MAX_TEXT) throw new BuiltinHalt('a replaced text that is too long');
+    put(value.slice(done, start));
+    for (const part of parts) {
+      const from = typeof part === 'number' ? (match[2 * part] ?? -1) : 0;
+      const to = typeof part === 'number' ? (match[2 * part + 1] ?? -1) : part.length;
+      // A template may repeat the whole text for each match, or name groups that are not there.
+      spend(MADE.piece + Math.max(to - from, 0));
+      if (typeof part === 'string') put(part);
+      else if (from >= 0) put(value.slice(from, to));
+    }
     done = end;
   }
   return out + value.slice(done);

@@ -30,17 +30,28 @@ const ladder = Object.fromEntries(
   Array.from({ length: 60 }, (_, at) => [`${at}`, at % 2 === 0 ? [`${at + 1}`, `${at + 2}`] : [`${at + 1}`]]),
 );
 const doubling = Array.from({ length: 30 }, (_, at) => ({ op: 'copy', from: '', path: `/x${at}` }));
-const schema = {
+/** A schema that is looked at twice by each of 29 that follow each other. */
+const doubled = (leaf: object): object => ({
   definitions: Object.fromEntries(
     Array.from({ length: 30 }, (_, at) => [
       `d${at}`,
-      at === 0
-        ? { type: 'object' }
-        : { allOf: [{ $ref: `#/definitions/d${at - 1}` }, { $ref: `#/definitions/d${at - 1}` }] },
+      at === 0 ? leaf : { allOf: [{ $ref: `#/definitions/d${at - 1}` }, { $ref: `#/definitions/d${at - 1}` }] },
     ]),
   ),
   $ref: '#/definitions/d29',
+});
+
+/** CPU that a call may take that the budget ends: honest work for it takes some 5 ms. */
+const MOST_CPU_MS = 500;
+
+const cpuMsOf = (work: () => void): number => {
+  const before = process.cpuUsage();
+  work();
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1_000;
 };
+
+const LONG = 'x'.repeat(52_000);
 
 describe('prices', () => {
   it('are asked for every built-in, and none is free', () => {
@@ -82,7 +93,7 @@ describe('prices', () => {
     ['regex.split', ['a', 'a'.repeat(20_000)]],
     ['regex.globs_match', ['.*a'.repeat(500), '.*b'.repeat(500)]],
     ['json.patch', [{ a: 1 }, doubling]],
-    ['json.match_schema', [{}, schema]],
+    ['json.match_schema', [{}, doubled({ type: 'object' })]],
     ['json.match_schema', ['"' + 'a'.repeat(50_000) + '"', { pattern: '(a|b){40}x' }]],
     [
       'io.jwt.encode_sign',
@@ -94,6 +105,8 @@ describe('prices', () => {
 
   it('of honest work are far below the budget', () => {
     const spent = [
+      spentBy('regex.replace', 'the quick brown fox jumps over the lazy dog. '.repeat(20), '\\s+|[.,;]', '_'),
+      spentBy('regex.split', '[,;]+ *', 'alice, bob; carol,dave, '.repeat(80)),
       spentBy('sprintf', '%s is not permitted on %s', ['alice', 'report']),
       spentBy('regex.replace', 'alice@example.com', '^([a-z]{1,63})@([a-z]{1,63}\\.)+[a-z]{2,8}$', '$1'),
       spentBy('net.cidr_contains_matches', ['10.0.0.0/8', '192.168.0.0/16'], '10.1.2.3'),
@@ -104,5 +117,33 @@ describe('prices', () => {
       expect(each.ended).toBe(false);
       expect(each.spent).toBeLessThan(BUDGET / 10);
     }
+  });
+
+  it.each<readonly [string, readonly unknown[]]>([
+    ['regex.split', ['x*y|x', LONG]],
+    ['regex.find_n', ['x*y|x', LONG, -1]],
+    ['regex.replace', [LONG, 'x*y|x', '']],
+    ['regex.split', ['x*?(?:y|x*z)|x', LONG]],
+    ['regex.find_n', ['(x*y)?', LONG, -1]],
+    ['regex.find_n', ['xx*z|(x)(w)?', LONG, -1]],
+    ['regex.find_n', ['y.*z|x', LONG, -1]],
+    ['regex.replace', [LONG, 'x', '$nothing'.repeat(6_000)]],
+    ['regex.replace', [LONG, '(x)*', '$0'.repeat(25_000)]],
+    [
+      'json.match_schema',
+      [Array.from({ length: 20 }, (_, at) => '[ab]{900}'.repeat(5) + at), { items: { format: 'regex' } }],
+    ],
+    ['units.parse', ['1e-199999']],
+    ['units.parse_bytes', ['1e-199999']],
+    ['units.parse', ['9'.repeat(90_000)]],
+    ['regex.globs_match', ['a*.+'.repeat(240), '.*b+'.repeat(240)]],
+    ['sprintf', ['%.17[1]e'.repeat(20_000), [1.2345e-300]]],
+    ['sprintf', ['%.1[1]x'.repeat(20_000), [LONG]]],
+    ['json.match_schema', [Array.from({ length: 300 }, (_, at) => at % 3), doubled({ uniqueItems: true })]],
+    ['json.match_schema', [Array.from({ length: 300 }, (_, at) => at), doubled({ const: 1 })]],
+    ['json.match_schema', [{}, doubled({ required: Array.from({ length: 60 }, (_, at) => `k${at}`) })]],
+  ])('of %s are paid before the work (%#)', (name, args) => {
+    const cpuMs = cpuMsOf(() => expect(spentBy(name, ...args).ended).toBe(true));
+    expect(cpuMs).toBeLessThan(MOST_CPU_MS);
   });
 });

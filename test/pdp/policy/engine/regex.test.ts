@@ -1,9 +1,11 @@
 import fc from 'fast-check';
+import { RE2JS } from 're2js';
 import { BuiltinHalt } from '../../../../services/pdp/policy/engine/builtin.ts';
 import { regexBuiltins } from '../../../../services/pdp/policy/engine/regex.ts';
 import { answerOf } from './call-builtin.ts';
 
 const answer = (name: string, ...args: string[]) => answerOf(regexBuiltins, name, args);
+const unmetered = { nowNs: 0n, randomBytes: (length: number) => new Uint8Array(length), spend: () => undefined };
 const quoted = (value: unknown) => JSON.stringify(value);
 
 describe('regular expressions', () => {
@@ -74,6 +76,50 @@ describe('regular expressions', () => {
         expect(answer('regex.globs_match', quoted(pattern), quoted(value))).toBe(expected);
         expect(answer('regex.globs_match', quoted(value), quoted(pattern))).toBe(expected);
       }),
+    );
+  });
+
+  it('finds, match by match, what the library finds at once', () => {
+    const atoms = [
+      'a',
+      'b',
+      'é',
+      '😀',
+      '.',
+      '\\n',
+      '^',
+      '$',
+      '\\b',
+      '\\B',
+      '(?m:^)',
+      '(?m:$)',
+      '[ab]',
+      '(a)',
+      '(b|a+b)',
+      'a*?',
+    ];
+    const atom = fc.tuple(fc.constantFrom(...atoms), fc.constantFrom('', '', '*', '+?', '?', '|', '{2}'));
+    const pattern = fc.array(atom, { maxLength: 5 }).map((parts) => parts.flat().join(''));
+    const value = fc.string({ unit: fc.constantFrom('a', 'b', 'é', '😀', '\n', ' ', '\ud83d'), maxLength: 9 });
+    fc.assert(
+      fc.property(pattern, value, fc.integer({ min: -1, max: 4 }), (source, base, limit) => {
+        let regex: RE2JS;
+        try {
+          regex = RE2JS.compile(source);
+        } catch {
+          return;
+        }
+        const all: readonly (readonly number[])[] =
+          limit === 0 ? [] : (regex.re2().findAllSubmatchIndex(base, limit) ?? []);
+        const found = regexBuiltins['regex.find_n']!(unmetered, source, base, limit);
+        expect(found).toEqual(all.map(([start, end]) => base.slice(start, end)));
+        if (limit >= 0 || regex.groupCount() === 0) return;
+        const [first] = all;
+        const group = first?.[2] === undefined || first[2] < 0 ? '' : base.slice(first[2], first[3]);
+        const replaced = regexBuiltins['regex.replace']!(unmetered, base, source, '<${1}>');
+        if (first !== undefined) expect((replaced as string).slice(first[0])).toMatch(new RegExp(`^<${group}>`));
+      }),
+      { numRuns: 2_000 },
     );
   });
 
