@@ -1,6 +1,7 @@
--- Which entries hold the parts of what: bundles and states of data by their digest, as artifact events say.
+-- Which entries hold the parts of what: bundles by their digest, as artifact events say.
 --
--- Derived from payloads and rebuildable, so outside the append-only triggers; it proves nothing. Whoever reads an
+-- Derived from payloads, so outside the append-only triggers; it proves nothing. All that it says stands in the artifact
+-- events of the ledger, but no command makes it from them again: a lost row hides a part until it is. Whoever reads an
 -- artifact puts the parts of one boot together and compares the digest of the bytes, so a row that lies costs an answer
 -- and never gives a wrong one.
 create table edict.artifact_part (

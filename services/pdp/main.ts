@@ -135,7 +135,7 @@ const registerTrailGauges = (registry: Registry, trail: AuditTrail): void => {
       read: () => status().lagRecords ?? 0,
     },
     edict_artifacts_waiting: {
-      help: 'Bundles and states of data whose bytes are not sent to their end, by tenant and digest.',
+      help: 'Bundles whose bytes are not sent to their end, by tenant and digest.',
       read: () => status().emitter.artifacts.waiting,
     },
     edict_artifacts_without_room: {
@@ -288,11 +288,18 @@ const openPdp = async (
     onFailed: (tenant, reason) => logger.error({ tenant, reason }, 'no engine for the tenant: it is denied'),
   });
   registerEngineGauges(registry, policies);
+  /** What the active sets were made of, by the tenant that has its own. */
+  const activeArchives = new Map<string | undefined, readonly LoadedArchive[]>();
+  const bytesAgain = (digest: string) => (): Uint8Array | undefined => {
+    for (const archives of activeArchives.values())
+      for (const { digest: found, whole } of archives) if (found === digest) return whole;
+    return undefined;
+  };
   /** What was last recorded as active, by tenant. */
   const announced = new Map<string, PolicyUsed>();
   /**
-   * Records what decides for a tenant from now on, once, and sends its bytes to the ledger. What is not known to be all
-   * data decides nothing.
+   * Records what decides for a tenant from now on, once, and sends its bundles to the ledger (pushed data are named by
+   * digest only). What is not known to be all data decides nothing.
    */
   const announce = (tenant: string, snapshot: PolicySnapshot | undefined, archives: readonly LoadedArchive[]): void => {
     if (snapshot === undefined || !pushed.isKnown(tenant)) return;
@@ -301,7 +308,7 @@ const openPdp = async (
     announced.set(tenant, used);
     trail.recordActivation(tenant, used);
     for (const { digest, whole: bytes } of archives)
-      trail.sendArtifact(tenant, { digest, mediaType: BUNDLE_MEDIA_TYPE, bytes });
+      trail.sendArtifact(tenant, { digest, mediaType: BUNDLE_MEDIA_TYPE, bytes }, bytesAgain(digest));
   };
   const policy = await startActivePolicy({
     bundles: defaultBundles(settings),
@@ -319,6 +326,7 @@ const openPdp = async (
     accept: (set, { roots }) => pushed.claim(tenantsOf(current, set), roots),
     onActivated: ({ tenant, snapshot, previous, archives, restored }) => {
       policies.activated(snapshot, previous);
+      activeArchives.set(tenant, archives);
       loads.inc({ result: 'active' });
       const { bundles, setDigest: set } = snapshot;
       const files = archives.map(({ path }) => path);

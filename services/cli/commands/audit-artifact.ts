@@ -36,7 +36,7 @@ const fetchArtifact = async (digest: string, options: ArtifactOptions): Promise<
 /** `common`: the options that all commands of the group have. */
 export const auditArtifactCommand = (common: (command: Command) => Command): Command =>
   common(new Command('artifact'))
-    .description('fetch the bundle, or the state of data, that decisions name by its digest, and check it')
+    .description('fetch the bundle that decisions name by its digest, and check it')
     .argument('<digest>', 'sha256:…, as in policy.bundles of a decision')
     .requiredOption('--out <file>', 'where to write it')
     .action(fetchArtifact);

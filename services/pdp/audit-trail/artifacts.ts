@@ -21,15 +21,23 @@ export interface ArtifactStatus {
   readonly waiting: number;
   /** Of their bytes, what is left. */
   readonly waitingBytes: number;
+  /** Bytes that are kept in memory for them. */
+  readonly heldBytes: number;
   /** Of them, those for which there is no room at the moment. */
   readonly withoutRoom: number;
-  /** Too large, or too many waited; they are tried again when they are activated again. */
+  /** Too large, or too many waited, or its bytes were gone when it was its turn. */
   readonly dropped: number;
 }
 
+/** The bytes of an artifact, once more; undefined when nobody has them any more. */
+export type BytesAgain = () => Uint8Array | undefined;
+
 export interface ArtifactQueue {
-  /** Takes an artifact to be sent, unless the tenant's was sent, or waits, already. Nothing is copied. */
-  readonly add: (tenant: string, artifact: Artifact) => void;
+  /**
+   * Takes an artifact to be sent, unless the tenant's was sent, or waits, already. Nothing is copied. Its bytes are kept
+   * only while all that are kept are not too many; else `again` is asked for them when it is the artifact's turn.
+   */
+  readonly add: (tenant: string, artifact: Artifact, again?: BytesAgain) => void;
   /** Appends some parts, each in a turn of its own, where there is room. Never throws but for faults of ours. */
   readonly send: (current: () => Boot | undefined) => Promise<void>;
   readonly status: () => ArtifactStatus;
@@ -48,7 +56,12 @@ export interface ArtifactQueueOptions {
 
 /** At five ticks a second some 5 MB a second, and a turn of about two milliseconds each. */
 const PARTS_A_TICK = 4;
-const MAX_WAITING = 1_024;
+/** Of some hundred bytes each. */
+const MAX_WAITING = 65_536;
+/** How many of those that wait a tick looks at; the next one looks at others. */
+const LOOKS_A_TICK = 1_024;
+/** Kept for those that wait: as much as the largest has. */
+const MAX_HELD_BYTES = ARTIFACT_MAX_BYTES;
 /** Remembered digests of one tenant, the newest; and tenants. What is forgotten is sent once more. */
 const MAX_SENT = 64;
 const MAX_TENANTS = 4_096;
@@ -57,7 +70,11 @@ const ENVELOPE_BYTES = 4_096;
 
 interface Job {
   readonly tenant: string;
-  readonly artifact: Artifact;
+  readonly artifact: Omit<Artifact, 'bytes'>;
+  readonly size: number;
+  readonly again: BytesAgain;
+  /** It has a share in the bytes that are held. */
+  isHolding: boolean;
   /** Parts that were appended in the boot. */
   done: number;
   boot: Boot | undefined;
@@ -98,7 +115,11 @@ const writeSent = async (file: string, emitter: string, sent: Sent): Promise<voi
  */
 export const createArtifactQueue = (options: ArtifactQueueOptions): ArtifactQueue => {
   const { nowMs, logger } = options;
-  let jobs: readonly Job[] = [];
+  /** By tenant and digest. */
+  const jobs = new Map<string, Job>();
+  /** Bytes by digest, and how many jobs need them: many tenants may have the same bundle. */
+  const held = new Map<string, { readonly bytes: Uint8Array; jobs: number }>();
+  let heldBytes = 0;
   let dropped = 0;
   let known: { readonly emitter: string; readonly sent: Sent } | undefined;
   let writing: Promise<void> = Promise.resolve();
@@ -108,8 +129,43 @@ export const createArtifactQueue = (options: ArtifactQueueOptions): ArtifactQueu
     return known.sent;
   };
 
+  const keyOf = ({ tenant, artifact }: Pick<Job, 'tenant' | 'artifact'>): string => `${tenant} ${artifact.digest}`;
+
+  const wasSent = (sent: Sent | undefined, { tenant, artifact }: Pick<Job, 'tenant' | 'artifact'>): boolean =>
+    sent?.get(tenant)?.includes(artifact.digest) === true;
+
+  /** Keeps the bytes where there is room for them, or where another job keeps them. */
+  const hold = (job: Job, bytes: Uint8Array): void => {
+    const { digest } = job.artifact;
+    const found = held.get(digest);
+    if (found === undefined) {
+      if (heldBytes + bytes.length > MAX_HELD_BYTES) return;
+      held.set(digest, { bytes, jobs: 1 });
+      heldBytes += bytes.length;
+    } else found.jobs += 1;
+    job.isHolding = true;
+  };
+
+  const bytesOf = (job: Job): Uint8Array | undefined => {
+    const bytes = held.get(job.artifact.digest)?.bytes ?? job.again();
+    if (bytes !== undefined && !job.isHolding) hold(job, bytes);
+    return bytes;
+  };
+
   const remove = (job: Job): void => {
-    jobs = jobs.filter((other) => other !== job);
+    if (!jobs.delete(keyOf(job)) || !job.isHolding) return;
+    const { digest } = job.artifact;
+    const found = held.get(digest);
+    if (found === undefined) return;
+    found.jobs -= 1;
+    if (found.jobs > 0) return;
+    held.delete(digest);
+    heldBytes -= found.bytes.length;
+  };
+
+  const drop = ({ tenant, artifact: { digest } }: Pick<Job, 'tenant' | 'artifact'>, why: string): void => {
+    dropped += 1;
+    logger.error({ tenant, digest, why }, 'an artifact is not sent');
   };
 
   const remember = ({ tenant, artifact }: Job, { identity }: Boot): void => {
@@ -130,14 +186,22 @@ export const createArtifactQueue = (options: ArtifactQueueOptions): ArtifactQueu
       );
   };
 
-  /** Appends the next part. False: there is no room, or the boot has ended. */
+  /** Appends the next part. False: there is no room, or the boot has ended. A job whose bytes are gone goes. */
   const append = (job: Job, boot: Boot): boolean => {
     const { tenant, artifact } = job;
-    const { digest, mediaType, bytes } = artifact;
+    const { digest, mediaType } = artifact;
     const start = job.done * ARTIFACT_PART_BYTES;
-    const part = bytes.subarray(start, start + ARTIFACT_PART_BYTES);
-    const eventBytes = Math.ceil(part.length / 3) * 4 + ENVELOPE_BYTES;
+    const partBytes = Math.min(ARTIFACT_PART_BYTES, job.size - start);
+    const eventBytes = Math.ceil(partBytes / 3) * 4 + ENVELOPE_BYTES;
     if (boot.writer.room(tenant, eventBytes + options.keepFreeBytes(tenant), false) !== 'ok') return false;
+    const bytes = bytesOf(job);
+    // Another set may have the same bundle in another archive, with another signature: parts of two are none of either.
+    if (bytes?.length !== job.size) {
+      remove(job);
+      drop(job, 'another version is active by now, and there was no room to keep this one');
+      return true;
+    }
+    const part = bytes.subarray(start, start + partBytes);
     const parts = partsOf(bytes.length);
     const described: ArtifactPart = { digest, media_type: mediaType, bytes: bytes.length, part: job.done + 1, parts };
     const content = Buffer.from(part.buffer, part.byteOffset, part.length).toString('base64');
@@ -176,43 +240,67 @@ export const createArtifactQueue = (options: ArtifactQueueOptions): ArtifactQueu
     }
   };
 
+  const firstJobs = (): readonly Job[] => {
+    const first: Job[] = [];
+    for (const job of jobs.values()) {
+      if (first.length === LOOKS_A_TICK) break;
+      first.push(job);
+    }
+    return first;
+  };
+  const toTheEnd = (job: Job): void => {
+    jobs.delete(keyOf(job));
+    jobs.set(keyOf(job), job);
+  };
+
   const noteRoom = (job: Job, hasRoom: boolean): void => {
     const { tenant, artifact } = job;
     if (!hasRoom && !job.isWithoutRoom)
       logger.warn(
-        { tenant, digest: artifact.digest, bytes: artifact.bytes.length, parts_sent: job.done },
+        { tenant, digest: artifact.digest, bytes: job.size, parts_sent: job.done },
         'the spool has no room to spare for an artifact: it waits, and decisions go on',
       );
     job.isWithoutRoom = !hasRoom;
   };
 
   return {
-    add(tenant, artifact) {
-      const { digest, bytes } = artifact;
-      const isWaiting = jobs.some((job) => job.tenant === tenant && job.artifact.digest === digest);
-      if (isWaiting) return;
-      if (bytes.length === 0 || bytes.length > ARTIFACT_MAX_BYTES || jobs.length >= MAX_WAITING) {
-        dropped += 1;
-        logger.error({ tenant, digest, bytes: bytes.length }, 'an artifact is not sent: too large, or too many wait');
-        return;
-      }
-      jobs = [...jobs, { tenant, artifact, done: 0, boot: undefined, isWithoutRoom: false, isAppended: false }];
+    add(tenant, { digest, mediaType, bytes }, again = () => undefined) {
+      const job: Job = {
+        tenant,
+        artifact: { digest, mediaType },
+        size: bytes.length,
+        again,
+        isHolding: false,
+        done: 0,
+        boot: undefined,
+        isWithoutRoom: false,
+        isAppended: false,
+      };
+      // What was sent is known once a boot began; `send` looks again.
+      if (jobs.has(keyOf(job)) || wasSent(known?.sent, job)) return;
+      if (bytes.length === 0 || bytes.length > ARTIFACT_MAX_BYTES) return drop(job, `it has ${bytes.length} bytes`);
+      if (jobs.size >= MAX_WAITING) return drop(job, 'too many wait');
+      jobs.set(keyOf(job), job);
+      hold(job, bytes);
     },
     async send(current) {
       let left = PARTS_A_TICK;
-      for (const job of jobs) {
+      for (const job of firstJobs()) {
         const began = current();
         if (began === undefined) return;
-        if (sentBy(began.identity.emitter).get(job.tenant)?.includes(job.artifact.digest) === true) {
+        if (wasSent(sentBy(began.identity.emitter), job)) {
           remove(job);
           continue;
         }
-        while (left > 0 && !(job.isAppended && job.boot === current())) {
+        while (left > 0 && jobs.has(keyOf(job)) && !(job.isAppended && job.boot === current())) {
           const boot = current();
           if (boot === undefined) return;
           const hasRoom = attempt(job, boot);
           noteRoom(job, hasRoom);
-          if (!hasRoom) break;
+          if (!hasRoom) {
+            if (jobs.size > LOOKS_A_TICK) toTheEnd(job);
+            break;
+          }
           left -= 1;
           await nextTurn();
         }
@@ -220,16 +308,12 @@ export const createArtifactQueue = (options: ArtifactQueueOptions): ArtifactQueu
       }
     },
     status: () => {
-      const waiting = jobs.filter(({ isAppended }) => !isAppended);
-      return {
-        waiting: jobs.length,
-        waitingBytes: waiting.reduce(
-          (sum, { artifact, done }) => sum + Math.max(0, artifact.bytes.length - done * ARTIFACT_PART_BYTES),
-          0,
-        ),
-        withoutRoom: jobs.filter(({ isWithoutRoom }) => isWithoutRoom).length,
-        dropped,
-      };
+      let [waitingBytes, withoutRoom] = [0, 0];
+      for (const { isAppended, isWithoutRoom, size, done } of jobs.values()) {
+        if (!isAppended) waitingBytes += Math.max(0, size - done * ARTIFACT_PART_BYTES);
+        if (isWithoutRoom) withoutRoom += 1;
+      }
+      return { waiting: jobs.size, waitingBytes, heldBytes, withoutRoom, dropped };
     },
     close: () => writing,
   };

@@ -1,4 +1,5 @@
 import type { Artifact } from '../../shared/contracts/artifact.ts';
+import type { BytesAgain } from './artifacts.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { DECISIONS_TOPIC, type PolicyUsed } from '../../shared/contracts/events.ts';
 import { createKafkaClient } from '../../shared/kafka/client.ts';
@@ -36,7 +37,7 @@ export interface AuditTrail {
   /** To be called when a tenant's set of active bundles changed. Written later when there is no room now. */
   readonly recordActivation: (tenant: string, policy: PolicyUsed) => void;
   /** To be called for what an activation names: its bytes are sent once for each tenant and digest, behind decisions. */
-  readonly sendArtifact: (tenant: string, artifact: Artifact) => void;
+  readonly sendArtifact: (tenant: string, artifact: Artifact, again?: BytesAgain) => void;
   readonly status: () => AuditTrailStatus;
   /** Reads `keyFiles`, the verifier keys for acks, again. */
   readonly reload: PrepareReload;

@@ -11,7 +11,7 @@ import type { SegmentSummary } from '../../shared/spool/segments.ts';
 import { openSpoolWriter, type SpoolLimits, type SpoolStatus, type SpoolWriter } from '../../shared/spool/writer.ts';
 import type { CountRefusal, RecordEvent } from '../core/record.ts';
 import type { AckBook } from './ack-book.ts';
-import { createArtifactQueue, type ArtifactStatus } from './artifacts.ts';
+import { createArtifactQueue, type ArtifactStatus, type BytesAgain } from './artifacts.ts';
 import { createBoot, EMITTER_TENANT, recoveredStreams, startMembers, type Boot } from './boot.ts';
 import { dueHeartbeat, type HeartbeatSchedule } from './heartbeats.ts';
 import { createRefusalCounter } from './refusals.ts';
@@ -57,7 +57,7 @@ export interface Emitter {
   /** Records that a tenant's policy became active; when there is no room, as soon as there is. */
   readonly recordActivation: (tenant: string, policy: PolicyUsed) => void;
   /** Sends the bytes that an activation names, once for each tenant and digest; see `createArtifactQueue`. */
-  readonly sendArtifact: (tenant: string, artifact: Artifact) => void;
+  readonly sendArtifact: (tenant: string, artifact: Artifact, again?: BytesAgain) => void;
   /** Names numbers of a boot that nothing can bring any more. False when it could not be written. */
   readonly recordLost: (tenant: string, boot: bigint, ranges: readonly (readonly [bigint, bigint])[]) => boolean;
   /** To be called several times a second: heartbeats, refusals, what waits for room, a new boot after a failure. */

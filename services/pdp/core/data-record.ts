@@ -4,11 +4,13 @@ import { parsePatch } from './json-patch.ts';
 import { formatPointer, parsePointer } from './json-pointer.ts';
 import type { DataChange } from './pushed-data.ts';
 
-/** One push as it stands in the stream: JSON `{v: 1, id, tenant, op, path, value | patch}`. */
+/** One push as it stands in the stream: JSON `{v: 1, id, tenant, not_after?, op, path, value | patch}`. */
 export interface DataRecord {
   /** A UUIDv7: a broker may store a message twice. */
   readonly id: string;
   readonly tenant: string;
+  /** Unix ms: stored later it has no effect, for who pushed it was told that it failed. */
+  readonly notAfterMs?: number;
   readonly change: DataChange;
 }
 
@@ -33,8 +35,17 @@ const contentOf = (change: DataChange): object => {
   }
 };
 
-export const encodeRecord = ({ id, tenant, change }: DataRecord): string =>
-  JSON.stringify({ v: 1, id, tenant, op: change.op, path: formatPointer(change.path), ...contentOf(change) });
+export const encodeRecord = ({ id, tenant, notAfterMs, change }: DataRecord): string =>
+  JSON.stringify({
+    v: 1,
+    id,
+    tenant,
+    // Left out when undefined.
+    not_after: notAfterMs,
+    op: change.op,
+    path: formatPointer(change.path),
+    ...contentOf(change),
+  });
 
 const changeOf = (value: Readonly<Record<string, unknown>>): DataChange | undefined => {
   const path = typeof value['path'] === 'string' ? parsePointer(value['path']) : undefined;
@@ -56,8 +67,12 @@ const changeOf = (value: Readonly<Record<string, unknown>>): DataChange | undefi
 /** A parsed record; undefined for anything else. */
 export const recordOf = (value: unknown): DataRecord | undefined => {
   if (!isObject(value) || value['v'] !== 1) return undefined;
-  const { id, tenant } = value;
+  const { id, tenant, not_after: notAfterMs } = value;
   if (typeof id !== 'string' || !UUID.test(id) || typeof tenant !== 'string' || !isTenant(tenant)) return undefined;
   const change = changeOf(value);
-  return change === undefined ? undefined : { id, tenant, change };
+  if (change === undefined) return undefined;
+  if (notAfterMs === undefined) return { id, tenant, change };
+  return typeof notAfterMs === 'number' && Number.isSafeInteger(notAfterMs)
+    ? { id, tenant, notAfterMs, change }
+    : undefined;
 };

@@ -7,6 +7,7 @@ export type Pushed =
 
 /**
  * Puts a change into the tenant's ordered stream. Resolves when it is durable and this decision point applied it.
- * Rejects with `data_unavailable` when that is not known within a bounded time: then it may still come into effect.
+ * Rejects with `data_unavailable` when that is not known within a bounded time: then it may have come into effect, but
+ * nothing that others push later is undone by it.
  */
 export type PushData = (tenant: string, change: DataChange) => Promise<Pushed>;

@@ -33,6 +33,8 @@ const PAUSE_MAX_MS = 5_000;
 const FIRST_READ_MS = 5_000;
 const SAVE_EVERY_MS = 10_000;
 const PUSH_TIMEOUT_MS = 10_000;
+/** The part of that time in which a broker must have the message; the rest is for reading it back. */
+const STORE_SHARE = 0.8;
 /** Pushes that are not answered yet, those included that were given up and may still go out. */
 const MAX_PENDING = 256;
 
@@ -120,7 +122,15 @@ export const startKafkaDataStream = async (options: {
     if (partitions.every(({ next, end }) => next >= end)) wake();
   };
 
-  const settle = (record: DataRecord, offset: number): void => {
+  const settle = (record: DataRecord, offset: number, storedMs: number): void => {
+    if (record.notAfterMs !== undefined && storedMs > record.notAfterMs) {
+      const { id, tenant, notAfterMs } = record;
+      logger.warn(
+        { tenant, id, offset, late_ms: storedMs - notAfterMs },
+        'a push that was stored too late has no effect (or the clocks of decision points and brokers differ)',
+      );
+      return;
+    }
     const applied = book.apply(record, offset);
     const answer = pending.get(record.id);
     if (applied.kind === 'changed') answer?.({ kind: 'applied', identity: applied.identity });
@@ -136,7 +146,8 @@ export const startKafkaDataStream = async (options: {
     }
   };
 
-  const take = (index: number, offset: number, value: Buffer | null): void => {
+  /** `storedMs`: the broker's time of the message, the same to all who read it. */
+  const take = (index: number, offset: number, value: Buffer | null, storedMs: number): void => {
     const partition = partitions[index];
     if (partition === undefined) return;
     const digest = sha256Hex(value ?? '');
@@ -153,7 +164,7 @@ export const startKafkaDataStream = async (options: {
       logger.error({ partition: index, offset }, 'a message that is no pushed data has no effect');
     else {
       partition.tenants.add(record.tenant);
-      settle(record, offset);
+      settle(record, offset, storedMs);
     }
     noteReached(partition);
   };
@@ -199,7 +210,7 @@ export const startKafkaDataStream = async (options: {
       autoCommit: false,
       eachMessage: ({ partition, message }) => {
         try {
-          take(partition, Number(message.offset), message.value);
+          take(partition, Number(message.offset), message.value, Number(message.timestamp));
         } catch (error) {
           end(error);
         }
@@ -258,20 +269,22 @@ export const startKafkaDataStream = async (options: {
   const isKnown = (tenant: string): boolean =>
     ruin === undefined && partitions.length > 0 && partitions[partitionOf(tenant, partitions.length)]?.isKnown === true;
 
+  const pushTimeoutMs = options.pushTimeoutMs ?? PUSH_TIMEOUT_MS;
   const deliver = async (record: DataRecord): Promise<Pushed> => {
     const { id, tenant } = record;
     const applied = new Promise<Pushed>((resolve) => pending.set(id, resolve));
     const bound = new AbortController();
+    const givenUp = new AbortController();
     outstanding += 1;
     const partition = partitionOf(tenant, partitions.length);
-    const sent = sender.send(partition, [{ key: tenant, value: encodeRecord(record) }]).finally(() => {
+    const message = { key: tenant, value: encodeRecord(record) };
+    const sent = sender.send(partition, [message], givenUp.signal).finally(() => {
       outstanding -= 1;
     });
-    const late = sleep(options.pushTimeoutMs ?? PUSH_TIMEOUT_MS, undefined, { signal: bound.signal, ref: false }).then(
-      () => {
-        throw new AppError('data_unavailable', `${DATA_TOPIC}: the push was not acknowledged and applied in time`);
-      },
-    );
+    const late = sleep(pushTimeoutMs, undefined, { signal: bound.signal, ref: false }).then(() => {
+      givenUp.abort();
+      throw new AppError('data_unavailable', `${DATA_TOPIC}: the push was not acknowledged and applied in time`);
+    });
     late.catch(() => undefined);
     sent.catch(() => undefined);
     try {
@@ -289,7 +302,9 @@ export const startKafkaDataStream = async (options: {
       throw new AppError('data_unavailable', ruin ?? failure ?? 'the topic was not read to its end yet');
     if (outstanding >= MAX_PENDING) throw new AppError('data_unavailable', 'too many pushes wait for Kafka');
     // Whether it can be done is judged where it stands in the stream: here it is not known what stands before it.
-    return await deliver({ id: newUuidV7(options.nowMs()), tenant, change });
+    const nowMs = options.nowMs();
+    const notAfterMs = Math.ceil(nowMs + pushTimeoutMs * STORE_SHARE);
+    return await deliver({ id: newUuidV7(nowMs), tenant, notAfterMs, change });
   };
 
   return {

@@ -59,6 +59,8 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
   let snapshotBytes = 0;
   /** The offset of the next record. */
   let next = 0;
+  /** The end of `file` is perhaps not on the disk, and a later sync would not tell. */
+  let isDoubtful = false;
   let yieldUntilMs = 0;
   let tail: Promise<unknown> = Promise.resolve();
 
@@ -149,11 +151,16 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
     }
   };
 
-  /** All or nothing, since it comes into being by a rename. Older files go: the snapshot has what they had. */
-  const beginFile = async (): Promise<void> => {
-    const name = logName(next);
-    const body = encodeDataFrame(JSON.stringify({ v: 1, next, snapshot: snapshotOf(book.stateOf(tenant)) }));
+  /**
+   * With a snapshot that the record at `offset` follows. All or nothing, since it comes into being by a rename. Older
+   * files go: the snapshot has what they had.
+   */
+  const beginFile = async (offset: number): Promise<void> => {
+    const name = logName(offset);
+    const body = encodeDataFrame(JSON.stringify({ v: 1, next: offset, snapshot: snapshotOf(book.stateOf(tenant)) }));
     replaceFile(join(directory, name), body);
+    isDoubtful = false;
+    next = offset;
     file = name;
     position = body.length;
     snapshotBytes = body.length;
@@ -168,17 +175,21 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
       const { bytesWritten } = await handle.write(frame, done, frame.length - done, position + done);
       done += bytesWritten;
     }
-    await handle.datasync();
   };
 
   const appendFrame = async (frame: Buffer): Promise<void> => {
     const handle = await open(join(directory, file ?? logName(next)), 'r+');
     try {
-      await write(handle, frame);
-    } catch (cause) {
-      // Whether it is on the disk is not known, so it must not be read as if it were.
-      await handle.truncate(position).catch(() => undefined);
-      throw cause;
+      try {
+        await write(handle, frame);
+      } catch (cause) {
+        // Nobody reads a frame that is not whole.
+        await handle.truncate(position).catch(() => undefined);
+        throw cause;
+      }
+      isDoubtful = true;
+      await handle.datasync();
+      isDoubtful = false;
     } finally {
       await handle.close();
     }
@@ -203,8 +214,17 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
     if (tried.kind === 'conflict')
       return { kind: 'conflict', pointer: tried.conflict.pointer, message: tried.conflict.message };
     if (tried.kind === 'repeated') throw new TypeError('an id was used twice');
-    if (file === undefined || position > Math.max(options.compactBytes, 2 * snapshotBytes)) await beginFile();
-    await appendFrame(encodeDataFrame(`{"offset":${next},"record":${encodeRecord(record)}}`));
+    // One offset is left out, so that the name is another one, and whoever has read this file reads the new one.
+    if (isDoubtful) await beginFile(next + 1);
+    if (file === undefined || position > Math.max(options.compactBytes, 2 * snapshotBytes)) await beginFile(next);
+    try {
+      await appendFrame(encodeDataFrame(`{"offset":${next},"record":${encodeRecord(record)}}`));
+    } catch (cause) {
+      // Others may have applied it already, so it is not cut off: what follows is a snapshot without it, which to them
+      // is newer. Where that cannot be written either the record stays, for all alike.
+      if (isDoubtful) await beginFile(next + 2).catch(() => undefined);
+      throw cause;
+    }
     const offset = next;
     next += 1;
     book.apply(record, offset);

@@ -140,7 +140,7 @@ const sameTexts = (a: readonly string[], b: readonly string[]): boolean =>
 export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
   const { tenant, watch, store, staleness, nowMs } = options;
   const sources = options.sources.map(sourceName);
-  /** Highest serial that was ever active here, by bundle name. */
+  /** Highest serial that was ever active in a process that keeps its sets where this one does, by bundle name. */
   const serials = new Map<string, number>();
   let active: Active | undefined;
   let age: SetAge = { confirmedMs: 0, expiry: undefined };
@@ -157,10 +157,14 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
 
   const freshness = (atMs: number): FreshnessState => freshnessOf(age, staleness, atMs);
 
+  const noteSerials = (found: ReadonlyMap<string, number>): void => {
+    for (const [name, serial] of found) serials.set(name, Math.max(serial, serials.get(name) ?? 0));
+  };
+
   const keep = async (archives: readonly LoadedArchive[], confirmedMs: number): Promise<void> => {
     if (store === undefined) return;
     try {
-      await store.write({ sources, serials, confirmedMs, archives });
+      noteSerials(await store.write({ sources, serials, confirmedMs, archives }));
       keptMs = confirmedMs;
       notKept = undefined;
     } catch (cause) {
@@ -205,9 +209,11 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
     const settled = await options.accept?.(tenant, loaded.snapshot);
     try {
       if (closed) return;
-      for (const { name, serial } of loaded.archives) serials.set(name, Math.max(serial, serials.get(name) ?? 0));
+      noteSerials(new Map(loaded.archives.map(({ name, serial }) => [name, serial])));
       // Kept first: what decided once is never forgotten.
       if (!restored) await keep(loaded.archives, confirmedMs);
+      // Another worker may have activated a newer one since this one looked.
+      refuseOlder(loaded.archives);
       const snapshot: PolicySnapshot = Object.freeze({ ...loaded.snapshot, freshness });
       activate({ snapshot, archives: loaded.archives, restored }, confirmedMs);
     } finally {
@@ -282,7 +288,7 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
   const recall = async (): Promise<void> => {
     try {
       kept = await store?.read();
-      for (const [name, serial] of kept?.serials ?? []) serials.set(name, serial);
+      noteSerials(kept?.serials ?? new Map<string, number>());
       // What is here already need not be sent again.
       if (watch.remotes().length > 0) watch.seed((await kept?.archives()) ?? []);
     } catch (cause) {

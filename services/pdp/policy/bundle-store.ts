@@ -62,9 +62,10 @@ export interface BundleStore {
   readonly read: () => Promise<FoundSet | undefined>;
   /**
    * All or nothing, durable when it resolves. A serial that is kept already never goes back; archives that another
-   * process kept of a higher one stay. Throws `spool_locked` when another process writes for too long.
+   * process kept of a higher one stay. Resolves to the highest serials that are kept now, whoever wrote them. Throws
+   * `spool_locked` when another process writes for too long.
    */
-  readonly write: (kept: KeptSet) => Promise<void>;
+  readonly write: (kept: KeptSet) => Promise<ReadonlyMap<string, number>>;
 }
 
 const writeWhole = async (file: string, bytes: Uint8Array): Promise<void> => {
@@ -151,7 +152,7 @@ export const createBundleStore = (folder: string): BundleStore => {
     sound.add(digest);
   };
 
-  const write = async ({ sources, serials, confirmedMs, archives }: KeptSet): Promise<void> => {
+  const write = async ({ sources, serials, confirmedMs, archives }: KeptSet): Promise<ReadonlyMap<string, number>> => {
     const before = await readState(folder).catch(() => undefined);
     const highest = { ...before?.serials };
     // Another worker may have activated a newer set already; this one is about to.
@@ -160,7 +161,8 @@ export const createBundleStore = (folder: string): BundleStore => {
     if (isOvertaken && before !== undefined && sameTexts(before.sources, sources)) {
       const state: State = { ...before, serials: highest };
       await writeWhole(path.join(folder, STATE_FILE), Buffer.from(JSON.stringify(state), 'utf8'));
-      return fsyncDirectory(folder);
+      fsyncDirectory(folder);
+      return new Map(Object.entries(highest));
     }
     const named = archives.map(({ source, path: from, bytes, deltas, etag }) => ({
       source,
@@ -188,6 +190,7 @@ export const createBundleStore = (folder: string): BundleStore => {
       await rm(path.join(folder, name), { force: true });
       sound.delete(name.slice(0, 64));
     }
+    return new Map(Object.entries(highest));
   };
 
   return {
@@ -211,7 +214,7 @@ export const createBundleStore = (folder: string): BundleStore => {
       await mkdir(folder, { recursive: true, mode: 0o700 });
       const held = await lock(folder);
       try {
-        await write(kept);
+        return await write(kept);
       } finally {
         await held.release();
       }

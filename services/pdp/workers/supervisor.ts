@@ -70,6 +70,8 @@ interface Member {
   begunMs: number;
   pauseMs: number;
   timer: NodeJS.Timeout | undefined;
+  /** Since it said that it hears. */
+  isHearing: boolean;
   /** Pings since it last answered one. */
   unanswered: number;
   /** What it said before it ended. */
@@ -81,7 +83,8 @@ const ended = (code: number | null, signal: string | null): string => signal ?? 
 /**
  * Starts `count` workers, the first alone, so that a wrong setting shows once and what a first start makes is made by
  * one. A worker that cannot start now ends the others, and its error is thrown. Later a worker that ends, for whatever
- * reason, is started again after a growing pause, for ever; one whose event loop stands still is killed first.
+ * reason, is started again after a growing pause, for ever; one whose event loop stands still, also while it starts, is
+ * killed first.
  */
 export const startSupervisor = async (options: SupervisorOptions): Promise<Supervisor> => {
   const { count, logger, stopping } = options;
@@ -94,6 +97,7 @@ export const startSupervisor = async (options: SupervisorOptions): Promise<Super
     begunMs: 0,
     pauseMs: pauses.minMs,
     timer: undefined,
+    isHearing: false,
     unanswered: 0,
     failure: undefined,
   }));
@@ -119,11 +123,13 @@ export const startSupervisor = async (options: SupervisorOptions): Promise<Super
       member.begunMs = performance.now();
       member.failure = undefined;
       member.unanswered = 0;
+      member.isHearing = false;
       process.onMessage((message) => {
         if (!isToPrimary(message)) return;
         switch (message.edict) {
           case 'hello':
             // What was said before it could listen is lost.
+            member.isHearing = true;
             process.send(isClosing ? { edict: 'stop' } : { edict: 'orders', orders: options.orders(member.index) });
             break;
           case 'listening':
@@ -178,13 +184,15 @@ export const startSupervisor = async (options: SupervisorOptions): Promise<Super
 
   /** By number of pings and not by time, so that a machine that slept kills nobody. */
   const pinging = setInterval(() => {
-    for (const member of listening()) {
+    // Those that are still starting, too: what hangs there would never be missed.
+    for (const member of members) {
+      if (member.process === undefined || !member.isHearing) continue;
       if (member.unanswered >= pings.missed) {
         logger.error({ worker: member.index, pings: member.unanswered }, 'a worker stands still; it is killed');
-        member.process?.kill('SIGKILL');
+        member.process.kill('SIGKILL');
       } else {
         member.unanswered += 1;
-        member.process?.send({ edict: 'ping' });
+        member.process.send({ edict: 'ping' });
       }
     }
   }, pings.everyMs);

@@ -1,6 +1,9 @@
 import { isObject } from './json.ts';
 
-/** What events name by digest, and what a later reader needs to evaluate a decision again: a bundle, a state of data. */
+/**
+ * What events name by digest, and what a later reader needs to evaluate a decision again: a bundle. States of pushed data
+ * are not archived.
+ */
 export interface Artifact {
   /** `sha256:` and 64 hex digits: for a bundle its digest as in `bundle-digest.ts`, else that of the bytes. */
   readonly digest: string;

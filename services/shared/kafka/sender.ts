@@ -34,10 +34,10 @@ export interface Sender {
   readonly partitions: () => Promise<number>;
   /**
    * Sends to one partition, after everything that was sent to it before; resolves when the broker has it. Tries for
-   * ever: the caller keeps the messages and its own bound. A message may arrive twice. Rejects with
-   * `kafka_unavailable` on `close`.
+   * ever, or until `givenUp`: no attempt begins afterwards, but one that began may still arrive. A message may arrive
+   * twice. Rejects with `kafka_unavailable` on `close` and when given up.
    */
-  readonly send: (partition: number, messages: readonly OutgoingMessage[]) => Promise<void>;
+  readonly send: (partition: number, messages: readonly OutgoingMessage[], givenUp?: AbortSignal) => Promise<void>;
   readonly status: () => SenderStatus;
   /** Gives up what is waiting. */
   readonly close: () => Promise<void>;
@@ -202,9 +202,14 @@ export const createSender = (options: {
     leave(used.producer);
   };
 
-  const deliver = async (partition: number, messages: readonly OutgoingMessage[]): Promise<void> => {
+  const deliver = async (
+    partition: number,
+    messages: readonly OutgoingMessage[],
+    givenUp: AbortSignal | undefined,
+  ): Promise<void> => {
     for (let attempt = 0; ; attempt += 1) {
       const used = await unlessClosed(use());
+      if (givenUp?.aborted === true) throw new AppError('kafka_unavailable', 'the messages were given up');
       try {
         const stored = await unlessClosed(used.producer.send(topic, partition, messages));
         // On a change of leaders the client can leave out of its answer what it did not send.
@@ -218,8 +223,8 @@ export const createSender = (options: {
         if (isTooLarge(error) && messages.length > 1) {
           giveUp(used);
           const middle = messages.length >> 1;
-          await deliver(partition, messages.slice(0, middle));
-          await deliver(partition, messages.slice(middle));
+          await deliver(partition, messages.slice(0, middle), givenUp);
+          await deliver(partition, messages.slice(middle), givenUp);
           return;
         }
         noteFailure(error, 'Kafka did not take a batch; it is sent again');
@@ -231,9 +236,9 @@ export const createSender = (options: {
 
   return {
     partitions: async () => (await unlessClosed(use())).partitions,
-    send(partition, messages) {
+    send(partition, messages, givenUp) {
       const before = tails.get(partition) ?? Promise.resolve();
-      const sent = before.catch(() => undefined).then(() => deliver(partition, messages));
+      const sent = before.catch(() => undefined).then(() => deliver(partition, messages, givenUp));
       tails.set(partition, sent);
       sent.catch(() => undefined);
       return sent;

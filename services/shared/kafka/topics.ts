@@ -48,6 +48,8 @@ export const createTopics = async (
         { name: 'cleanup.policy', value: 'delete' },
         // A decision point that is new reads it from the beginning: what it cannot read it cannot know.
         { name: 'retention.ms', value: '-1' },
+        // A push that arrives too late has no effect: by one clock, not by the one of who sent it.
+        { name: 'message.timestamp.type', value: 'LogAppendTime' },
         { name: 'retention.bytes', value: '-1' },
       ],
     },

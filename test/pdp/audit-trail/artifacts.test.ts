@@ -60,6 +60,7 @@ describe('artifacts', () => {
     expect(emitter.status().artifacts).toEqual({
       waiting: 3,
       waitingBytes: large.bytes.length + 2 * small.bytes.length,
+      heldBytes: large.bytes.length + small.bytes.length,
       withoutRoom: 0,
       dropped: 0,
     });
@@ -70,6 +71,7 @@ describe('artifacts', () => {
       [`1 globex ${shortOf(small)} 1`]: shortOf(small),
     };
     emitter.sendArtifact('acme', large);
+    expect(emitter.status().artifacts).toMatchObject({ waiting: 0, heldBytes: 0 });
     await drain(emitter);
     await emitter.close();
     expect(await received(home)).toEqual(expected);
@@ -159,6 +161,35 @@ describe('artifacts', () => {
       [`1 globex ${shortOf(other)} 1`]: shortOf(other),
     });
   });
+
+  it('of more tenants than a tick looks at all wait, and none is lost', async () => {
+    const emitter = await openEmitter(folders.create(), { limits: ROOMY });
+    const artifact = artifactOf(Buffer.from('{}'));
+    for (let n = 0; n < 1_040; n += 1) emitter.sendArtifact(`tenant-${n}`, artifact);
+    expect(emitter.status().artifacts).toMatchObject({ waiting: 1_040, heldBytes: 2, dropped: 0 });
+    await drain(emitter, 2_000);
+    expect(emitter.status().artifacts).toMatchObject({ waiting: 0, heldBytes: 0, dropped: 0 });
+    await emitter.close();
+  }, 60_000);
+
+  it('do not keep more bytes than the largest has: the rest is asked for in its turn', async () => {
+    const home = folders.create();
+    const quotaBytes = (tenant: string): number => (tenant === 'full' ? 1_000 : 32 * MIB);
+    const emitter = await openEmitter(home, { limits: { ...ROOMY, quotaBytes } });
+    for (let n = 0; n < 5; n += 1) emitter.sendArtifact('full', artifactOf(Buffer.alloc(20 * MIB, n)));
+    expect(emitter.status().artifacts).toMatchObject({ waiting: 5, heldBytes: 60 * MIB, dropped: 0 });
+    const [large, gone] = [artifactOf(randomBytes(5 * MIB)), artifactOf(randomBytes(6 * MIB))];
+    emitter.sendArtifact('acme', large, () => large.bytes);
+    emitter.sendArtifact('acme', gone, () => undefined);
+    expect(emitter.status().artifacts).toMatchObject({ waiting: 7, heldBytes: 60 * MIB, dropped: 0 });
+    for (let n = 0; n < 100 && waitingFor(emitter) > 5; n += 1) {
+      await emitter.tick();
+      await sleep(5);
+    }
+    expect(emitter.status().artifacts).toMatchObject({ waiting: 5, withoutRoom: 5, heldBytes: 60 * MIB, dropped: 1 });
+    await emitter.close();
+    expect(await received(home)).toEqual({ [`1 acme ${shortOf(large)} 20`]: shortOf(large) });
+  }, 60_000);
 
   it('that are too large are told and not sent', async () => {
     const emitter = await openEmitter(folders.create(), { limits: ROOMY });

@@ -1,4 +1,5 @@
 import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { open as openFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -68,6 +69,34 @@ describe('the log of pushed data on one machine', () => {
     );
     expect(revisions).toEqual(Array.from({ length: 40 }, (_, i) => i));
     expect(book.of('acme').document).toEqual({ last: 39 });
+  });
+
+  it('takes a push back that others had read, and that could not be synced', async () => {
+    const [one, two] = [await start(), await start()];
+    await one.stream.push('acme', put(['a'], 1));
+    const probe = await openFile(join(directory, 'probe'), 'w');
+    const handles = Object.getPrototypeOf(probe) as { datasync: () => Promise<void> };
+    await probe.close();
+    const { datasync } = handles;
+    const valueIn = (book: DataBook): unknown => (book.of('acme').document as { readonly a?: unknown }).a;
+    handles.datasync = async () => {
+      handles.datasync = datasync;
+      while (valueIn(two.book) !== 2) await sleep(10);
+      throw Object.assign(new Error('the disk failed'), { code: 'EIO' });
+    };
+    try {
+      await expect(one.stream.push('acme', put(['a'], 2))).rejects.toMatchObject({ code: 'data_unavailable' });
+    } finally {
+      handles.datasync = datasync;
+    }
+    expect(valueIn(one.book)).toBe(1);
+    while (valueIn(two.book) !== 1) await sleep(10);
+    await two.stream.push('acme', put(['b'], 1));
+    await one.stream.push('acme', put(['c'], 1));
+    while (!('c' in two.book.of('acme').document)) await sleep(10);
+    expect(one.book.of('acme').document).toEqual({ a: 1, b: 1, c: 1 });
+    expect(two.book.of('acme')).toEqual(one.book.of('acme'));
+    expect((await start()).book.of('acme')).toEqual(one.book.of('acme'));
   });
 
   it.each([1, 5, 11, 12, 40])('gives up a tail of %i bytes that a power cut tore', async (kept) => {

@@ -2,12 +2,14 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Kafka } from 'kafkajs';
+import kafkajs, { type Kafka } from 'kafkajs';
 import { createDataBook, type DataBook } from '../../../services/pdp/core/data-book.ts';
+import { encodeRecord } from '../../../services/pdp/core/data-record.ts';
 import type { DataChange } from '../../../services/pdp/core/pushed-data.ts';
 import type { RunningDataStream } from '../../../services/pdp/data/file-stream.ts';
 import { startKafkaDataStream } from '../../../services/pdp/data/kafka-stream.ts';
 import { DATA_TOPIC } from '../../../services/shared/contracts/events.ts';
+import { newUuidV7 } from '../../../services/shared/contracts/uuid.ts';
 import { createKafkaClient, partitionOf } from '../../../services/shared/kafka/client.ts';
 import { createSender, kafkaProducer } from '../../../services/shared/kafka/sender.ts';
 import { createTopics } from '../../../services/shared/kafka/topics.ts';
@@ -119,7 +121,7 @@ describe('the stream of pushed data on Kafka', () => {
     const other = await startKnown('meanwhile');
     await other.stream.push('umbrella', put(['b'], 2));
     await broker.stop();
-    const again = await start('restart', { pushTimeoutMs: 200 });
+    const again = await start('restart', { pushTimeoutMs: 3_000 });
     expect(again.stream.isKnown('umbrella')).toBe(true);
     expect(again.book.of('umbrella')).toEqual(before);
     await expect(again.stream.push('umbrella', put(['c'], 3))).rejects.toMatchObject({ code: 'data_unavailable' });
@@ -128,13 +130,45 @@ describe('the stream of pushed data on Kafka', () => {
     expect(await fresh.stream.check()).toMatchObject({ ok: false });
     await expect(fresh.stream.push('umbrella', put(['d'], 4))).rejects.toMatchObject({ code: 'data_unavailable' });
     await broker.restart();
-    // What was pushed meanwhile, and, since its sender tries on, what was given up.
-    const all = { a: 1, b: 2, c: 3 };
-    while (!('c' in again.book.of('umbrella').document && 'c' in fresh.book.of('umbrella').document)) await sleep(50);
-    expect(again.book.of('umbrella').document).toEqual(all);
-    expect(fresh.stream.isKnown('umbrella')).toBe(true);
+    while (!fresh.stream.isKnown('umbrella')) await sleep(50);
+    const last = await fresh.stream.push('umbrella', put(['e'], 5));
+    const revision = last.kind === 'applied' ? last.identity.revision : 0;
+    await again.book.waitFor('umbrella', revision, 30_000);
+    // The sender that had c in front of it has sent what came after it.
+    await expect(again.stream.push('umbrella', { op: 'delete', path: ['e'] })).resolves.toMatchObject({
+      kind: 'applied',
+    });
+    // What was pushed meanwhile, and not what was given up.
+    expect(again.book.of('umbrella').document).toEqual({ a: 1, b: 2 });
+    await fresh.book.waitFor('umbrella', revisionOf(again.book, 'umbrella'), 30_000);
     expect(fresh.book.of('umbrella')).toEqual(again.book.of('umbrella'));
   }, 90_000);
+
+  it('gives no effect to a push that was stored after it had been given up', async () => {
+    const admin = kafka.admin();
+    await admin.connect();
+    const { resources } = await admin.describeConfigs({
+      includeSynonyms: false,
+      resources: [
+        { type: kafkajs.ConfigResourceTypes.TOPIC, name: DATA_TOPIC, configNames: ['message.timestamp.type'] },
+      ],
+    });
+    await admin.disconnect();
+    expect(resources[0]?.configEntries).toMatchObject([{ configValue: 'LogAppendTime' }]);
+    const [one, two] = await Promise.all([startKnown('late-1'), startKnown('late-2')]);
+    const sender = createSender({ kafka, topic: DATA_TOPIC, logger });
+    await one.stream.push('vandelay', put(['grant'], false));
+    const nowMs = Date.now();
+    const record = (key: string, notAfterMs: number): string =>
+      encodeRecord({ id: newUuidV7(nowMs), tenant: 'vandelay', notAfterMs, change: put([key], true) });
+    for (const value of [record('grant', nowMs - 1_000), record('in_time', nowMs + 3_600_000)])
+      await sender.send(partitionOf('vandelay', 3), [{ key: 'vandelay', value }]);
+    await sender.close();
+    await one.stream.push('vandelay', put(['last'], 1));
+    await two.book.waitFor('vandelay', revisionOf(one.book, 'vandelay'), 5_000);
+    for (const { book } of [one, two])
+      expect(book.of('vandelay').document).toEqual({ grant: false, in_time: true, last: 1 });
+  }, 60_000);
 
   it('skips what is no pushed data', async () => {
     const one = await startKnown('skips');

@@ -106,6 +106,20 @@ describe('the last good set', () => {
     expect(bare.status()[0]?.notKept).toContain('cannot be used');
   });
 
+  it('makes no room for an older serial in one process after another one had a newer', async () => {
+    const [one, two] = [await start(), await start()];
+    await replace(await bundleOf(7));
+    await two.refresh();
+    expect(codeOf(two)).toBe('serial_7');
+    await replace(await bundleOf(6));
+    for (let looks = 0; looks < 2; looks += 1) await one.refresh();
+    expect(codeOf(one)).toBe('serial_5');
+    expect(one.status()[0]?.failed?.message).toContain('serial 6 of test is below 7');
+    await replace(await bundleOf(7));
+    await one.refresh();
+    expect(codeOf(one)).toBe('serial_7');
+  });
+
   it('is one set of archives, whatever came before', async () => {
     const policy = await start();
     for (const serial of [6, 7]) {
@@ -152,7 +166,7 @@ describe('the last good set', () => {
 
   it('is the newest, and whole, when several processes write at once', async () => {
     const stores = Array.from({ length: 6 }, () => createBundleStore(storeFolder(undefined)));
-    const write = async (store: (typeof stores)[number], serial: number): Promise<void> =>
+    const write = async (store: (typeof stores)[number], serial: number): Promise<unknown> =>
       await store.write({
         sources: [file],
         serials: new Map([['test', serial]]),

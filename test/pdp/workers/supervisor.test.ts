@@ -122,6 +122,19 @@ describe('the supervisor of the workers', () => {
   );
 
   it(
+    'kills and starts again one that stands still before it listens',
+    async () => {
+      const behaviours: Behaviour[] = ['serve', 'die'];
+      const { supervisor } = await start(behaviours, { pings: { everyMs: 500, missed: 4 } });
+      behaviours[1] = 'hang';
+      await until('two were killed', () => (supervisor.status().restarts >= 3 ? true : undefined));
+      behaviours[1] = 'serve';
+      await until('it serves', () => (supervisor.status().running === 2 ? true : undefined));
+    },
+    LIMIT_MS,
+  );
+
+  it(
     'kills what does not stop in time, and says that it was not clean',
     async () => {
       const { supervisor } = await start(['serve', 'deaf'], { stopMs: 300 });

@@ -3,7 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createWorkerLink } from '../../../services/pdp/workers/worker-link.ts';
 
-export type Behaviour = 'serve' | 'refuse' | 'deaf' | 'stuck' | 'die';
+export type Behaviour = 'serve' | 'refuse' | 'deaf' | 'stuck' | 'hang' | 'die';
 
 process.on('message', () => undefined);
 await sleep(100);
@@ -16,6 +16,7 @@ if (behaviour === 'refuse') {
   await link.say({ edict: 'failed', code: 'settings_invalid', message: 'no good' });
   process.exit(1);
 }
+if (behaviour === 'hang') for (;;);
 let reloads = 0;
 link.onReload(() => (reloads += 1));
 link.answerWith(async ({ kind }) => {
