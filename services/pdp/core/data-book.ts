@@ -16,12 +16,19 @@ export type Applied =
   | { readonly kind: 'conflict'; readonly conflict: PatchConflict }
   | { readonly kind: 'repeated' };
 
+/** A record whose effect is computed, and not in force yet. */
+export interface Trial {
+  readonly applied: Applied;
+  /** Puts it into force. Throws when another record came in between. */
+  readonly enter: () => void;
+}
+
 export interface DataBook {
   readonly of: (tenant: string) => PushedData;
   /** The next record of the tenant's stream. */
   readonly apply: (record: DataRecord, offset: number) => Applied;
-  /** What the record would do now. Changes nothing. */
-  readonly tryOut: (record: DataRecord, offset: number) => Applied;
+  /** What the record would do now. Changes nothing until it is entered. */
+  readonly tryOut: (record: DataRecord, offset: number) => Trial;
   readonly stateOf: (tenant: string) => TenantData;
   readonly restore: (tenant: string, state: TenantData) => void;
   /** Resolves when the tenant's data is at `revision` or beyond, or `timeoutMs` later. */
@@ -77,13 +84,26 @@ export const createDataBook = (options: {
     }
   };
 
+  const tryOut = (record: DataRecord, offset: number): Trial => {
+    const { tenant } = record;
+    const before = stateOf(tenant);
+    const [applied, state] = next(record, offset);
+    return {
+      applied,
+      enter() {
+        if (stateOf(tenant) !== before) throw new TypeError('another record was applied in between');
+        if (applied.kind === 'changed') set(tenant, state);
+        else states.set(tenant, state);
+      },
+    };
+  };
+
   return {
     of: (tenant) => stateOf(tenant).data,
-    tryOut: (record, offset) => next(record, offset)[0],
+    tryOut,
     apply(record, offset) {
-      const [applied, state] = next(record, offset);
-      if (applied.kind === 'changed') set(record.tenant, state);
-      else states.set(record.tenant, state);
+      const { applied, enter } = tryOut(record, offset);
+      enter();
       return applied;
     },
     stateOf,

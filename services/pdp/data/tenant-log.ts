@@ -199,15 +199,15 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
 
   const appendLocked = async (record: DataRecord): Promise<Pushed> => {
     await readNew();
-    const tried = book.tryOut(record, next);
+    // Computed once, however large the document is: before it is written, since what has no effect is not.
+    const { applied: tried, enter } = book.tryOut(record, next);
     if (tried.kind === 'conflict')
       return { kind: 'conflict', pointer: tried.conflict.pointer, message: tried.conflict.message };
     if (tried.kind === 'repeated') throw new TypeError('an id was used twice');
     if (file === undefined || position > Math.max(options.compactBytes, 2 * snapshotBytes)) await beginFile();
     await appendFrame(encodeDataFrame(`{"offset":${next},"record":${encodeRecord(record)}}`));
-    const offset = next;
     next += 1;
-    book.apply(record, offset);
+    enter();
     return { kind: 'applied', identity: tried.identity };
   };
 

@@ -173,7 +173,7 @@ describe('the book of pushed data', () => {
     const kept = book();
     const add: DataChange = { op: 'patch', path: [], operations: [{ op: 'add', path: ['n'], value: 1 }] };
     const record = { id: idOf(1), tenant: 'acme', change: add };
-    expect(kept.tryOut(record, 4)).toMatchObject({ kind: 'changed' });
+    expect(kept.tryOut(record, 4).applied).toMatchObject({ kind: 'changed' });
     expect(kept.of('acme')).toBe(NOTHING_PUSHED);
     expect(kept.apply(record, 4)).toMatchObject({ kind: 'changed', identity: { revision: 4 } });
     expect(kept.apply(record, 5)).toEqual({ kind: 'repeated' });
