@@ -31,13 +31,18 @@ export interface DataBook {
   readonly tryOut: (record: DataRecord, offset: number) => Trial;
   readonly stateOf: (tenant: string) => TenantData;
   readonly restore: (tenant: string, state: TenantData) => void;
-  /** Resolves when the tenant's data is at `revision` or beyond, or `timeoutMs` later. */
+  /**
+   * Resolves when the tenant's data is at `revision` or beyond, or `timeoutMs` later; at once where 64 of the tenant
+   * wait already, so that one tenant's waiting takes no places from the others.
+   */
   readonly waitFor: (tenant: string, revision: number, timeoutMs: number) => Promise<void>;
   /** Lets go who waits. */
   readonly close: () => void;
 }
 
 const RECENT = 256;
+/** Of one tenant. */
+const MAX_WAITING = 64;
 const NOTHING: TenantData = { data: NOTHING_PUSHED, recent: [] };
 
 interface Waiter {
@@ -113,6 +118,7 @@ export const createDataBook = (options: {
         const reached = stateOf(tenant).data.identity?.revision ?? -1;
         if (reached >= revision) return resolve();
         const waiters = waiting.get(tenant) ?? new Set<Waiter>();
+        if (waiters.size >= MAX_WAITING) return resolve();
         waiting.set(tenant, waiters);
         const done = (): void => {
           stop();

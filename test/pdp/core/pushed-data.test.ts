@@ -183,6 +183,15 @@ describe('the book of pushed data', () => {
     expect(kept.of('globex')).toBe(NOTHING_PUSHED);
   });
 
+  it('lets 64 of a tenant wait, and the next one go at once', async () => {
+    const kept = book();
+    const waiting = Array.from({ length: 64 }, () => kept.waitFor('acme', 3, 10_000));
+    await kept.waitFor('acme', 3, 10_000);
+    const other = kept.waitFor('globex', 3, 10_000);
+    kept.close();
+    await Promise.all([...waiting, other]);
+  });
+
   it('lets a waiter go at its revision, and at the end of its time', async () => {
     const kept = book();
     const reached = kept.waitFor('acme', 3, 10_000);
