@@ -204,7 +204,12 @@ const readinessChecks = (policy: ActivePolicy, trail: AuditTrail, reloadFailure:
 
 /** What a caller may see: their own tenant's set and engine; the system tenant's operators see all. */
 const bundleStatus =
-  (policy: ActivePolicy, policies: TenantPolicies, tenants: () => readonly string[]) =>
+  (
+    policy: ActivePolicy,
+    policies: TenantPolicies,
+    tenants: () => readonly string[],
+    unreadable: () => ReadonlyMap<string, string>,
+  ) =>
   (tenant: string): unknown => {
     const sets = policy.status();
     const isSystem = tenant === SYSTEM_TENANT;
@@ -215,7 +220,12 @@ const bundleStatus =
       sets: shown,
       engines: {
         ...(isSystem ? policies.status() : {}),
-        tenants: Object.fromEntries(named.map((name) => [name, policies.factsOf(name)])),
+        tenants: Object.fromEntries(
+          named.map((name) => {
+            const reason = unreadable().get(name);
+            return [name, reason === undefined ? policies.factsOf(name) : { state: 'denied', bytes: 0, reason }];
+          }),
+        ),
       },
     };
   };
@@ -348,8 +358,9 @@ const openPdp = async (
     },
   });
   const policyFor = (tenant: string, held?: DecidingPolicy): DecidingPolicy | undefined => {
-    const now = pushed.isKnown(tenant) ? policies.current(tenant) : undefined;
-    return held === undefined || now?.setDigest === held.setDigest ? now : policies.renewed(held);
+    if (!pushed.isKnown(tenant)) return undefined;
+    const now = policies.current(tenant);
+    return held === undefined || now?.setDigest === held.setDigest ? now : policies.renewed(tenant, held);
   };
   const announceAll = (): void => {
     for (const tenant of [...tenantNames(current), SYSTEM_TENANT])
@@ -390,9 +401,9 @@ const openPdp = async (
 
   const checks = {
     ...readinessChecks(policy, trail, () => reload?.failure()),
-    data: () => pushed.check(policies.failures()),
+    data: () => pushed.check(policies.failures().size),
   };
-  const bundlesOf = bundleStatus(policy, policies, () => [...tenantNames(current), SYSTEM_TENANT]);
+  const bundlesOf = bundleStatus(policy, policies, () => [...tenantNames(current), SYSTEM_TENANT], pushed.unreadable);
   const link = worker?.link;
   link?.onReload(() => void reload?.reload());
   link?.answerWith((question) => {

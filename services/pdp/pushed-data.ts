@@ -29,8 +29,10 @@ export interface PushedDataPart extends Handle, DataOwners {
   readonly waitFor: (tenant: string, revision: number) => Promise<void>;
   /** From now on `listener` is told. */
   readonly follow: (listener: DataListener) => void;
-  /** `denied`: tenants whose bundles cannot be used with their data, and why. */
-  readonly check: (denied: ReadonlyMap<string, string>) => Promise<CheckResult>;
+  /** `denied`: how many tenants have bundles that cannot be used with their data. Names none: anybody may ask. */
+  readonly check: (denied: number) => Promise<CheckResult>;
+  /** Tenants whose data cannot be read, and why. */
+  readonly unreadable: () => ReadonlyMap<string, string>;
 }
 
 /** The topic when there are brokers, else the log below `home`. */
@@ -90,10 +92,9 @@ export const startPushedData = async ({
     async check(denied) {
       const found = await stream.check();
       // One tenant's trouble takes nothing from the others, so this stays ready.
-      return denied.size === 0 || !found.ok
-        ? found
-        : { ok: true, facts: { ...found.facts, denied: Object.fromEntries(denied) } };
+      return denied === 0 || !found.ok ? found : { ok: true, facts: { ...found.facts, denied } };
     },
+    unreadable: stream.unreadable,
     async close() {
       book.close();
       await stream.close();

@@ -16,21 +16,33 @@ export type Applied =
   | { readonly kind: 'conflict'; readonly conflict: PatchConflict }
   | { readonly kind: 'repeated' };
 
+/** A record whose effect is computed, and not in force yet. */
+export interface Trial {
+  readonly applied: Applied;
+  /** Puts it into force. Throws when another record came in between. */
+  readonly enter: () => void;
+}
+
 export interface DataBook {
   readonly of: (tenant: string) => PushedData;
   /** The next record of the tenant's stream. */
   readonly apply: (record: DataRecord, offset: number) => Applied;
-  /** What the record would do now. Changes nothing. */
-  readonly tryOut: (record: DataRecord, offset: number) => Applied;
+  /** What the record would do now. Changes nothing until it is entered. */
+  readonly tryOut: (record: DataRecord, offset: number) => Trial;
   readonly stateOf: (tenant: string) => TenantData;
   readonly restore: (tenant: string, state: TenantData) => void;
-  /** Resolves when the tenant's data is at `revision` or beyond, or `timeoutMs` later. */
+  /**
+   * Resolves when the tenant's data is at `revision` or beyond, or `timeoutMs` later; at once where 64 of the tenant
+   * wait already, so that one tenant's waiting takes no places from the others.
+   */
   readonly waitFor: (tenant: string, revision: number, timeoutMs: number) => Promise<void>;
   /** Lets go who waits. */
   readonly close: () => void;
 }
 
 const RECENT = 256;
+/** Of one tenant. */
+const MAX_WAITING = 64;
 const NOTHING: TenantData = { data: NOTHING_PUSHED, recent: [] };
 
 interface Waiter {
@@ -77,13 +89,26 @@ export const createDataBook = (options: {
     }
   };
 
+  const tryOut = (record: DataRecord, offset: number): Trial => {
+    const { tenant } = record;
+    const before = stateOf(tenant);
+    const [applied, state] = next(record, offset);
+    return {
+      applied,
+      enter() {
+        if (stateOf(tenant) !== before) throw new TypeError('another record was applied in between');
+        if (applied.kind === 'changed') set(tenant, state);
+        else states.set(tenant, state);
+      },
+    };
+  };
+
   return {
     of: (tenant) => stateOf(tenant).data,
-    tryOut: (record, offset) => next(record, offset)[0],
+    tryOut,
     apply(record, offset) {
-      const [applied, state] = next(record, offset);
-      if (applied.kind === 'changed') set(record.tenant, state);
-      else states.set(record.tenant, state);
+      const { applied, enter } = tryOut(record, offset);
+      enter();
       return applied;
     },
     stateOf,
@@ -93,6 +118,7 @@ export const createDataBook = (options: {
         const reached = stateOf(tenant).data.identity?.revision ?? -1;
         if (reached >= revision) return resolve();
         const waiters = waiting.get(tenant) ?? new Set<Waiter>();
+        if (waiters.size >= MAX_WAITING) return resolve();
         waiting.set(tenant, waiters);
         const done = (): void => {
           stop();

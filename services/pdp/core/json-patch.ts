@@ -23,6 +23,8 @@ export type PatchOperation =
 const MAX_OPERATIONS = 1_000;
 /** Characters of JSON: a document that is copied into itself again and again doubles each time. */
 const MAX_COPIED = 4 * 1024 * 1024;
+/** Members of objects that the tests of one patch look at: some 100 ms. */
+const MAX_COMPARED = 1_000_000;
 /** Containers inside each other in a document that is patched, itself counted. */
 export const MAX_DOCUMENT_DEPTH = 64;
 
@@ -55,101 +57,157 @@ export const valueAt = (document: Document, path: DataPath): { readonly value: D
   return found;
 };
 
-type Change = (container: readonly unknown[] | Readonly<Record<string, unknown>>, name: string) => Document;
+type Container = unknown[] | Record<string, unknown>;
 
-/** The document with the container of `path`'s end replaced by what `change` makes of it. */
-const changedAt = (document: Document, path: DataPath, change: Change, depth = 0): Document => {
-  const name = path[depth];
-  if (name === undefined) throw new TypeError('a change needs a path');
-  const here = path.slice(0, depth);
-  if (!Array.isArray(document) && !isObject(document)) return fail(here, 'is neither object nor array');
-  const container: readonly unknown[] | Readonly<Record<string, unknown>> = document;
-  if (depth === path.length - 1) return change(container, name);
-  const child = childOf(container, name) ?? fail(path.slice(0, depth + 1), 'does not exist');
-  const changed = changedAt(child.value, path, change, depth + 1);
-  // A computed name makes a member of its own, whatever the name.
-  return isObject(container) ? { ...container, [name]: changed } : container.with(Number(name), changed);
+/** A document that is being patched. */
+interface Patched {
+  document: Document;
+  /** Copies that this patch made, each in one place only: they may be changed, and nothing else may. */
+  readonly owned: WeakSet<Container>;
+  /** UTF-16 units of JSON. */
+  copied: number;
+  compared: number;
+}
+
+/** The container itself when the patch owns it, else a copy that it owns. */
+const ownedOf = ({ owned }: Patched, found: Document, at: DataPath): Container => {
+  if (!Array.isArray(found) && !isObject(found)) return fail(at, 'is neither object nor array');
+  const container: unknown[] | Record<string, unknown> = found;
+  if (owned.has(container)) return container;
+  const copy = isObject(container) ? { ...container } : [...container];
+  owned.add(copy);
+  return copy;
 };
 
-const add = (document: Document, path: DataPath, value: Document): Document =>
-  path.length === 0
-    ? value
-    : path.length >= MAX_DOCUMENT_DEPTH
-      ? fail([], `may be nested ${MAX_DOCUMENT_DEPTH} deep`)
-      : changedAt(document, path, (container, name) => {
-          if (isObject(container)) return { ...container, [name]: value };
-          const index = name === '-' ? container.length : INDEX.test(name) ? Number(name) : -1;
-          if (index < 0 || index > container.length) return fail(path, 'is no place in the array');
-          return container.toSpliced(index, 0, value);
-        });
+const setChild = (container: Container, name: string, value: Document): void => {
+  if (Array.isArray(container)) container[Number(name)] = value;
+  // A member of its own, whatever the name: an assignment to `__proto__` makes none.
+  else Object.defineProperty(container, name, { value, writable: true, enumerable: true, configurable: true });
+};
 
-const replace = (document: Document, path: DataPath, value: Document): Document =>
-  path.length === 0
-    ? value
-    : changedAt(document, path, (container, name) => {
-        if (childOf(container, name) === undefined) return fail(path, 'does not exist');
-        return isObject(container) ? { ...container, [name]: value } : container.with(Number(name), value);
-      });
+/**
+ * The container in which the end of `path` stands, ready to be changed. Each container on the way is copied once a
+ * patch, not once an operation: a large one costs as much as the patch has members.
+ */
+const containerOf = (patched: Patched, path: DataPath): Container => {
+  let container = ownedOf(patched, patched.document, []);
+  patched.document = container;
+  for (let depth = 1; depth < path.length; depth += 1) {
+    const here = path.slice(0, depth);
+    const name = path[depth - 1] ?? '';
+    const child = childOf(container, name) ?? fail(here, 'does not exist');
+    const below = ownedOf(patched, child.value, here);
+    if (below !== child.value) setChild(container, name, below);
+    container = below;
+  }
+  return container;
+};
 
-const remove = (document: Document, path: DataPath): Document =>
-  path.length === 0
-    ? fail(path, 'cannot be removed by a patch')
-    : changedAt(document, path, (container, name) => {
-        if (childOf(container, name) === undefined) return fail(path, 'does not exist');
-        if (!isObject(container)) return container.toSpliced(Number(name), 1);
-        const { [name]: _removed, ...others } = container;
-        return others;
-      });
+const add = (patched: Patched, path: DataPath, value: Document): void => {
+  const name = path.at(-1);
+  if (name === undefined) {
+    patched.document = value;
+    return;
+  }
+  if (path.length >= MAX_DOCUMENT_DEPTH) fail([], `may be nested ${MAX_DOCUMENT_DEPTH} deep`);
+  const container = containerOf(patched, path);
+  if (!Array.isArray(container)) return setChild(container, name, value);
+  const index = name === '-' ? container.length : INDEX.test(name) ? Number(name) : -1;
+  if (index < 0 || index > container.length) fail(path, 'is no place in the array');
+  container.splice(index, 0, value);
+};
 
-/** Whether two JSON documents say the same: numbers by value, members in any order (RFC 6902, 4.6). */
-const isSame = (a: Document, b: Document): boolean => {
+const replace = (patched: Patched, path: DataPath, value: Document): void => {
+  const name = path.at(-1);
+  if (name === undefined) {
+    patched.document = value;
+    return;
+  }
+  const container = containerOf(patched, path);
+  if (childOf(container, name) === undefined) fail(path, 'does not exist');
+  setChild(container, name, value);
+};
+
+const remove = (patched: Patched, path: DataPath): void => {
+  const name = path.at(-1);
+  if (name === undefined) return fail(path, 'cannot be removed by a patch');
+  const container = containerOf(patched, path);
+  if (childOf(container, name) === undefined) fail(path, 'does not exist');
+  if (Array.isArray(container)) container.splice(Number(name), 1);
+  else Reflect.deleteProperty(container, name);
+};
+
+/**
+ * Whether two JSON documents say the same: numbers by value, members in any order (RFC 6902, 4.6). `spend` is told how
+ * many members are looked at: those of a large object are listed even when the other one has none.
+ */
+const isSame = (a: Document, b: Document, spend: (members: number) => void): boolean => {
   if (a === b) return true;
   if (Array.isArray(a) && Array.isArray(b)) {
     const other: readonly unknown[] = b;
-    return a.length === b.length && a.every((element, index) => isSame(element, other[index]));
+    return a.length === b.length && a.every((element, index) => isSame(element, other[index], spend));
   }
   if (!isObject(a) || !isObject(b)) return false;
   const names = Object.keys(a);
+  spend(names.length);
   return (
-    names.length === Object.keys(b).length && names.every((name) => Object.hasOwn(b, name) && isSame(a[name], b[name]))
+    names.length === Object.keys(b).length &&
+    names.every((name) => Object.hasOwn(b, name) && isSame(a[name], b[name], spend))
   );
 };
 
 const read = (document: Document, path: DataPath): Document =>
   (valueAt(document, path) ?? fail(path, 'does not exist')).value;
 
-const applyOne = (document: Document, operation: PatchOperation, spent: { copied: number }): Document => {
+const testOne = (patched: Patched, path: DataPath, value: Document): void => {
+  const spend = (members: number): void => {
+    patched.compared += members;
+    if (patched.compared > MAX_COMPARED) fail(path, 'would get too much compared');
+  };
+  if (!isSame(read(patched.document, path), value, spend)) fail(path, 'is not what the test says');
+};
+
+/** A copy that shares nothing with what was copied: a later operation may change either. */
+const copyOf = (patched: Patched, from: DataPath, path: DataPath): Document => {
+  const found = read(patched.document, from);
+  if (isTooDeep(found)) fail(path, `would be nested more than ${MAX_DOCUMENT_DEPTH} deep`);
+  const json = JSON.stringify(found);
+  patched.copied += json.length;
+  if (patched.copied > MAX_COPIED) fail(path, 'would get too much copied');
+  return JSON.parse(json);
+};
+
+const applyOne = (patched: Patched, operation: PatchOperation): void => {
   const { path } = operation;
   switch (operation.op) {
     case 'add':
-      return add(document, path, operation.value);
+      return add(patched, path, operation.value);
     case 'replace':
-      return replace(document, path, operation.value);
+      return replace(patched, path, operation.value);
     case 'remove':
-      return remove(document, path);
+      return remove(patched, path);
     case 'test':
-      return isSame(read(document, path), operation.value) ? document : fail(path, 'is not what the test says');
-    case 'copy': {
-      const copied = read(document, operation.from);
-      if (isTooDeep(copied)) return fail(path, `would be nested more than ${MAX_DOCUMENT_DEPTH} deep`);
-      spent.copied += JSON.stringify(copied).length;
-      return spent.copied > MAX_COPIED ? fail(path, 'would get too much copied') : add(document, path, copied);
-    }
+      return testOne(patched, path, operation.value);
+    case 'copy':
+      return add(patched, path, copyOf(patched, operation.from, path));
     case 'move': {
       const { from } = operation;
-      if (from.length < path.length && isPathPrefix(from, path)) return fail(path, 'lies inside what is moved');
-      const moved = read(document, from);
-      return from.length === 0 ? document : add(remove(document, from), path, moved);
+      if (from.length < path.length && isPathPrefix(from, path)) fail(path, 'lies inside what is moved');
+      const moved = read(patched.document, from);
+      if (from.length === 0) return;
+      remove(patched, from);
+      return add(patched, path, moved);
     }
     default:
       return operation satisfies never;
   }
 };
 
-/** JSON Patch (RFC 6902): all operations in order, or `PatchConflict` and nothing. */
+/** JSON Patch (RFC 6902): all operations in order, or `PatchConflict` and nothing. Changes neither argument. */
 export const applyPatch = (document: Document, operations: readonly PatchOperation[]): Document => {
-  const spent = { copied: 0 };
-  return operations.reduce((before, operation) => applyOne(before, operation, spent), document);
+  const patched: Patched = { document, owned: new WeakSet(), copied: 0, compared: 0 };
+  for (const operation of operations) applyOne(patched, operation);
+  return patched.document;
 };
 
 export interface PatchProblem {

@@ -15,7 +15,10 @@ export interface RunningDataStream {
   readonly push: PushData;
   /** False while it is not known what was pushed for the tenant: it must be denied. */
   readonly isKnown: (tenant: string) => boolean;
+  /** Names no tenant: anybody may ask. */
   readonly check: Check;
+  /** Tenants whose data cannot be read, and why. */
+  readonly unreadable: () => ReadonlyMap<string, string>;
   readonly close: () => Promise<void>;
 }
 
@@ -28,8 +31,8 @@ const COMPACT_BYTES = 4 * 1024 * 1024;
 const LOCK_WAIT_MS = 10_000;
 
 /**
- * The streams of all tenants on one machine, below `directory`. Resolves when all that was pushed is applied. Rejects
- * with `data_corrupt` for a log that is damaged: what was pushed is not known then.
+ * The streams of all tenants on one machine, below `directory`. Resolves when all that was pushed is applied. A tenant
+ * whose log is damaged is not known until it was restored; the others are.
  */
 export const startFileDataStream = async (options: {
   readonly directory: string;
@@ -72,8 +75,6 @@ export const startFileDataStream = async (options: {
     }
   };
 
-  for (const tenant of await tenants()) await logOf(tenant).catchUp();
-
   const followOne = async (tenant: string): Promise<void> => {
     try {
       await logOf(tenant).catchUp();
@@ -85,6 +86,8 @@ export const startFileDataStream = async (options: {
       broken.set(tenant, errorMessage(error));
     }
   };
+
+  for (const tenant of await tenants()) await followOne(tenant);
 
   let following: Promise<void> = Promise.resolve();
   const inTurn = (work: () => Promise<void>): void => {
@@ -129,7 +132,8 @@ export const startFileDataStream = async (options: {
     push: (tenant, change) => logOf(tenant).append({ id: newUuidV7(options.nowMs()), tenant, change }),
     isKnown: (tenant) => !broken.has(tenant),
     // One tenant's trouble takes nothing from the others, so this stays ready.
-    check: () => ({ ok: true, facts: broken.size === 0 ? {} : { unreadable: Object.fromEntries(broken) } }),
+    check: () => ({ ok: true, facts: broken.size === 0 ? {} : { unreadable: broken.size } }),
+    unreadable: () => broken,
     async close() {
       closed = true;
       clearInterval(timer);

@@ -317,6 +317,7 @@ export const startKafkaDataStream = async (options: {
         ? { ok: true, facts }
         : { ok: false, reason: `what was pushed is not known: ${ruin ?? failure ?? 'the topic is being read'}`, facts };
     },
+    unreadable: () => new Map(),
     async close() {
       closing.abort();
       clearInterval(saving);

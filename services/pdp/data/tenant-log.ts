@@ -210,12 +210,13 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
 
   const appendLocked = async (record: DataRecord): Promise<Pushed> => {
     await readNew();
-    const tried = book.tryOut(record, next);
+    // One offset is left out, so that the name is another one, and whoever has read this file reads the new one.
+    if (isDoubtful) await beginFile(next + 1);
+    // Computed once, however large the document is: before it is written, since what has no effect is not.
+    const { applied: tried, enter } = book.tryOut(record, next);
     if (tried.kind === 'conflict')
       return { kind: 'conflict', pointer: tried.conflict.pointer, message: tried.conflict.message };
     if (tried.kind === 'repeated') throw new TypeError('an id was used twice');
-    // One offset is left out, so that the name is another one, and whoever has read this file reads the new one.
-    if (isDoubtful) await beginFile(next + 1);
     if (file === undefined || position > Math.max(options.compactBytes, 2 * snapshotBytes)) await beginFile(next);
     try {
       await appendFrame(encodeDataFrame(`{"offset":${next},"record":${encodeRecord(record)}}`));
@@ -225,9 +226,8 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
       if (isDoubtful) await beginFile(next + 2).catch(() => undefined);
       throw cause;
     }
-    const offset = next;
     next += 1;
-    book.apply(record, offset);
+    enter();
     return { kind: 'applied', identity: tried.identity };
   };
 

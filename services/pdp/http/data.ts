@@ -45,7 +45,9 @@ const PREFIX = '/v1/data';
 const BODY_BYTES = 512 * 1024;
 const BODY_JSON = { maxDepth: 64, maxMembers: 65_536 };
 const PATCH_TYPE = /^application\/json-patch\+json(\s*;\s*charset="?utf-8"?)?\s*$/i;
-const MAX_IN_FLIGHT = 32;
+const MAX_IN_FLIGHT = 64;
+/** Of one tenant, whose pushes come one after the other anyway. */
+const MAX_TENANT_IN_FLIGHT = 8;
 const RETRY = { 'retry-after': '1' } as const;
 
 export const isDataPath = (path: string): boolean => path === PREFIX || path.startsWith(`${PREFIX}/`);
@@ -85,6 +87,7 @@ const readChange = (method: string | undefined, path: DataPath, body: Buffer): R
 export const createDataEndpoint = (options: DataEndpointOptions): DataEndpoint => {
   const { data, admit, refuse, bodies, logger } = options;
   let inFlight = 0;
+  const inFlightOf = new Map<string, number>();
 
   const answer = (request: IncomingMessage, response: ServerResponse, content: object): void => {
     const requestId = requestIdOf(request);
@@ -170,8 +173,12 @@ export const createDataEndpoint = (options: DataEndpointOptions): DataEndpoint =
     if ('refused' in admitted) return refuse(request, response, { requestId, ...admitted.refused });
     const { caller } = admitted;
     const turnAway = (refused: RefusedRequest): void => refuse(request, response, { caller, requestId, ...refused });
-    if (inFlight >= MAX_IN_FLIGHT) return turnAway({ status: 503, code: 'overloaded', headers: RETRY });
+    const { tenant } = caller;
+    const own = inFlightOf.get(tenant) ?? 0;
+    if (inFlight >= MAX_IN_FLIGHT || own >= MAX_TENANT_IN_FLIGHT)
+      return turnAway({ status: 503, code: 'overloaded', headers: RETRY });
     inFlight += 1;
+    inFlightOf.set(tenant, own + 1);
     try {
       await handle(request, response, caller, turnAway);
     } catch (error) {
@@ -182,6 +189,9 @@ export const createDataEndpoint = (options: DataEndpointOptions): DataEndpoint =
       if (!response.headersSent) turnAway({ status, code, ...(status === 503 ? { detail, headers: RETRY } : {}) });
     } finally {
       inFlight -= 1;
+      const left = (inFlightOf.get(tenant) ?? 1) - 1;
+      if (left === 0) inFlightOf.delete(tenant);
+      else inFlightOf.set(tenant, left);
     }
   };
 };

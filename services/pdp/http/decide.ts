@@ -21,7 +21,7 @@ export interface DecideEndpointOptions {
   readonly decide: Decide;
   /**
    * The set that decides for a tenant now; undefined while there is none. `held`: the same set as that, whether or not it
-   * decides for others by now, with the data that it has now.
+   * decides for others by now, with the data that it has now; undefined when the tenant is denied meanwhile.
    */
   readonly policyFor: (tenant: string, held?: DecidingPolicy) => DecidingPolicy | undefined;
   /** Where that is because an engine is being made: resolves when it is, or when that takes too long. */
@@ -64,6 +64,8 @@ const OUT_OF_FUEL = {
   ok: false,
   problems: [{ pointer: '', code: FUEL_EXHAUSTED.code, message: 'the tenant has used its fuel; ask again later' }],
 } as const;
+/** What stands for the rest of a batch whose tenant is denied by now. */
+const NO_POLICY = [{ pointer: '', code: 'policy_unavailable', message: 'no policy can be used for the tenant now' }];
 
 /** One admitted request. */
 interface Exchange {
@@ -205,28 +207,28 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
     slots: Slot[],
   ): Promise<void> => {
     const { caller } = exchange;
-    let policy = first;
+    const denyItem = (
+      { code, status }: { readonly code: string; readonly status: number },
+      problems: Parameters<typeof deniedItem>[0],
+    ): void => {
+      metrics.refused(code, status);
+      options.countRefusal({ tenant: caller.tenant, caller: caller.id, code, status, bytes: body.length, body });
+      slots.push(deniedItem(problems));
+    };
+    let policy: DecidingPolicy | undefined = first;
     let sliceStartMs = monotonicMs();
     for (let index = 0; index < batch.length; index += 1) {
+      if (policy === undefined) {
+        denyItem({ code: whyNot(caller.tenant), status: 503 }, NO_POLICY);
+        continue;
+      }
       const item = options.fuelWaitS(caller.tenant) > 0 ? OUT_OF_FUEL : batch.item(index, caller);
       if (item.ok) {
         const decided = decideOne(exchange, item.request, policy);
         // Awaited only when all are decided; until then a rejection must not count as unhandled.
         decided.recorded.durable.catch(ignore);
         slots.push(decided);
-      } else {
-        const { code, status } = item === OUT_OF_FUEL ? FUEL_EXHAUSTED : REQUEST_INVALID;
-        metrics.refused(code, status);
-        options.countRefusal({
-          tenant: caller.tenant,
-          caller: caller.id,
-          code,
-          status,
-          bytes: body.length,
-          body,
-        });
-        slots.push(deniedItem(item.problems));
-      }
+      } else denyItem(item === OUT_OF_FUEL ? FUEL_EXHAUSTED : REQUEST_INVALID, item.problems);
       const isLate = monotonicMs() - sliceStartMs >= BATCH_SLICE_MS;
       if (isLate) await nextTurn();
       // An engine that a fault took may need some time.
@@ -234,7 +236,7 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
       if (!isReady) await options.readyFor(caller.tenant);
       if (isReady && !isLate) continue;
       // The same set; data that was pushed meanwhile is in its engines already, and the items say so.
-      policy = policyFor(caller.tenant, policy) ?? policy;
+      policy = policyFor(caller.tenant, policy);
       sliceStartMs = monotonicMs();
     }
   };

@@ -48,8 +48,11 @@ export interface TenantPolicies {
   readonly ready: (tenant: string) => Promise<void> | undefined;
   /** Why `current` gave nothing. */
   readonly whyNot: (tenant: string) => TroubleCode;
-  /** The set of `held`, which may not be the current one any more, with the data that its engines have by now. */
-  readonly renewed: (held: DecidingPolicy) => DecidingPolicy;
+  /**
+   * The set of `held`, which may not be the current one any more, with the data that its engines have by now. Undefined
+   * when the tenant is denied: what was begun does not go on where nothing new is let in.
+   */
+  readonly renewed: (tenant: string, held: DecidingPolicy) => DecidingPolicy | undefined;
   /** What will decide for a tenant, without making an engine for it. */
   readonly named: (tenant: string) => DecidingPolicy | undefined;
   /** A set takes over from another. */
@@ -146,6 +149,17 @@ export const createTenantPolicies = (options: TenantPoliciesOptions): TenantPoli
 
   const makingOf = (tenant: string): Promise<void> | undefined => entries.get(tenant)?.engine?.making();
 
+  /** Why a tenant is denied; undefined while that is only for now. */
+  const reasonOf = ({ engine, problem }: Entry): string | undefined => {
+    const trouble = engine?.trouble();
+    return problem ?? (trouble?.code === 'engine_busy' ? undefined : trouble?.reason);
+  };
+
+  const isDenied = (tenant: string): boolean => {
+    const entry = entryOf(tenant);
+    return entry === undefined || reasonOf(entry) !== undefined;
+  };
+
   const wait = async (tenant: string): Promise<void> => {
     const waiters = waiting.get(tenant) ?? 0;
     waiting.set(tenant, waiters + 1);
@@ -176,7 +190,7 @@ export const createTenantPolicies = (options: TenantPoliciesOptions): TenantPoli
       makingOf(tenant) === undefined
         ? (entries.get(tenant)?.engine?.trouble()?.code ?? 'policy_unavailable')
         : 'engine_busy',
-    renewed: (held) => newest.get(held.evaluate) ?? held,
+    renewed: (tenant, held) => (isDenied(tenant) ? undefined : (newest.get(held.evaluate) ?? held)),
     named: (tenant) => entryOf(tenant)?.policy,
     activated(snapshot, previous) {
       if (previous !== undefined) {
@@ -197,9 +211,8 @@ export const createTenantPolicies = (options: TenantPoliciesOptions): TenantPoli
     },
     failures() {
       const found = new Map<string, string>();
-      for (const [tenant, { engine, problem }] of entries) {
-        const trouble = engine?.trouble();
-        const reason = problem ?? (trouble?.code === 'engine_busy' ? undefined : trouble?.reason);
+      for (const [tenant, entry] of entries) {
+        const reason = reasonOf(entry);
         if (reason !== undefined) found.set(tenant, reason);
       }
       return found;

@@ -16,7 +16,7 @@ type IsSound = (...pointers: readonly string[]) => boolean;
 
 const KEY_BYTES = 32;
 /** A snapshot of pushed data must fit into one frame of its log. */
-const MAX_DATA_BYTES = 16 * 1024 * 1024;
+const MAX_DATA_BYTES = 4 * 1024 * 1024;
 const ANY_HOST: ReadonlySet<string> = new Set(['0.0.0.0', '::']);
 
 const repeated = (values: readonly string[]): readonly string[] => [
@@ -114,7 +114,7 @@ const partProblems = (settings: Settings, isSound: IsSound): readonly string[] =
   if (isSound('/spool/segment', '/spool/max') && sizeBytes(spool.segment) > sizeBytes(spool.max))
     problems.push(`/spool/segment: ${spool.segment} is more than /spool/max, ${spool.max}`);
   if (isSound('/pdp/data_max') && sizeBytes(settings.pdp.data_max) > MAX_DATA_BYTES)
-    problems.push('/pdp/data_max: is above 16MiB');
+    problems.push('/pdp/data_max: is above 4MiB');
   return problems;
 };
 

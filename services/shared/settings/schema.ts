@@ -186,7 +186,7 @@ export const SettingsSchema = Type.Object(
         }),
         max_connections: Type.Integer({ default: 4096, minimum: 1, maximum: 65_536, description: 'Of each worker.' }),
         body_timeout: Duration('5s', 'How long a body may take; then 408.'),
-        data_max: Size('1MiB', 'Pushed data of one tenant, as JSON; the same on all PDPs. At most 16MiB.'),
+        data_max: Size('1MiB', 'Pushed data of one tenant, as JSON; the same on all PDPs. At most 4MiB.'),
         data_wait: Duration('1s', 'How long a request waits for the data revision in its `at_least`; then a deny.'),
         policy_memory: Size('64MiB', 'The most memory that one policy instance may take.'),
         engines: section(

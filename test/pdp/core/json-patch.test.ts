@@ -89,6 +89,49 @@ describe('a JSON patch', () => {
     expect(() => patched({ a: {} }, deep)).toThrow(PatchConflict);
   });
 
+  it('copies a large object once, not once an operation', () => {
+    const document = { all: Object.fromEntries(Array.from({ length: 75_000 }, (_, i) => [`k${i}`, i])) };
+    const patch = Array.from({ length: 1_000 }, (_, i) =>
+      i % 2 === 0 ? { op: 'add', path: `/all/n${i}`, value: i } : { op: 'remove', path: `/all/k${i}` },
+    );
+    const startedMs = performance.now();
+    const { all } = patched(document, patch) as typeof document;
+    // It was a minute when each operation made a copy.
+    expect(performance.now() - startedMs).toBeLessThan(10_000);
+    expect(Object.keys(all)).toHaveLength(75_000);
+    expect([all['n998'], all['k999'], document.all['k999']]).toEqual([998, undefined, 999]);
+  });
+
+  it('changes a copy, a moved part and what an operation brought in one place only', () => {
+    const operations = [
+      { op: 'add', path: '/a/n', value: [1] },
+      { op: 'copy', from: '/a', path: '/b' },
+      { op: 'add', path: '/b/n/-', value: 2 },
+      { op: 'add', path: '/a/n/0', value: 0 },
+      { op: 'move', from: '/a', path: '/b/c' },
+      { op: 'add', path: '/a', value: {} },
+      { op: 'add', path: '/b/c/n/-', value: 3 },
+    ];
+    const before = structuredClone(operations);
+    const same = { x: 1 };
+    const document = { a: { s: same }, t: same };
+    const expected = { b: { s: { x: 1 }, n: [1, 2], c: { s: { x: 1 }, n: [0, 1, 3] } }, a: {}, t: { x: 1 } };
+    expect(patched(document, operations)).toEqual(expected);
+    expect(patched(document, operations)).toEqual(expected);
+    expect(operations).toEqual(before);
+    expect(patched({ s: same, t: same }, [{ op: 'add', path: '/s/y', value: 2 }])).toEqual({
+      s: { x: 1, y: 2 },
+      t: same,
+    });
+    expect(same).toEqual({ x: 1 });
+  });
+
+  it('stops tests that look at too much', () => {
+    const large = Object.fromEntries(Array.from({ length: 5_000 }, (_, i) => [`k${i}`, i]));
+    const tests = Array.from({ length: 1_000 }, () => ({ op: 'test', path: '/a', value: large }));
+    expect(() => patched({ a: { ...large } }, tests)).toThrow('too much compared');
+  });
+
   it.each([
     [{}, ''],
     [[], ''],

@@ -173,7 +173,7 @@ describe('the book of pushed data', () => {
     const kept = book();
     const add: DataChange = { op: 'patch', path: [], operations: [{ op: 'add', path: ['n'], value: 1 }] };
     const record = { id: idOf(1), tenant: 'acme', change: add };
-    expect(kept.tryOut(record, 4)).toMatchObject({ kind: 'changed' });
+    expect(kept.tryOut(record, 4).applied).toMatchObject({ kind: 'changed' });
     expect(kept.of('acme')).toBe(NOTHING_PUSHED);
     expect(kept.apply(record, 4)).toMatchObject({ kind: 'changed', identity: { revision: 4 } });
     expect(kept.apply(record, 5)).toEqual({ kind: 'repeated' });
@@ -181,6 +181,15 @@ describe('the book of pushed data', () => {
     expect(kept.apply(failing, 6)).toMatchObject({ kind: 'conflict' });
     expect(kept.of('acme').identity?.revision).toBe(4);
     expect(kept.of('globex')).toBe(NOTHING_PUSHED);
+  });
+
+  it('lets 64 of a tenant wait, and the next one go at once', async () => {
+    const kept = book();
+    const waiting = Array.from({ length: 64 }, () => kept.waitFor('acme', 3, 10_000));
+    await kept.waitFor('acme', 3, 10_000);
+    const other = kept.waitFor('globex', 3, 10_000);
+    kept.close();
+    await Promise.all([...waiting, other]);
   });
 
   it('lets a waiter go at its revision, and at the end of its time', async () => {

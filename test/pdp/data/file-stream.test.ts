@@ -120,15 +120,25 @@ describe('the log of pushed data on one machine', () => {
     expect((await start()).book.of('acme').document).toEqual({ a: 1 });
   });
 
-  it('does not start on a log that is damaged before its end', async () => {
+  it('starts with a log that is damaged before its end: the tenant is not known, and says nothing in public', async () => {
     const { stream } = await start();
+    await stream.push('globex', put(['a'], 1));
     for (let i = 0; i < 3; i += 1) await stream.push('acme', put(['a'], `value ${i}`));
     await stream.close();
     const bytes = readFileSync(logFile());
     const at = bytes.indexOf('value 1');
     bytes[at] = 0x77;
     writeFileSync(logFile(), bytes);
-    await expect(start()).rejects.toMatchObject({ code: 'data_corrupt' });
+    const again = await start();
+    expect([again.stream.isKnown('acme'), again.stream.isKnown('globex')]).toEqual([false, true]);
+    expect(again.book.of('globex').document).toEqual({ a: 1 });
+    await expect(again.stream.push('acme', put(['a'], 2))).rejects.toMatchObject({ code: 'data_corrupt' });
+    expect(await again.stream.check()).toEqual({ ok: true, facts: { unreadable: 1 } });
+    expect(again.stream.unreadable().get('acme')).toContain('is damaged at byte');
+    bytes[at] = 0x76;
+    writeFileSync(logFile(), bytes);
+    while (!again.stream.isKnown('acme')) await sleep(20);
+    expect(again.book.of('acme').document).toEqual({ a: 'value 2' });
   });
 
   it('denies the tenant, and no other, whose log is damaged while it runs', async () => {

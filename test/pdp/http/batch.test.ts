@@ -1,3 +1,4 @@
+import type { DecidingPolicy } from '../../../services/pdp/core/decide.ts';
 import { AppError } from '../../../services/shared/contracts/errors.ts';
 import { ALLOW, ask, REQUEST, startEdge, type Answer, type Edge, type EdgeOptions } from './edge.ts';
 
@@ -78,6 +79,31 @@ describe('POST /decide/batch', () => {
     expect((await batch({ requests: [REQUEST] })).status).toBe(429);
     clock.ms = 300;
     expect((await batch({ requests: [REQUEST] })).status).toBe(200);
+  });
+
+  it('denies the rest in its place when the tenant is denied meanwhile', async () => {
+    let evaluated = 0;
+    const policy: DecidingPolicy = {
+      evaluate: () => {
+        evaluated += 1;
+        return { outcome: 'answer', value: ALLOW, fuelUsed: 1, fuelLimit: 1_000, drawn: undefined };
+      },
+      engine: 'fake/1',
+      entrypoint: 'edict/decide',
+      bundles: [{ name: 'mesh', digest: `sha256:${'0'.repeat(64)}`, serial: 1 }],
+      setDigest: `sha256:${'1'.repeat(64)}`,
+    };
+    await start({
+      http: { policyFor: () => (evaluated < 2 ? policy : undefined) },
+    });
+    const answer = await batch({ defaults: REQUEST, requests: [{}, {}, {}, {}] });
+    expect(answer.status).toBe(200);
+    expect(responses(answer).map(({ decision }) => decision)).toEqual(['allow', 'allow', 'deny', 'deny']);
+    expect(responses(answer)[2]).toMatchObject({ allow: false, reasons: [{ code: 'policy_unavailable' }] });
+    expect(edge.refusals.map(({ code, status }) => `${code} ${status}`)).toEqual(
+      Array(2).fill('policy_unavailable 503'),
+    );
+    expect(edge.drafts).toHaveLength(2);
   });
 
   it('gives the decision of a faulted item in its place', async () => {

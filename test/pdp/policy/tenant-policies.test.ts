@@ -66,19 +66,28 @@ describe('what decides for a tenant', () => {
     expect(policies.current('acme')).not.toBe(first);
   });
 
+  it('gives nothing to who goes on with a set while the tenant is denied', () => {
+    data = push(data, 1);
+    const held = policies.current('acme') as DecidingPolicy;
+    snapshot = undefined;
+    expect(policies.current('acme')).toBeUndefined();
+    expect(policies.renewed('acme', held)).toBeUndefined();
+  });
+
   it('names, for who goes on with an older set, the data that the engines of that set have', () => {
     data = push(data, 1);
     const held = policies.current('acme') as DecidingPolicy;
-    expect(policies.renewed(held)).toBe(held);
+    expect(policies.renewed('acme', held)).toBe(held);
     data = push(data, 2);
     policies.current('acme');
     [, snapshot] = sets;
     data = push(data, 3);
     expect(said(policies.current('acme'))).toBe('n3');
-    const renewed = policies.renewed(held);
+    const renewed = policies.renewed('acme', held);
+    if (renewed === undefined) throw new Error('the tenant is denied');
     expect(renewed.bundles).toEqual(held.bundles);
     expect(said(renewed)).toBe('n2');
     expect(renewed.data?.revision).toBe(2);
-    expect(policies.renewed(sets[0] as DecidingPolicy)).toBe(sets[0]);
+    expect(policies.renewed('acme', sets[0] as DecidingPolicy)).toBe(sets[0]);
   });
 });
