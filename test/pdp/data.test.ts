@@ -170,7 +170,7 @@ describe('pushed data, with a whole decision point', () => {
     expect(await decide(url, 'bob', {}, pushing.keys.other.key)).toMatchObject({ status: 200 });
     const ready = await fetch(`${url}/health/ready`);
     expect(ready.status).toBe(200);
-    expect(await ready.json()).toMatchObject({ checks: { data: { denied: 1 } } });
+    expect(await ready.json()).toMatchObject({ checks: { data: { facts: { denied: 1 } } } });
     expect((await send(url, 'DELETE', '/v1/data', undefined)).status).toBe(200);
     expect(await decide(url, 'bob')).toMatchObject({ status: 200 });
   });

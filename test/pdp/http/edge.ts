@@ -159,10 +159,14 @@ export interface Answer {
 export const ask = async (
   edge: Pick<Edge, 'url'>,
   body: unknown,
-  options: { readonly path?: string; readonly headers?: Readonly<Record<string, string>> } = {},
+  options: {
+    readonly path?: string;
+    readonly method?: string;
+    readonly headers?: Readonly<Record<string, string>>;
+  } = {},
 ): Promise<Answer> => {
   const response = await fetch(`${edge.url}${options.path ?? '/decide'}`, {
-    method: 'POST',
+    method: options.method ?? 'POST',
     headers: { 'content-type': 'application/json', ...options.headers },
     body: typeof body === 'string' || body instanceof Uint8Array ? body : JSON.stringify(body),
   });

@@ -1,0 +1,51 @@
+import { ask, startEdge, type Edge } from './edge.ts';
+
+describe('the bounds of /v1/data', () => {
+  let edge: Edge;
+  afterEach(() => edge.close());
+
+  const put = (caller: number) =>
+    ask(edge, '1', {
+      path: '/v1/data/a',
+      method: 'PUT',
+      headers: { authorization: `Bearer ${edge.keys[caller]}`, 'content-type': 'application/json' },
+    });
+  const conflict = { kind: 'conflict', pointer: '', message: 'no' } as const;
+  const dataOf = () => ({ document: {}, identity: undefined });
+
+  it('takes a push from its caller’s quota', async () => {
+    edge = await startEdge({
+      callers: [{ roles: ['data'], rate_per_s: 1 }],
+      monotonicMs: () => 0,
+      http: { data: { push: () => Promise.resolve(conflict), dataOf } },
+    });
+    expect((await put(0)).status).toBe(409);
+    expect(await put(0)).toMatchObject({ status: 429, body: { code: 'rate_limited' } });
+  });
+
+  it('has eight of a tenant at once, and takes those of others meanwhile', async () => {
+    const held: (() => void)[] = [];
+    edge = await startEdge({
+      callers: [{ roles: ['data'] }, { roles: ['data'], tenant: 'globex' }],
+      http: {
+        data: {
+          push: (tenant) =>
+            tenant === 'globex'
+              ? Promise.resolve(conflict)
+              : new Promise((resolve) => held.push(() => resolve(conflict))),
+          dataOf,
+        },
+      },
+    });
+    const pushes = Array.from({ length: 8 }, () => put(0));
+    while (held.length < 8) await new Promise((resolve) => setImmediate(resolve));
+    expect(await put(0)).toMatchObject({ status: 503, body: { code: 'overloaded' } });
+    expect((await put(1)).status).toBe(409);
+    for (const done of held.splice(0)) done();
+    expect((await Promise.all(pushes)).map(({ status }) => status)).toEqual(Array(8).fill(409));
+    const after = put(0);
+    while (held.length < 1) await new Promise((resolve) => setImmediate(resolve));
+    for (const done of held) done();
+    expect((await after).status).toBe(409);
+  });
+});
