@@ -59,7 +59,8 @@ describe('engines of tenants behind HTTP', () => {
       body: { code: 'engine_no_room' },
     });
     expect(await enginesOf(url)).toMatchObject({ live: 0, tenants: { acme: { state: 'denied' } } });
-    expect(await get(url, '/health/ready')).toContain('pdp.engines.memory_max');
+    expect(JSON.parse(await get(url, '/health/ready'))).toMatchObject({ checks: { data: { facts: { denied: 1 } } } });
+    expect(await get(url, '/v1/bundles')).toContain('pdp.engines.memory_max');
   });
 
   it('shows an operator of a tenant the engine of that tenant only', async () => {
