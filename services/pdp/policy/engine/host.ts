@@ -78,8 +78,6 @@ export interface Engine {
    * the module is older than ABI 1.3, or could not hold the data before.
    */
   readonly changeData: (patches: readonly DataPatch[], whole: () => readonly DataPatch[]) => void;
-  /** `changeData`, and the work that it makes. */
-  readonly patchData: Engine['changeData'];
   /** Whether an evaluation can begin with nothing to be copied or read before it. */
   readonly isReady: () => boolean;
   /**
@@ -352,10 +350,6 @@ const engineOf = (prepared: Prepared, first?: PolicyInstance): Engine & Pick<Pre
       }
     },
     changeData,
-    patchData(patches, next) {
-      changeData(patches, next);
-      work(always);
-    },
     isReady: () => isReady() && making === undefined,
     work,
     bytes() {
