@@ -21,7 +21,7 @@ export type Outcome =
   | { readonly kind: 'refused'; readonly message: string };
 
 const MEMORY_MAX_BYTES = 256 * 1024 * 1024;
-const FUEL = 1_000_000_000;
+const LIMITS = { memoryMaxBytes: MEMORY_MAX_BYTES, fuel: 1_000_000_000, resultMaxBytes: MEMORY_MAX_BYTES };
 
 export interface OwnOutcome {
   readonly outcome: Outcome;
@@ -34,7 +34,7 @@ export const runOwn = async ({ wasm, data, input }: Evaluation, builtins: Builti
   let asksHost: boolean | undefined;
   try {
     const dataJson = Buffer.from(data);
-    const engine = await createEngine({ wasm, dataJson, builtins, memoryMaxBytes: MEMORY_MAX_BYTES, fuel: FUEL });
+    const engine = await createEngine({ ...LIMITS, wasm, dataJson, builtins });
     asksHost = engine.hostBuiltins.length > 0;
     const result = engine.evaluate({ entrypoint: 0, input, nowMs: Date.now(), format: 'rego' });
     const outcome: Outcome =

@@ -327,6 +327,7 @@ const openPdp = async (
     limits: {
       memoryMaxBytes: sizeBytes(settings.pdp.policy_memory),
       fuel: settings.pdp.fuel,
+      resultMaxBytes: sizeBytes(settings.pdp.policy_result),
       withReads: settings.pdp.memo.enabled,
       pool: createMemoryPool(),
     },

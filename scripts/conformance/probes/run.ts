@@ -69,6 +69,7 @@ export const engineOf = async (
       builtins,
       memoryMaxBytes: MEMORY_MAX_BYTES,
       fuel: FUEL,
+      resultMaxBytes: MEMORY_MAX_BYTES,
     });
   } catch (error) {
     if (error instanceof EngineRefusal) return { refused: errorMessage(error) };

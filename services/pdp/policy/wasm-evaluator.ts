@@ -29,6 +29,8 @@ export interface EvaluatorLimits {
   readonly memoryMaxBytes?: number;
   /** What one evaluation may cost, units of the meter, beyond the reading of its input. */
   readonly fuel?: number;
+  /** Of what one evaluation gives, as text; more is not read. */
+  readonly resultMaxBytes?: number;
   /** Whether to find out what of the input the policy reads, which its answers can be remembered by. */
   readonly withReads?: boolean;
   /** What instances of several modules share. */
@@ -160,9 +162,10 @@ const PROBE = JSON.stringify({
  * fail the probe.
  */
 export const createWasmEvaluator = async (options: WasmEvaluatorOptions): Promise<WasmEvaluator> => {
-  const { wasm, dataJson, files, memoryMaxBytes = DEFAULT_MEMORY_MAX_BYTES, fuel = DEFAULT_FUEL, pool } = options;
+  const { wasm, dataJson, files, memoryMaxBytes = DEFAULT_MEMORY_MAX_BYTES, fuel = DEFAULT_FUEL } = options;
+  const { resultMaxBytes, pool } = options;
   const engine = await refusing(
-    createEngine({ wasm, dataJson, builtins: BUILTINS, memoryMaxBytes, fuel, pool }),
+    createEngine({ wasm, dataJson, builtins: BUILTINS, memoryMaxBytes, fuel, resultMaxBytes, pool }),
     files,
   );
   const entrypoint = engine.entrypoints.get(ENTRYPOINT);

@@ -189,6 +189,7 @@ export const SettingsSchema = Type.Object(
         data_max: Size('1MiB', 'Pushed data of one tenant, as JSON; the same on all PDPs. At most 4MiB.'),
         data_wait: Duration('1s', 'How long a request waits for the data revision in its `at_least`; then a deny.'),
         policy_memory: Size('64MiB', 'The most memory that one policy instance may take.'),
+        policy_result: Size('1MiB', 'The most that one evaluation may give, as JSON; more is `policy_output_invalid`.'),
         engines: section(
           {
             max: Type.Integer({

@@ -150,6 +150,24 @@ describe('the evaluator', () => {
     expect(faultOf(evaluate(withText(70_000)))).toBe('policy_output_invalid');
   });
 
+  it('calls a result larger than it may be a fault, whatever it is made of', async () => {
+    const decide = `{${VALID}, "allow": true, "reasons": [{"code": "c", "message": input.context.text}]}`;
+    const { wasm, dataJson } = await readBundle(
+      await makeBundle({
+        rego: rule(
+          `decide := ${decide.replace('"reasons": [], ', '')} if input.context.text\n\n` +
+            `decide := {${VALID}, "allow": false} if not input.context.text`,
+        ),
+      }),
+    );
+    const { evaluate } = await create({ wasm, dataJson, resultMaxBytes: 1_024 });
+    const withText = (length: number): string =>
+      JSON.stringify({ ...inputFor(), context: { text: 'x'.repeat(length) } });
+    expect(evaluate(withText(800))).toMatchObject({ outcome: 'answer', value: { allow: true } });
+    expect(faultOf(evaluate(withText(1_100)))).toBe('policy_output_invalid');
+    expect(evaluate(withText(800))).toMatchObject({ outcome: 'answer', value: { allow: true } });
+  });
+
   it('runs out of its own memory, not of ours, and goes on', async () => {
     const { wasm, dataJson } = await readBundle(await makeBundle({ rego: answering('fine') }));
     const { evaluate } = await create({ wasm, dataJson, memoryMaxBytes: 4 * 1024 * 1024 });

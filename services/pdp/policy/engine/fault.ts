@@ -3,7 +3,7 @@ import { PolicyAbort } from './instance.ts';
 import { NoMemoryLeft } from './memory-pool.ts';
 
 export interface EngineFault {
-  readonly code: 'policy_error' | 'policy_memory' | 'policy_fuel';
+  readonly code: 'policy_error' | 'policy_memory' | 'policy_fuel' | 'policy_output_invalid';
   /** Holds no input, but what a policy's author wrote. */
   readonly message: string;
   /** Where the policy's source says it went wrong, as far as the module told. */
@@ -14,6 +14,12 @@ const MESSAGE_CHARS = 500;
 const SOURCE = /^(.{1,400}?):(\d{1,9}):\d{1,9}: /;
 
 const bounded = (message: string): string => message.slice(0, MESSAGE_CHARS);
+
+/** The evaluation came to its end, with more than anybody reads. */
+export const resultTooLarge = (resultMaxBytes: number): EngineFault => ({
+  code: 'policy_output_invalid',
+  message: `the result is larger than ${resultMaxBytes} bytes`,
+});
 
 /** What ended an evaluation, as a value. */
 export const faultOf = (cause: unknown, outOfFuel: boolean): EngineFault => {

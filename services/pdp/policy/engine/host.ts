@@ -1,7 +1,7 @@
 import type { Builtins } from './builtin.ts';
 import { createBuiltinCalls, type BuiltinCalls, type Drawn } from './builtin-calls.ts';
 import { builtinCallers } from './call-sites.ts';
-import { faultOf, type EngineFault } from './fault.ts';
+import { faultOf, resultTooLarge, type EngineFault } from './fault.ts';
 import { NEEDED_EXPORTS, PATCH_EXPORTS, PolicyAbort, PolicyInstance, type DataPatch, type Image } from './instance.ts';
 import { createMemoryPool, NoMemoryLeft, type MemoryPool } from './memory-pool.ts';
 import { FUEL_EXPORT, meterModule } from './meter.ts';
@@ -28,15 +28,25 @@ const rebuildAboveOf = (heapBytes: number): number => heapBytes * REBUILD_FACTOR
 const charsOf = (patches: readonly DataPatch[]): number =>
   patches.reduce((sum, { json }) => sum + (json?.length ?? 0), 0);
 
-export interface EngineOptions {
+/** An event could hold no more of an answer. */
+export const DEFAULT_RESULT_MAX_BYTES = 1024 * 1024;
+
+/** What one evaluation may take. */
+export interface EngineLimits {
+  /** Linear memory of one instance, data included. */
+  readonly memoryMaxBytes: number;
+  /** Units of the meter, beyond the reading of its input. */
+  readonly fuel: number;
+  /** Of the result set, as text; more is not read. */
+  readonly resultMaxBytes: number;
+}
+
+export interface EngineOptions extends Omit<EngineLimits, 'resultMaxBytes'> {
   readonly wasm: Uint8Array;
   /** UTF-8 JSON text of the `data` document. */
   readonly dataJson: Uint8Array;
   readonly builtins: Builtins;
-  /** Linear memory of one instance, data included. */
-  readonly memoryMaxBytes: number;
-  /** What one evaluation may cost, units of the meter, beyond the reading of its input. */
-  readonly fuel: number;
+  readonly resultMaxBytes?: number | undefined;
   /** Shared by engines of other modules; without it by those of this one. */
   readonly pool?: MemoryPool | undefined;
 }
@@ -170,6 +180,7 @@ interface Prepared {
   readonly image: Image;
   readonly maxPages: number;
   readonly fuel: number;
+  readonly resultMaxBytes: number;
   readonly isPatchable: boolean;
   readonly entrypoints: ReadonlyMap<string, number>;
   readonly hostBuiltins: readonly string[];
@@ -182,7 +193,7 @@ const bytesOf = ({ memory }: PolicyInstance): number => memory.buffer.byteLength
 
 /** An engine whose data are those of `prepared.image`, which `first` already has. */
 const engineOf = (prepared: Prepared, first?: PolicyInstance): Engine & Pick<Prepared, 'lend'> => {
-  const { calls, fuel, pool, maxPages } = prepared;
+  const { calls, fuel, resultMaxBytes, pool, maxPages } = prepared;
   let instances = first === undefined ? 0 : 1;
   /** It has the data once `queue` is empty. */
   let current = first;
@@ -334,10 +345,11 @@ const engineOf = (prepared: Prepared, first?: PolicyInstance): Engine & Pick<Pre
         if (!isReady() || making !== undefined) work(always);
         instance = current;
         if (instance === undefined) throw new TypeError('no instance');
-        const text = instance.evaluate(entrypoint, input, fuel, format === 'rego' ? 1 : 0);
+        const text = instance.evaluate(entrypoint, input, fuel, resultMaxBytes, format === 'rego' ? 1 : 0);
         const { fuelLimit } = instance;
         const fuelUsed = fuelLimit - instance.fuel;
         if (bytesOf(instance) > dataMemoryBytes + RECYCLE_GROWTH_BYTES) giveUp(instance);
+        if (text === undefined) return { outcome: 'fault', fuelUsed, fuelLimit, ...resultTooLarge(resultMaxBytes) };
         return { outcome: 'result', text, fuelUsed, fuelLimit, drawn: calls.drawn() };
       } catch (cause) {
         const fuelLimit = instance?.fuelLimit ?? fuel;
@@ -423,8 +435,8 @@ export const createEngine = async (options: EngineOptions): Promise<Engine> => {
   const { first, builtins, entrypoints, image } = begun;
   for (const [name, id] of builtins) names.set(id, name);
   const hostBuiltins = [...builtins.keys()].sort();
-  const { fuel } = options;
-  const shared = { make, calls, image, maxPages, fuel, isPatchable, entrypoints, hostBuiltins, pool };
+  const { fuel, resultMaxBytes = DEFAULT_RESULT_MAX_BYTES } = options;
+  const shared = { make, calls, image, maxPages, fuel, resultMaxBytes, isPatchable, entrypoints, hostBuiltins, pool };
   const prepared: Prepared = { ...shared, lend: () => undefined };
   const engine = engineOf(prepared, first);
   prepared.lend = engine.lend;

@@ -82,6 +82,8 @@ const STRING_TEXT_AT = 8;
 /** Most bytes of UTF-8 that one UTF-16 unit becomes. */
 const BYTES_PER_UNIT = 3;
 const MAX_FUEL = 0x7fffffff;
+/** OPA's aborts name a place in the sources and what went wrong there. */
+const MAX_ABORT_BYTES = 64 * 1024;
 /** What is copied without a pause: less than a millisecond. */
 const STEP_BYTES = 1024 * 1024;
 /** A size beyond the allocator's fixed ones (OPA, wasm/src/malloc.c). */
@@ -123,7 +125,7 @@ export class PolicyInstance implements ValueMemory {
     const env = {
       memory,
       opa_abort: (address: number): never => {
-        throw new PolicyAbort(this.#textAt(address));
+        throw new PolicyAbort(this.#boundedTextAt(address, MAX_ABORT_BYTES) ?? 'for a reason that is too long');
       },
       opa_println: (): void => undefined,
       opa_builtin0: (id: number, _context: number) => call(id),
@@ -216,8 +218,17 @@ export class PolicyInstance implements ValueMemory {
     if (code !== 0) throw new PolicyAbort(`the module does not take a change of its data (${code})`);
   }
 
-  /** The text of the result set: JSON, or Rego, which tells sets from arrays. Throws what ended the evaluation. */
-  evaluate(entrypoint: number, input: string | Uint8Array, fuel: number, format: 0 | 1): string {
+  /**
+   * The text of the result set: JSON, or Rego, which tells sets from arrays; undefined when it is larger than
+   * `resultMaxBytes`. Throws what ended the evaluation.
+   */
+  evaluate(
+    entrypoint: number,
+    input: string | Uint8Array,
+    fuel: number,
+    resultMaxBytes: number,
+    format: 0 | 1,
+  ): string | undefined {
     const units = input.length;
     let at = this.#heap;
     const most = typeof input === 'string' ? units * BYTES_PER_UNIT : units;
@@ -248,7 +259,8 @@ export class PolicyInstance implements ValueMemory {
     policy.opa_eval_ctx_set_entrypoint(context, entrypoint);
     policy.eval(context);
     const result = policy.opa_eval_ctx_get_result(context);
-    return this.#textAt(format === 0 ? policy.opa_json_dump(result) : policy.opa_value_dump(result));
+    const text = format === 0 ? policy.opa_json_dump(result) : policy.opa_value_dump(result);
+    return this.#boundedTextAt(text, resultMaxBytes);
   }
 
   readonly spend = (units: number): void => {
@@ -307,6 +319,12 @@ export class PolicyInstance implements ValueMemory {
     const { buffer } = this.memory;
     if (this.#bytes.buffer !== buffer) this.#bytes = Buffer.from(buffer);
     return this.#bytes;
+  }
+
+  #boundedTextAt(address: number, maxBytes: number): string | undefined {
+    const bytes = this.#memoryBytes();
+    const end = bytes.indexOf(0, address);
+    return end - address > maxBytes ? undefined : bytes.toString('utf8', address, end);
   }
 
   #textAt(address: number): string {

@@ -60,6 +60,23 @@ describe('an evaluation of hostile input', () => {
     expect(textOf(ask(generous, '1'))).toBe(`[{"result":"${digest}"}]`);
   });
 
+  it('does not read a result that is larger than it may be, and answers the next with the same instance', async () => {
+    const { wasm } = await readBundle(await makeBundle({ rego: rule('decide := data.texts[input]') }));
+    const dataJson = Buffer.from(JSON.stringify({ texts: { huge: 'é'.repeat(5_000_000), fits: 'x'.repeat(1_000) } }));
+    const wrapped = '[{"result":""}]'.length;
+    const limits = { memoryMaxBytes: 256 * 1024 * 1024, fuel: 1_000_000_000, resultMaxBytes: 1_000 + wrapped };
+    const engine = await createEngine({ wasm, dataJson, builtins: BUILTINS, ...limits });
+    const before = engine.instances();
+    for (let i = 0; i < 3; i += 1) {
+      const result = ask(engine, '"huge"');
+      expect(result).toMatchObject({ outcome: 'fault', code: 'policy_output_invalid' });
+      expect(result).toMatchObject({ message: 'the result is larger than 1015 bytes' });
+      expect(result.fuelUsed).toBeGreaterThan(10_000);
+      expect(textOf(ask(engine, '"fits"'))).toHaveLength(1_000 + wrapped);
+    }
+    expect(engine.instances()).toBe(before);
+  });
+
   it.each([
     ['invalid UTF-8', Buffer.from([0x22, 0xff, 0xc0, 0x80, 0x22])],
     ['a lone surrogate', Buffer.from('"\\ud800"')],
