@@ -7,7 +7,7 @@ import { AppError } from '../shared/contracts/errors.ts';
 import type { PolicyUsed } from '../shared/contracts/events.ts';
 import { SYSTEM_TENANT } from '../shared/contracts/tenant.ts';
 import { newUuidV7 } from '../shared/contracts/uuid.ts';
-import { readiness, type Checks } from '../shared/runtime/health.ts';
+import { readiness } from '../shared/runtime/health.ts';
 import { listen, parseListen } from '../shared/runtime/http-server.ts';
 import { createLifecycle, type Handle } from '../shared/runtime/lifecycle.ts';
 import { createLogger, type Logger } from '../shared/runtime/logger.ts';
@@ -26,8 +26,7 @@ import { createDecide, type DecidingPolicy } from './core/decide.ts';
 import { compileMask } from './core/mask.ts';
 import { createMemo, type Memo } from './core/memo.ts';
 import { createPdpHttp } from './http/app.ts';
-import { startActivePolicy, type ActivePolicy } from './policy/active-policy.ts';
-import type { PolicySetStatus } from './policy/active-set.ts';
+import { startActivePolicy } from './policy/active-policy.ts';
 import type { PolicySnapshot } from './policy/policy-set.ts';
 import { createBundleStore } from './policy/bundle-store.ts';
 import type { BundleSource } from './policy/bundle-source.ts';
@@ -36,8 +35,10 @@ import type { StalenessRule } from './policy/freshness.ts';
 import type { LoadedArchive } from './policy/policy-set.ts';
 import { bundleSources, checkBundleKeys } from './policy/source-settings.ts';
 import { createTenantPolicies, type TenantPolicies } from './policy/tenant-policies.ts';
+import { createTenantLimits, inputLimitsFor } from './policy/limits.ts';
 import { startPrimary } from './primary.ts';
 import { startPushedData } from './pushed-data.ts';
+import { createBundleStatus, isStale, readinessChecks } from './status.ts';
 import { groupBundles, groupChecks, groupMetrics } from './workers/group-view.ts';
 import type { WorkerLink } from './workers/worker-link.ts';
 
@@ -169,67 +170,6 @@ const stalenessOf = ({ pdp }: Settings): StalenessRule => ({
   whenStale: pdp.when_stale,
 });
 
-const isStale = ({ active }: PolicySetStatus): boolean =>
-  active !== undefined && (active.stale || (active.expiresMs !== undefined && active.expiresMs <= Date.now()));
-
-const readinessChecks = (policy: ActivePolicy, trail: AuditTrail, reloadFailure: () => string | undefined): Checks => ({
-  bundle: () => {
-    const sets = policy.status();
-    const missing = sets.filter(({ active }) => active === undefined);
-    const failed = sets.flatMap(({ tenant, failed: why }) =>
-      why === undefined ? [] : [{ ...(tenant === undefined ? {} : { tenant }), code: why.code, message: why.message }],
-    );
-    const stale = sets.filter(isStale).map(({ tenant }) => tenant ?? 'all');
-    const notKept = sets.flatMap(({ notKept: why }) => (why === undefined ? [] : [why]));
-    const facts = {
-      sets: sets.length,
-      ...(failed.length === 0 ? {} : { failed }),
-      ...(stale.length === 0 ? {} : { stale }),
-      ...(notKept.length === 0 ? {} : { not_kept: notKept }),
-    };
-    return missing.length === 0
-      ? { ok: true, facts }
-      : {
-          ok: false,
-          reason: `no bundle is active for ${missing.map(({ tenant }) => tenant ?? 'all').join(', ')}`,
-          facts,
-        };
-  },
-  settings: () => {
-    const failure = reloadFailure();
-    return failure === undefined ? { ok: true } : { ok: true, facts: { reload_failed: failure } };
-  },
-  ...trail.checks,
-});
-
-/** What a caller may see: their own tenant's set and engine; the system tenant's operators see all. */
-const bundleStatus =
-  (
-    policy: ActivePolicy,
-    policies: TenantPolicies,
-    tenants: () => readonly string[],
-    unreadable: () => ReadonlyMap<string, string>,
-  ) =>
-  (tenant: string): unknown => {
-    const sets = policy.status();
-    const isSystem = tenant === SYSTEM_TENANT;
-    const own = sets.filter((set) => set.tenant === tenant);
-    const shown = isSystem ? sets : own.length > 0 ? own : sets.filter((set) => set.tenant === undefined);
-    const named = isSystem ? tenants() : [tenant];
-    return {
-      sets: shown,
-      engines: {
-        ...(isSystem ? policies.status() : {}),
-        tenants: Object.fromEntries(
-          named.map((name) => {
-            const reason = unreadable().get(name);
-            return [name, reason === undefined ? policies.factsOf(name) : { state: 'denied', bytes: 0, reason }];
-          }),
-        ),
-      },
-    };
-  };
-
 const registerEngineGauges = (registry: Registry, { status }: TenantPolicies): void =>
   registerGauges(registry, {
     edict_engines_live: { help: 'Policy engines that have memory.', read: () => status().live },
@@ -270,6 +210,7 @@ const openPdp = async (
   const address = parseListen(settings.pdp.listen);
   const limits = createRateLimits(monotonicMs, worker?.count);
   const callers = createKnownCallers(settings, limits.keep);
+  const tenantLimits = createTenantLimits(settings);
   const fuel = createFuelBudgets(settings, monotonicMs, worker?.count);
   const maskKeys = createMaskKeys(settings);
   let current = settings;
@@ -292,6 +233,7 @@ const openPdp = async (
   const policies = createTenantPolicies({
     snapshotOf: (tenant) => policy.current(tenant),
     dataOf: pushed.dataOf,
+    limitsOf: tenantLimits.of,
     limits: { maxEngines: engines.max, maxBytes: sizeBytes(engines.memory_max) },
     waitMs: durationMs(engines.wait),
     monotonicMs,
@@ -324,13 +266,8 @@ const openPdp = async (
     bundles: defaultBundles(settings),
     tenants: tenantBundles(settings),
     pollMs: durationMs(settings.pdp.bundle_poll),
-    limits: {
-      memoryMaxBytes: sizeBytes(settings.pdp.policy_memory),
-      fuel: settings.pdp.fuel,
-      resultMaxBytes: sizeBytes(settings.pdp.policy_result),
-      withReads: settings.pdp.memo.enabled,
-      pool: createMemoryPool(),
-    },
+    limits: { withReads: settings.pdp.memo.enabled, pool: createMemoryPool() },
+    limitsOf: tenantLimits.of,
     storeOf: (tenant) => createBundleStore(homePaths(settings.home).bundles(tenant)),
     staleness: stalenessOf(settings),
     nowMs: Date.now,
@@ -387,7 +324,15 @@ const openPdp = async (
       : watchSettings({
           initial: settings,
           load,
-          parts: [callers.reload, fuel.reload, maskKeys.reload, trail.reload, refuseFixed(settings), reloadTenants],
+          parts: [
+            callers.reload,
+            tenantLimits.reload,
+            fuel.reload,
+            maskKeys.reload,
+            trail.reload,
+            refuseFixed(settings),
+            reloadTenants,
+          ],
           files: ({ tenants }) => [
             ...(settingsFile === undefined ? [] : [settingsFile]),
             ...trail.keyFiles,
@@ -404,7 +349,13 @@ const openPdp = async (
     ...readinessChecks(policy, trail, () => reload?.failure()),
     data: () => pushed.check(policies.failures().size),
   };
-  const bundlesOf = bundleStatus(policy, policies, () => [...tenantNames(current), SYSTEM_TENANT], pushed.unreadable);
+  const bundlesOf = createBundleStatus({
+    policy,
+    policies,
+    tenants: () => [...tenantNames(current), SYSTEM_TENANT],
+    limitsOf: tenantLimits.of,
+    unreadable: pushed.unreadable,
+  });
   const link = worker?.link;
   link?.onReload(() => void reload?.reload());
   link?.answerWith((question) => {
@@ -436,6 +387,7 @@ const openPdp = async (
     policyFor,
     readyFor: policies.ready,
     whyNot: policies.whyNot,
+    inputLimits: (tenant) => inputLimitsFor(tenantLimits.of(tenant).input, policy.current(tenant)?.asked),
     waitForData: pushed.waitFor,
     data: {
       push: (tenant, change) => pushed.push(tenant, change, policy.current(tenant)?.roots),

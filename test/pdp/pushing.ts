@@ -35,6 +35,7 @@ export interface RecordedEvent {
   readonly data: {
     readonly tenant: string;
     readonly policy?: PolicyNamed;
+    readonly evaluation?: { readonly fuel_limit: number };
     readonly answer?: { readonly reasons: readonly { readonly code: string }[] };
   };
 }
@@ -52,8 +53,8 @@ export interface Pushing {
   readonly keys: Readonly<
     Record<'gateway' | 'pusher' | 'other' | 'operator' | 'operatorOfAcme', { readonly key: string }>
   >;
-  /** Starts it, once again too; `more` are settings below `pdp`. Gives its URL. */
-  readonly start: (more?: string) => Promise<string>;
+  /** Starts it, once again too; `more` are settings below `pdp`, `tenants` those of the tenants. Gives its URL. */
+  readonly start: (more?: string, tenants?: string) => Promise<string>;
   readonly stop: () => Promise<void>;
   /** Stops it and removes all it has. */
   readonly remove: () => Promise<void>;
@@ -95,7 +96,7 @@ export const createPushing = (brokers: readonly string[] = []): Pushing => {
     home,
     bundleFile: join(directory, 'policy.tar.gz'),
     keys,
-    async start(more = '') {
+    async start(more = '', tenants = '{acme: {}, globex: {}}') {
       const file = join(directory, 'edict.yaml');
       writeFileSync(join(directory, 'mask.key'), Buffer.alloc(32, 7));
       const caller = (id: string, tenant: string, role: string, stored: string): string =>
@@ -104,7 +105,7 @@ export const createPushing = (brokers: readonly string[] = []): Pushing => {
         file,
         `home: home\npdp: {listen: "127.0.0.1:0", bundles: [policy.tar.gz], bundle_poll: 50ms, data_wait: 300ms${more}}\n` +
           (brokers.length === 0
-            ? `tenants: {acme: {}, globex: {}}\n`
+            ? `tenants: ${tenants}\n`
             : `kafka: {brokers: ${JSON.stringify(brokers)}}\n` +
               `tenants: {acme: {mask_key_file: mask.key}, globex: {mask_key_file: mask.key}}\n`) +
           `callers:\n` +

@@ -27,7 +27,9 @@ const withIdentity = (files: readonly BundleFile[], { name, serial, expiresAt }:
     const manifest: unknown = JSON.parse(Buffer.from(file.bytes).toString('utf8'));
     if (!isObject(manifest)) throw new AppError('bundle_invalid', 'opa build wrote a .manifest that is no object');
     const metadata = isObject(manifest['metadata']) ? manifest['metadata'] : {};
-    const edict = { name, serial, ...(expiresAt === undefined ? {} : { expires_at: expiresAt }) };
+    // What else the folder's own .manifest says is judged when the bundle is read back.
+    const own = isObject(metadata['edict']) ? metadata['edict'] : {};
+    const edict = { ...own, name, serial, expires_at: expiresAt };
     const text = canonicalJson({ ...manifest, metadata: { ...metadata, edict } });
     return { path: file.path, bytes: Buffer.from(text, 'utf8') };
   });

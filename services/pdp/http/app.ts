@@ -11,6 +11,7 @@ import { problemHandler } from '../../shared/runtime/problem.ts';
 import { brokenRequest, rawAnswer } from '../../shared/runtime/raw-http.ts';
 import type { Caller } from '../../shared/settings/schema.ts';
 import type { Decide, DecidingPolicy } from '../core/decide.ts';
+import type { InputLimits } from '../core/input-limits.ts';
 import type { CountRefusal } from '../core/record.ts';
 import { createAdmit, requestIdOf } from './admission.ts';
 import { denyMembers, denyOfProblem, refusalBody } from './bodies.ts';
@@ -27,6 +28,8 @@ export interface PdpHttpOptions {
   readonly readyFor?: (tenant: string) => Promise<void> | undefined;
   /** A code for that nothing. Default: `policy_unavailable`. */
   readonly whyNot?: (tenant: string) => string;
+  /** What a request of the tenant may be now. */
+  readonly inputLimits: (tenant: string) => InputLimits;
   /** Resolves when the tenant's data is at `revision`, or when that takes too long. */
   readonly waitForData: (tenant: string, revision: number) => Promise<void>;
   readonly data: DataAccess;

@@ -1,15 +1,20 @@
 import { LIMITS } from '../../shared/contracts/decision.ts';
 import type { DecisionRequest } from '../../shared/contracts/decision.ts';
 import { isObject } from '../../shared/contracts/json.ts';
-import { checkRequest, isRequestMember, pointerSegment, type RequestProblem } from './request-problems.ts';
+import type { InputLimits } from '../core/input-limits.ts';
+import {
+  checkRequest,
+  isRequestMember,
+  MAX_PROBLEMS,
+  pointerSegment,
+  type RequestProblem,
+} from './request-problems.ts';
 import { countMembers, isDeeper } from './strict-json.ts';
 
-/** Members of one request. */
-export const MAX_MEMBERS = 10_000;
 /** Members of a whole batch body. */
 export const MAX_BATCH_MEMBERS = 150_000;
 /** The batch adds an object and a list around each request. */
-export const BATCH_DEPTH = LIMITS.requestDepth + 2;
+export const BATCH_DEPTH = 2;
 
 export type BatchItem =
   | { readonly ok: true; readonly request: DecisionRequest }
@@ -44,7 +49,7 @@ const atLeastOf = (requests: readonly unknown[], defaults: Readonly<Record<strin
   return highest;
 };
 
-const bodyProblems = (value: unknown): readonly RequestProblem[] => {
+const bodyProblems = (value: unknown, { maxDepth }: InputLimits): readonly RequestProblem[] => {
   if (!isObject(value)) return [{ pointer: '', code: 'wrong_type', message: 'must be object' }];
   const problems: RequestProblem[] = Object.keys(value)
     .filter((name) => name !== 'defaults' && name !== 'requests')
@@ -64,11 +69,11 @@ const bodyProblems = (value: unknown): readonly RequestProblem[] => {
           code: 'unknown_member',
           message: 'is not a member of a request',
         });
-    if (isDeeper(defaults, LIMITS.requestDepth))
+    if (isDeeper(defaults, maxDepth))
       problems.push({
         pointer: '/defaults',
         code: 'too_deep',
-        message: `is nested more than ${LIMITS.requestDepth} deep`,
+        message: `is nested more than ${maxDepth} deep`,
       });
   }
   if (requests === undefined) problems.push({ pointer: '/requests', code: 'missing', message: 'is required' });
@@ -80,27 +85,32 @@ const bodyProblems = (value: unknown): readonly RequestProblem[] => {
       code: 'wrong_value',
       message: `must have 1 to ${LIMITS.batchItems} items`,
     });
-  return problems.slice(0, LIMITS.requestDepth);
+  return problems.slice(0, MAX_PROBLEMS);
 };
 
 /**
  * Checks the body of a batch: `{defaults, requests}`. Defaults replace whole members. What is wrong with one item only
  * is told when that item is asked for; a batch whose merged items are too much together is refused whole.
  */
-export const checkBatch = (value: unknown, bodyBytes: number, members: number): CheckedBatch => {
-  const problems = bodyProblems(value);
+export const checkBatch = (
+  value: unknown,
+  body: { readonly bytes: number; readonly members: number },
+  limits: InputLimits,
+): CheckedBatch => {
+  const { maxBytes, maxMembers } = limits;
+  const problems = bodyProblems(value, limits);
   if (problems.length > 0 || !isObject(value)) return { ok: false, status: 400, problems };
   const defaults = isObject(value['defaults']) ? value['defaults'] : {};
   const requests = value['requests'] as readonly unknown[];
   const defaultBytes = new Map(Object.entries(defaults).map(([name, member]) => [name, memberBytes(name, member)]));
   const allDefaultBytes = [...defaultBytes.values()].reduce((sum, bytes) => sum + bytes, 0);
   // Whatever is in an item came in the body, so a small body needs no measuring.
-  const mayBeLarge = bodyBytes + allDefaultBytes > LIMITS.requestBytes;
+  const mayBeLarge = body.bytes + allDefaultBytes > maxBytes;
   const mergedBytes = (item: Readonly<Record<string, unknown>>): number => {
     const own = Object.entries(item).reduce((sum, [name, member]) => sum + memberBytes(name, member), 2);
     return [...defaultBytes].reduce((sum, [name, bytes]) => (Object.hasOwn(item, name) ? sum : sum + bytes), own);
   };
-  if (bodyBytes + requests.length * allDefaultBytes > LIMITS.batchMergedBytes) {
+  if (body.bytes + requests.length * allDefaultBytes > LIMITS.batchMergedBytes) {
     const total = requests.reduce<number>((sum, item) => sum + (isObject(item) ? mergedBytes(item) : 0), 0);
     if (total > LIMITS.batchMergedBytes) {
       const message = `the requests with their defaults are more than ${LIMITS.batchMergedBytes} bytes together`;
@@ -111,13 +121,13 @@ export const checkBatch = (value: unknown, bodyBytes: number, members: number): 
     const own = requests[index];
     if (!isObject(own))
       return { ok: false, problems: [{ pointer: '', code: 'wrong_type', message: 'must be object' }] };
-    if (mayBeLarge && mergedBytes(own) > LIMITS.requestBytes) {
-      const message = `with its defaults it is more than ${LIMITS.requestBytes} bytes`;
+    if (mayBeLarge && mergedBytes(own) > maxBytes) {
+      const message = `with its defaults it is more than ${maxBytes} bytes`;
       return { ok: false, problems: [{ pointer: '', code: 'too_large', message }] };
     }
     const merged = { ...defaults, ...own };
-    if (members > MAX_MEMBERS && countMembers(merged) > MAX_MEMBERS) {
-      const message = `has more than ${MAX_MEMBERS} members`;
+    if (body.members > maxMembers && countMembers(merged) > maxMembers) {
+      const message = `has more than ${maxMembers} members`;
       return { ok: false, problems: [{ pointer: '', code: 'too_many_members', message }] };
     }
     return checkRequest(merged, caller);

@@ -6,9 +6,10 @@ import { httpStatus, PROBLEM_TYPE } from '../../shared/runtime/problem.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
 import type { Caller } from '../../shared/settings/schema.ts';
 import type { Decide, Decided, DecidingPolicy } from '../core/decide.ts';
+import type { InputLimits } from '../core/input-limits.ts';
 import type { CountRefusal } from '../core/record.ts';
 import { requestIdOf, traceparentOf, typeProblem, type Admit } from './admission.ts';
-import { BATCH_DEPTH, MAX_BATCH_MEMBERS, MAX_MEMBERS, checkBatch, type Batch } from './batch.ts';
+import { BATCH_DEPTH, MAX_BATCH_MEMBERS, checkBatch, type Batch } from './batch.ts';
 import { answerBody, deniedItem, faultBody, JSON_TYPE } from './bodies.ts';
 import type { BodyReader } from './body.ts';
 import type { HttpMetrics } from './metrics.ts';
@@ -28,6 +29,8 @@ export interface DecideEndpointOptions {
   readonly readyFor: (tenant: string) => Promise<void> | undefined;
   /** A code for that `undefined`. */
   readonly whyNot: (tenant: string) => string;
+  /** What a request of the tenant may be now. */
+  readonly inputLimits: (tenant: string) => InputLimits;
   readonly waitForData: (tenant: string, revision: number) => Promise<void>;
   readonly admit: Admit;
   readonly charge: (caller: Caller, count: number) => void;
@@ -48,8 +51,6 @@ export interface DecideEndpoint {
   inFlight(): number;
 }
 
-const SINGLE_JSON = { maxDepth: LIMITS.requestDepth, maxMembers: MAX_MEMBERS };
-const BATCH_JSON = { maxDepth: BATCH_DEPTH, maxMembers: MAX_BATCH_MEMBERS };
 const RETRY = { 'retry-after': '1' } as const;
 /** How long a batch may keep the event loop before others get their turn. */
 const BATCH_SLICE_MS = 5;
@@ -75,6 +76,7 @@ interface Exchange {
   readonly requestId: string | undefined;
   readonly traceparent: string | undefined;
   readonly startedMs: number;
+  readonly limits: InputLimits;
   /** Whether an event of it exists. */
   hasEvent: boolean;
 }
@@ -172,7 +174,7 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
     metrics.decided(exchange.caller.tenant, allow, (monotonicMs() - exchange.startedMs) / 1_000);
 
   const answerSingle = async (exchange: Exchange, body: Buffer): Promise<void> => {
-    const parsed = parseStrictJson(body, SINGLE_JSON);
+    const parsed = parseStrictJson(body, exchange.limits);
     if (!parsed.ok)
       return turnAway(exchange, { status: 400, code: 'request_invalid', problems: parsed.problems, body });
     const checked = checkRequest(parsed.value, exchange.caller);
@@ -242,10 +244,12 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
   };
 
   const answerBatch = async (exchange: Exchange, body: Buffer): Promise<void> => {
-    const parsed = parseStrictJson(body, BATCH_JSON);
+    const { limits } = exchange;
+    const json = { maxDepth: limits.maxDepth + BATCH_DEPTH, maxMembers: MAX_BATCH_MEMBERS };
+    const parsed = parseStrictJson(body, json);
     if (!parsed.ok)
       return turnAway(exchange, { status: 400, code: 'request_invalid', problems: parsed.problems, body });
-    const checked = checkBatch(parsed.value, body.length, parsed.members);
+    const checked = checkBatch(parsed.value, { bytes: body.length, members: parsed.members }, limits);
     if (!checked.ok) {
       const code = checked.status === 413 ? 'too_large' : 'request_invalid';
       return turnAway(exchange, { status: checked.status, code, problems: checked.problems, body });
@@ -324,7 +328,7 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
     request: IncomingMessage,
     response: ServerResponse,
     startedMs: number,
-    limitBytes: number,
+    bodyLimit: (limits: InputLimits) => number,
     answer: (exchange: Exchange, body: Buffer) => Promise<void>,
   ): Promise<void> => {
     const requestId = requestIdOf(request);
@@ -332,19 +336,23 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
     if ('refused' in admitted) return refuse(request, response, { requestId, ...admitted.refused });
     const { caller } = admitted;
     const traceparent = traceparentOf(request);
-    const exchange: Exchange = { request, response, caller, requestId, traceparent, startedMs, hasEvent: false };
+    const limits = options.inputLimits(caller.tenant);
+    const admission = { request, response, caller, requestId, traceparent, startedMs, limits };
+    const exchange: Exchange = { ...admission, hasEvent: false };
     if (inFlight >= options.maxInFlight) return turnAway(exchange, { status: 503, code: 'overloaded', headers: RETRY });
     inFlight += 1;
     try {
-      await readAndAnswer(exchange, limitBytes, answer);
+      await readAndAnswer(exchange, bodyLimit(limits), answer);
     } finally {
       inFlight -= 1;
     }
   };
 
   return {
-    single: (request, response, startedMs) => handle(request, response, startedMs, LIMITS.requestBytes, answerSingle),
-    batch: (request, response, startedMs) => handle(request, response, startedMs, LIMITS.batchBodyBytes, answerBatch),
+    single: (request, response, startedMs) =>
+      handle(request, response, startedMs, (limits) => limits.maxBytes, answerSingle),
+    batch: (request, response, startedMs) =>
+      handle(request, response, startedMs, () => LIMITS.batchBodyBytes, answerBatch),
     inFlight: () => inFlight,
   };
 };

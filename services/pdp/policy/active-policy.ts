@@ -3,6 +3,7 @@ import { createBundleSource, type BundleSource, type BundleWatch } from './bundl
 import type { BundleStore } from './bundle-store.ts';
 import { NEVER_STALE, type StalenessRule } from './freshness.ts';
 import type { LoadedArchive, LoadedBundles, PolicySnapshot } from './policy-set.ts';
+import type { EvaluatorLimits } from './wasm-evaluator.ts';
 
 export interface ActivePolicyOptions {
   /** The default set. */
@@ -11,7 +12,9 @@ export interface ActivePolicyOptions {
   readonly tenants?: Readonly<Record<string, readonly BundleSource[]>>;
   readonly pollMs: number;
   /** Of one evaluator. */
-  readonly limits?: ActiveSetOptions['limits'];
+  readonly limits?: EvaluatorLimits;
+  /** What a set is loaded within, in place of those: of its tenant, or (undefined) of all without a set of their own. */
+  readonly limitsOf?: (tenant: string | undefined) => EvaluatorLimits;
   /** Where the last good set of a tenant (undefined: of all others) is kept. Without it nothing outlives the process. */
   readonly storeOf?: (tenant: string | undefined) => BundleStore;
   readonly staleness?: StalenessRule;
@@ -42,7 +45,7 @@ export interface ActivePolicy {
  * nothing at the start is the one that was kept from the last run, judged again as strictly as a new one.
  */
 export const startActivePolicy = async (options: ActivePolicyOptions): Promise<ActivePolicy> => {
-  const { nowMs, limits, storeOf, staleness = NEVER_STALE, accept, onActivated, onFailed } = options;
+  const { nowMs, limitsOf, storeOf, staleness = NEVER_STALE, accept, onActivated, onFailed } = options;
   const watches: BundleWatch[] = [];
   const loaded: LoadedBundles = new Map();
   const createSet = (tenant: string | undefined, sources: readonly BundleSource[]): ActiveSet => {
@@ -50,6 +53,7 @@ export const startActivePolicy = async (options: ActivePolicyOptions): Promise<A
     watches.push(watch);
     const store = storeOf?.(tenant);
     const told = { accept, onActivated, onFailed };
+    const limits = (): EvaluatorLimits => ({ ...options.limits, ...limitsOf?.(tenant) });
     return createActiveSet({ tenant, sources, watch, store, staleness, limits, loaded, nowMs, ...told });
   };
   const defaultSet = createSet(undefined, options.bundles);

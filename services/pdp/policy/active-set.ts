@@ -75,8 +75,9 @@ export interface ActiveSetOptions {
   /** Undefined: nothing is kept. */
   readonly store: BundleStore | undefined;
   readonly staleness: StalenessRule;
-  readonly limits: EvaluatorLimits | undefined;
-  /** What other sets have loaded with the same limits. */
+  /** Of its tenant now. */
+  readonly limits: () => EvaluatorLimits;
+  /** What other sets have loaded. */
   readonly loaded: LoadedBundles;
   /** Wall clock. */
   readonly nowMs: () => number;
@@ -203,7 +204,7 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
   };
 
   const load = async (files: readonly SourceFile[], confirmedMs: number, restored: boolean): Promise<void> => {
-    const loaded = await loadPolicySet(files, options.limits, options.loaded);
+    const loaded = await loadPolicySet(files, options.limits(), options.loaded);
     refuseOlder(loaded.archives);
     refuseExpired(loaded.archives);
     const settled = await options.accept?.(tenant, loaded.snapshot);

@@ -4,13 +4,16 @@ import { bundleDigest, digestText, type BundleFile } from '../../shared/contract
 import { AppError, errorMessage } from '../../shared/contracts/errors.ts';
 import { isObject, type Json } from '../../shared/contracts/json.ts';
 import { BUNDLE_LIMITS, unpackArchive, type BundleLimits } from '../../shared/bundles/bundle-archive.ts';
+import { OptionalLimits } from '../../shared/settings/policy-limits.ts';
 import { checkDataRoots, checkOwnRoots, rootsOf } from './roots.ts';
 import { verifySignature, type SigningRequirement, type VerifiedSignature } from './bundle-signature.ts';
 
 /** The one entrypoint that a bundle must have: package `edict`, rule `decide`. */
 export const ENTRYPOINT = 'edict/decide';
 
-/** `.manifest` of an OPA bundle, with our member of `metadata`; what OPA may add is let through. */
+const strict = { additionalProperties: false } as const;
+
+/** `.manifest` of an OPA bundle, with our member of `metadata`; what OPA may add is let through beside that. */
 export const BundleManifest = Type.Object({
   revision: Type.Optional(Type.String({ maxLength: 1024 })),
   roots: Type.Optional(Type.Array(Type.String({ maxLength: 1024 }), { maxItems: 1024 })),
@@ -20,13 +23,22 @@ export const BundleManifest = Type.Object({
     { minItems: 1, maxItems: 1024 },
   ),
   metadata: Type.Object({
-    edict: Type.Object({
-      name: Type.String({ pattern: '^[a-z0-9][a-z0-9._-]{0,62}$' }),
-      /** A u64 that never decreases; a JSON number, so below 2^53. */
-      serial: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
-      /** From when on it permits nothing (RFC 3339, UTC). */
-      expires_at: Type.Optional(Type.String({ pattern: '^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(\\.\\d{1,3})?Z$' })),
-    }),
+    edict: Type.Object(
+      {
+        name: Type.String({ pattern: '^[a-z0-9][a-z0-9._-]{0,62}$' }),
+        /** A u64 that never decreases; a JSON number, so below 2^53. */
+        serial: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
+        /** From when on it permits nothing (RFC 3339, UTC). */
+        expires_at: Type.Optional(
+          Type.String({ pattern: '^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(\\.\\d{1,3})?Z$' }),
+        ),
+        /** Less than its tenants have: it is content with it. */
+        limits: Type.Optional(Type.Object(OptionalLimits, strict)),
+        /** Of a delta: the digest of the bundle that it is for. */
+        base: Type.Optional(Type.String({ pattern: '^sha256:[0-9a-f]{64}$' })),
+      },
+      strict,
+    ),
   }),
 });
 export type BundleManifest = Static<typeof BundleManifest>;
@@ -37,6 +49,8 @@ export interface Bundle {
   readonly serial: number;
   /** When it expires, milliseconds since 1970; undefined: never. */
   readonly expiresMs: number | undefined;
+  /** What it asks for that is less than its tenants have. */
+  readonly limits: OptionalLimits | undefined;
   /** Which parts of `data` it claims. */
   readonly roots: readonly string[];
   /** `sha256:` and 64 hex digits, of the files and so independent of how they were packed. */
@@ -144,6 +158,7 @@ export const bundleOf = (files: readonly BundleFile[], signature: VerifiedSignat
     name: manifest.metadata.edict.name,
     serial: manifest.metadata.edict.serial,
     expiresMs: expiryOf(manifest),
+    limits: manifest.metadata.edict.limits,
     roots,
     digest: digestText(digestBytes),
     digestBytes,

@@ -5,18 +5,22 @@ import type { PolicyOutput } from '../../shared/contracts/policy-io.ts';
 import { combineOutputs, type NamedOutput } from '../core/combine-outputs.ts';
 import type { Evaluate } from '../core/evaluate.ts';
 import type { Freshness } from '../core/freshness.ts';
+import type { OptionalLimits } from '../../shared/settings/policy-limits.ts';
 import { BUNDLE_LIMITS } from '../../shared/bundles/bundle-archive.ts';
 import { packArchive } from '../../shared/bundles/pack-archive.ts';
 import { unionReads, type InputReads } from '../core/input-reads.ts';
 import type { DataPath } from '../core/json-pointer.ts';
 import { applyDelta } from './bundle-delta.ts';
 import { readBundle, type Bundle } from './bundle-reader.ts';
+import type { EngineLimits } from './engine/host.ts';
+import { engineLimitsFor, type AskedLimits } from './limits.ts';
 import { checkSetRoots, rootPath } from './roots.ts';
 import type { VerifiedSignature } from './bundle-signature.ts';
 import type { SourceFile } from './bundle-source.ts';
 import { runSelfCheck } from './self-check.ts';
 import {
   createWasmEvaluator,
+  DEFAULT_LIMITS,
   WASM_ENGINE,
   type EvaluatorLimits,
   type ForkedEvaluator,
@@ -39,8 +43,13 @@ export interface PolicySnapshot {
   readonly reads: InputReads | undefined;
   /** What the bundles own of `data`: nothing is pushed there. */
   readonly roots: readonly DataPath[];
-  /** The same set with data of its own beside that of the bundles. Costs nothing before it is worked on. */
-  readonly fork: () => ForkedEvaluator;
+  /** What the bundles ask for that are content with less than their tenant has. */
+  readonly asked: AskedLimits;
+  /**
+   * The same set with data of its own beside that of the bundles, within `limits` and what each bundle asks for (default:
+   * those that it was loaded with). Costs nothing before it is worked on.
+   */
+  readonly fork: (limits?: EngineLimits) => ForkedEvaluator;
   /** What a fork has of memory at least. */
   readonly instanceBytes: number;
   /** What loading the bundles has left behind, which the first fork takes over. Sets of one bundle share it. */
@@ -81,9 +90,10 @@ interface NamedEvaluate {
 
 interface NamedEvaluator extends NamedEvaluate {
   readonly evaluator: WasmEvaluator;
+  readonly asked: OptionalLimits | undefined;
 }
 
-/** What was compiled and checked, by digest, for as long as a set uses it: sets of several tenants share it. */
+/** What was compiled and checked, by digest and limits, for as long as a set uses it: sets of several tenants share it. */
 export type LoadedBundles = Map<string, WeakRef<WasmEvaluator>>;
 
 const isWithinOutputBounds = (output: PolicyOutput): boolean =>
@@ -121,10 +131,12 @@ const bytesOf = (each: readonly Pick<ForkedEvaluator, 'bytes'>[]): number =>
 
 /** Pushed data is seen by every bundle of the set. */
 const forkAll =
-  (evaluators: readonly NamedEvaluator[], only: NamedEvaluator): (() => ForkedEvaluator) =>
-  () => {
-    if (evaluators.length === 1) return only.evaluator.fork();
-    const forks = evaluators.map(({ bundle, evaluator }) => ({ bundle, ...evaluator.fork() }));
+  (evaluators: readonly NamedEvaluator[], only: NamedEvaluator): PolicySnapshot['fork'] =>
+  (limits) => {
+    const forkOne = ({ evaluator, asked }: NamedEvaluator): ForkedEvaluator =>
+      evaluator.fork(limits === undefined ? undefined : engineLimitsFor(limits, asked));
+    if (evaluators.length === 1) return forkOne(only);
+    const forks = evaluators.map((each) => ({ bundle: each.bundle, ...forkOne(each) }));
     return {
       evaluate: evaluateAll(forks),
       changeData: (patches, whole) => {
@@ -160,14 +172,16 @@ const inFile = (file: SourceFile, cause: unknown): unknown =>
     : cause;
 
 /** The digest covers all that was compiled and checked; who signed it is asked of each source. */
-const evaluatorOf = async (bundle: Bundle, limits: EvaluatorLimits, loaded: LoadedBundles): Promise<WasmEvaluator> => {
-  for (const [digest, known] of loaded) if (known.deref() === undefined) loaded.delete(digest);
-  const known = loaded.get(bundle.digest)?.deref();
+const evaluatorOf = async (bundle: Bundle, shared: EvaluatorLimits, loaded: LoadedBundles): Promise<WasmEvaluator> => {
+  for (const [key, known] of loaded) if (known.deref() === undefined) loaded.delete(key);
+  const limits = engineLimitsFor({ ...DEFAULT_LIMITS, ...shared }, bundle.limits);
+  const key = `${bundle.digest} ${Object.values(limits).join(' ')}`;
+  const known = loaded.get(key)?.deref();
   if (known !== undefined) return known;
   const { wasm, dataJson, files } = bundle;
-  const evaluator = await createWasmEvaluator({ wasm, dataJson, files, ...limits });
+  const evaluator = await createWasmEvaluator({ wasm, dataJson, files, ...shared, ...limits });
   await runSelfCheck(bundle, evaluator);
-  loaded.set(bundle.digest, new WeakRef(evaluator));
+  loaded.set(key, new WeakRef(evaluator));
   return evaluator;
 };
 
@@ -187,8 +201,7 @@ const loadOne = async (
 };
 
 /**
- * Reads, compiles, instantiates and probes every archive of a set. Throws `bundle_invalid`, naming the file. What is in
- * `known` has the same limits.
+ * Reads, compiles, instantiates and probes every archive of a set. Throws `bundle_invalid`, naming the file.
  */
 export const loadPolicySet = async (
   files: readonly SourceFile[],
@@ -213,7 +226,7 @@ export const loadPolicySet = async (
     bundles.push(loaded.bundle);
     digests.push(digestBytes);
     const { evaluator } = loaded;
-    evaluators.push({ bundle: name, evaluate: evaluator.evaluate, evaluator });
+    evaluators.push({ bundle: name, evaluate: evaluator.evaluate, evaluator, asked: loaded.bundle.limits });
     entrypoint = loaded.evaluator.entrypoint;
   }
   const [only] = evaluators;
@@ -229,6 +242,9 @@ export const loadPolicySet = async (
     setDigestBytes,
     reads: readsOf(evaluators.map(({ evaluator }) => evaluator)),
     roots: bundles.flatMap(({ roots }) => roots.map(rootPath)),
+    asked: Object.fromEntries(
+      evaluators.flatMap(({ bundle, asked }) => (asked === undefined ? [] : [[bundle, asked] as const])),
+    ),
     fork: forkAll(evaluators, only),
     instanceBytes: evaluators.reduce((sum, { evaluator }) => sum + evaluator.instanceBytes, 0),
     unclaimed: unclaimedOf(evaluators, only),

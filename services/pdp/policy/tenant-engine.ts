@@ -1,6 +1,7 @@
 import { errorMessage } from '../../shared/contracts/errors.ts';
 import type { EngineShelf, Place } from '../core/engine-shelf.ts';
 import type { Evaluate } from '../core/evaluate.ts';
+import type { EngineLimits } from './engine/host.ts';
 import { NoMemoryLeft } from './engine/memory-pool.ts';
 import type { PolicySnapshot } from './policy-set.ts';
 import type { ForkedEvaluator } from './wasm-evaluator.ts';
@@ -23,6 +24,7 @@ export interface Trouble {
 
 export interface TenantEngineOptions {
   readonly snapshot: PolicySnapshot;
+  readonly limits: EngineLimits | undefined;
   readonly shelf: EngineShelf;
   /** Called before it takes memory: what loading the set left behind is taken over now. */
   readonly claim: () => void;
@@ -49,7 +51,7 @@ const RETRY_MS = 1_000;
 
 export const createTenantEngine = (options: TenantEngineOptions): TenantEngine => {
   const { snapshot, shelf, monotonicMs } = options;
-  const engines = snapshot.fork();
+  const engines = snapshot.fork(options.limits);
   let place: Place | undefined;
   let making: Promise<void> | undefined;
   let trouble: Trouble | undefined;

@@ -10,6 +10,7 @@ import {
   type DataIdentity,
   type PushedData,
 } from '../core/pushed-data.ts';
+import type { EngineLimits } from './engine/host.ts';
 import type { PolicySnapshot } from './policy-set.ts';
 import { createTenantEngine, type TenantEngine, type TroubleCode } from './tenant-engine.ts';
 import { createWorkQueue } from './work-queue.ts';
@@ -19,6 +20,8 @@ export interface TenantPoliciesOptions {
   readonly snapshotOf: (tenant: string) => PolicySnapshot | undefined;
   /** What was pushed for a tenant up to now. */
   readonly dataOf: (tenant: string) => PushedData;
+  /** What a tenant's evaluations may take: one object as long as that does not change. Default: as it was loaded. */
+  readonly limitsOf?: (tenant: string) => EngineLimits;
   /** Live engines, and what they may have together. */
   readonly limits: { readonly maxEngines: number; readonly maxBytes: number };
   /** How long a request waits for its engine. */
@@ -63,9 +66,14 @@ export interface TenantPolicies {
   readonly status: () => ShelfStatus;
 }
 
-interface Entry {
+/** What a tenant's engines are made of. */
+interface Wanted {
   readonly snapshot: PolicySnapshot;
   readonly data: PushedData;
+  readonly limits: EngineLimits | undefined;
+}
+
+interface Entry extends Wanted {
   readonly engine: TenantEngine | undefined;
   readonly policy: DecidingPolicy | undefined;
   /** Why there is no engine. */
@@ -91,9 +99,10 @@ export const createTenantPolicies = (options: TenantPoliciesOptions): TenantPoli
     places.delete(unclaimed);
   };
 
-  const newEngine = (tenant: string, snapshot: PolicySnapshot): TenantEngine =>
+  const newEngine = (tenant: string, snapshot: PolicySnapshot, limits: EngineLimits | undefined): TenantEngine =>
     createTenantEngine({
       snapshot,
+      limits,
       shelf,
       claim: () => claim(snapshot),
       enqueue,
@@ -102,36 +111,40 @@ export const createTenantPolicies = (options: TenantPoliciesOptions): TenantPoli
     });
 
   /** The tenant's engines, which will have the data at the next evaluation. */
-  const engineWith = (tenant: string, snapshot: PolicySnapshot, data: PushedData): TenantEngine => {
+  const engineWith = (tenant: string, { snapshot, data, limits }: Wanted): TenantEngine => {
     const { roots } = snapshot;
     const inside = dataInsideRoots(data, roots);
     if (inside !== undefined) throw new Error(`pushed data stands at ${inside || '/'}, which a bundle owns`);
     const known = entries.get(tenant);
     const whole = () => patchesBetween({}, data.document, roots);
     const isUsable =
-      known?.snapshot === snapshot && !isSharedWithRoots(known.data, roots) && !isSharedWithRoots(data, roots);
+      known?.snapshot === snapshot &&
+      known.limits === limits &&
+      !isSharedWithRoots(known.data, roots) &&
+      !isSharedWithRoots(data, roots);
     if (isUsable && known.engine !== undefined && known.engine.trouble() === undefined) {
       known.engine.changeData(patchesBetween(known.data.document, data.document, roots), whole);
       return known.engine;
     }
-    const engine = newEngine(tenant, snapshot);
+    const engine = newEngine(tenant, snapshot, limits);
     if (data !== NOTHING_PUSHED) engine.changeData(whole(), whole);
     return engine;
   };
 
-  const renew = (tenant: string, snapshot: PolicySnapshot, data: PushedData): Entry => {
+  const renew = (tenant: string, wanted: Wanted): Entry => {
+    const { snapshot, data } = wanted;
     const before = entries.get(tenant)?.engine;
     let entry: Entry;
     try {
-      const engine = engineWith(tenant, snapshot, data);
+      const engine = engineWith(tenant, wanted);
       const { engine: name, entrypoint, bundles, setDigest, freshness, reads } = snapshot;
       const { evaluate } = engine;
       const policy = { evaluate, engine: name, entrypoint, bundles, setDigest, freshness, reads, data: data.identity };
-      entry = { snapshot, data, engine, policy };
+      entry = { ...wanted, engine, policy };
       newest.set(evaluate, policy);
     } catch (cause) {
       const problem = errorMessage(cause);
-      entry = { snapshot, data, engine: undefined, policy: undefined, problem };
+      entry = { ...wanted, engine: undefined, policy: undefined, problem };
       options.onFailed(tenant, problem);
     }
     if (before !== entry.engine) before?.retire();
@@ -143,8 +156,10 @@ export const createTenantPolicies = (options: TenantPoliciesOptions): TenantPoli
     const snapshot = options.snapshotOf(tenant);
     if (snapshot === undefined) return undefined;
     const data = options.dataOf(tenant);
+    const limits = options.limitsOf?.(tenant);
     const known = entries.get(tenant);
-    return known?.snapshot === snapshot && known.data === data ? known : renew(tenant, snapshot, data);
+    const isNewest = known?.snapshot === snapshot && known.data === data && known.limits === limits;
+    return isNewest ? known : renew(tenant, { snapshot, data, limits });
   };
 
   const makingOf = (tenant: string): Promise<void> | undefined => entries.get(tenant)?.engine?.making();

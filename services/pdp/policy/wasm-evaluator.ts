@@ -7,7 +7,14 @@ import type { Evaluate } from '../core/evaluate.ts';
 import type { InputReads } from '../core/input-reads.ts';
 import { ENTRYPOINT } from './bundle-reader.ts';
 import { BUILTINS } from './engine/builtins.ts';
-import { createEngine, EngineRefusal, hostBuiltinsOf, type Engine } from './engine/host.ts';
+import {
+  createEngine,
+  DEFAULT_RESULT_MAX_BYTES,
+  EngineRefusal,
+  hostBuiltinsOf,
+  type Engine,
+  type EngineLimits,
+} from './engine/host.ts';
 import { findInputReads } from './engine/input-reads.ts';
 import { NONDETERMINISTIC } from './engine/nondeterministic.ts';
 import type { MemoryPool } from './engine/memory-pool.ts';
@@ -16,21 +23,20 @@ import { describeMissing, locateBuiltins } from './missing-builtins.ts';
 /** Stands in events, so that a decision can be evaluated again by the same engine. */
 export const WASM_ENGINE = 'edict-wasm/2';
 
-const DEFAULT_MEMORY_MAX_BYTES = 256 * 1024 * 1024;
 /** A decision of the mesh policies takes some 20,000; this ends a runaway in milliseconds. */
 export const DEFAULT_FUEL = 1_000_000;
+export const DEFAULT_LIMITS: EngineLimits = {
+  memoryMaxBytes: 256 * 1024 * 1024,
+  fuel: DEFAULT_FUEL,
+  resultMaxBytes: DEFAULT_RESULT_MAX_BYTES,
+};
 const EXTRAS_BYTES = 64 * 1024;
 /** UTF-16 units, and how many such texts: a bound on what is kept. */
 const MAX_KNOWN_TEXT = 4_096;
 const MAX_KNOWN_OUTPUTS = 512;
 
-export interface EvaluatorLimits {
-  /** Linear memory of one instance, data included. */
-  readonly memoryMaxBytes?: number;
-  /** What one evaluation may cost, units of the meter, beyond the reading of its input. */
-  readonly fuel?: number;
-  /** Of what one evaluation gives, as text; more is not read. */
-  readonly resultMaxBytes?: number;
+/** Default: `DEFAULT_LIMITS`. */
+export interface EvaluatorLimits extends Partial<EngineLimits> {
   /** Whether to find out what of the input the policy reads, which its answers can be remembered by. */
   readonly withReads?: boolean;
   /** What instances of several modules share. */
@@ -56,8 +62,11 @@ export interface WasmEvaluator {
   readonly reads: InputReads | undefined;
   /** How many instances were made, the first included. */
   readonly instances: () => number;
-  /** An evaluator of the same module with data of its own, that of the bundle at first. Has no instance yet. */
-  readonly fork: () => ForkedEvaluator;
+  /**
+   * An evaluator of the same module with data of its own, that of the bundle at first, and limits of its own (default:
+   * those of this one). Has no instance yet.
+   */
+  readonly fork: (limits?: EngineLimits) => ForkedEvaluator;
   /** As those of an engine. What was released comes back with the next evaluation. */
   readonly bytes: Engine['bytes'];
   readonly release: Engine['release'];
@@ -162,12 +171,8 @@ const PROBE = JSON.stringify({
  * fail the probe.
  */
 export const createWasmEvaluator = async (options: WasmEvaluatorOptions): Promise<WasmEvaluator> => {
-  const { wasm, dataJson, files, memoryMaxBytes = DEFAULT_MEMORY_MAX_BYTES, fuel = DEFAULT_FUEL } = options;
-  const { resultMaxBytes, pool } = options;
-  const engine = await refusing(
-    createEngine({ wasm, dataJson, builtins: BUILTINS, memoryMaxBytes, fuel, resultMaxBytes, pool }),
-    files,
-  );
+  const { wasm, files } = options;
+  const engine = await refusing(createEngine({ ...DEFAULT_LIMITS, ...options, builtins: BUILTINS }), files);
   const entrypoint = engine.entrypoints.get(ENTRYPOINT);
   if (entrypoint === undefined) throw refuse(`policy.wasm has no entrypoint ${ENTRYPOINT}`);
   const isRepeatable = !engine.hostBuiltins.some((name) => NONDETERMINISTIC.has(name));
@@ -199,8 +204,8 @@ export const createWasmEvaluator = async (options: WasmEvaluatorOptions): Promis
     bytes: engine.bytes,
     release: engine.release,
     instanceBytes: engine.instanceBytes,
-    fork: () => {
-      const forked = engine.fork();
+    fork: (limits) => {
+      const forked = engine.fork(limits);
       return {
         evaluate: evaluateOn(forked),
         changeData: (patches, whole) => refusingNow(() => forked.changeData(patches, whole)),

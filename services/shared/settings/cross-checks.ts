@@ -2,6 +2,7 @@ import { accessSync, constants, statSync } from 'node:fs';
 import { errorCode, errorMessage } from '../contracts/errors.ts';
 import { isTenant, SYSTEM_TENANT } from '../contracts/tenant.ts';
 import { isLoopback, MAX_PORT, splitListen } from '../runtime/http-server.ts';
+import { isInputTooLarge } from './policy-limits.ts';
 import type { Settings } from './schema.ts';
 import { sizeBytes } from './units.ts';
 
@@ -113,6 +114,11 @@ const partProblems = (settings: Settings, isSound: IsSound): readonly string[] =
     problems.push('/spool/reserve: must be below /spool/max');
   if (isSound('/spool/segment', '/spool/max') && sizeBytes(spool.segment) > sizeBytes(spool.max))
     problems.push(`/spool/segment: ${spool.segment} is more than /spool/max, ${spool.max}`);
+  if (isSound('/pdp/input/max') && isInputTooLarge(pdp.input)) problems.push('/pdp/input/max: is above 256KiB');
+  if (isSound('/tenants'))
+    for (const [name, tenant] of Object.entries(settings.tenants))
+      if (isSound(`/tenants/${name}/input/max`) && isInputTooLarge(tenant.input ?? {}))
+        problems.push(`/tenants/${name}/input/max: is above 256KiB`);
   if (isSound('/pdp/data_max') && sizeBytes(settings.pdp.data_max) > MAX_DATA_BYTES)
     problems.push('/pdp/data_max: is above 4MiB');
   return problems;

@@ -1,5 +1,6 @@
 import { Type, type Static, type TProperties } from 'typebox';
 import { SIGNATURE_ALGORITHMS } from '../contracts/signature-algorithms.ts';
+import { fuelRange, inputRanges, OptionalLimits } from './policy-limits.ts';
 import { DURATION_PATTERN, SIZE_PATTERN } from './units.ts';
 
 const strict = { additionalProperties: false } as const;
@@ -130,6 +131,7 @@ const TenantSettings = Type.Object(
     mask_key_file: File('32 random bytes, the same for all PDPs and the audit service. Required with kafka.brokers.'),
     spool_quota: Type.Optional(Type.String({ pattern: SIZE_PATTERN, description: 'Default: spool.tenant_quota.' })),
     fuel_per_second: Type.Optional(FuelPerSecond('Default: pdp.fuel_per_second.')),
+    ...OptionalLimits,
   },
   strict,
 );
@@ -190,6 +192,22 @@ export const SettingsSchema = Type.Object(
         data_wait: Duration('1s', 'How long a request waits for the data revision in its `at_least`; then a deny.'),
         policy_memory: Size('64MiB', 'The most memory that one policy instance may take.'),
         policy_result: Size('1MiB', 'The most that one evaluation may give, as JSON; more is `policy_output_invalid`.'),
+        input: section(
+          {
+            max: Size('256KiB', 'Of its body, or of an item of a batch; above it 413. At most 256KiB.'),
+            depth: Type.Integer({
+              ...inputRanges.depth,
+              default: inputRanges.depth.maximum,
+              description: 'Objects and lists inside each other.',
+            }),
+            members: Type.Integer({
+              ...inputRanges.members,
+              default: inputRanges.members.maximum,
+              description: 'Of all its objects together.',
+            }),
+          },
+          'What one request may be.',
+        ),
         engines: section(
           {
             max: Type.Integer({
@@ -204,9 +222,8 @@ export const SettingsSchema = Type.Object(
           'One engine for each tenant, made at its first request.',
         ),
         fuel: Type.Integer({
+          ...fuelRange,
           default: 1_000_000,
-          minimum: 1_000,
-          maximum: 2_000_000_000,
           description:
             'The most units that one evaluation may take, some nanoseconds each, beyond reading its input; more is ' +
             '`policy_fuel`.',

@@ -62,6 +62,22 @@ describe('POST /decide/batch', () => {
     expect(edge.drafts).toHaveLength(2);
   });
 
+  it('takes no item that its tenant might not send alone', async () => {
+    await start({ http: { inputLimits: () => ({ maxBytes: 400, maxDepth: 4, maxMembers: 10 }) } });
+    const of = (context: unknown) => ({ requests: [{ ...REQUEST, context }, REQUEST] });
+    const first = async (context: unknown) => {
+      const answer = await batch(of(context));
+      expect(responses(answer)[1]).toMatchObject({ allow: true });
+      return responses(answer)[0]?.errors?.map(({ code }) => code);
+    };
+    expect(await first({ text: 'x'.repeat(400) })).toEqual(['too_large']);
+    expect(await first({ a: 1, b: 2 })).toEqual(['too_many_members']);
+    const deep = await batch(of({ a: { b: { c: {} } } }));
+    expect(deep).toMatchObject({ status: 400, body: { errors: [{ pointer: '/requests/0/context/a/b/c' }] } });
+    const defaults = await batch({ defaults: { context: { a: { b: { c: {} } } } }, requests: [REQUEST] });
+    expect(defaults).toMatchObject({ status: 400, body: { errors: [{ pointer: '/defaults', code: 'too_deep' }] } });
+  });
+
   it('denies the items for which no fuel is left, and the next request', async () => {
     const clock = { ms: 0 };
     await start({

@@ -212,6 +212,25 @@ describe('POST /decide', () => {
     expect((await ask(edge, { ...REQUEST, context: { x: 'x'.repeat(room + 1) } })).status).toBe(413);
   });
 
+  it('takes no more of a tenant than the tenant may send', async () => {
+    const inputLimits = (tenant: string) =>
+      tenant === 'acme'
+        ? { maxBytes: 1_024, maxDepth: 4, maxMembers: 12 }
+        : { maxBytes: 256 * 1024, maxDepth: 64, maxMembers: 10_000 };
+    await start({ callers: [{ tenant: 'acme' }, { tenant: 'globex' }], http: { inputLimits } });
+    const as = (caller: number, body: unknown): ReturnType<typeof ask> =>
+      ask(edge, body, { headers: { authorization: `Bearer ${edge.keys[caller]}` } });
+    const large = { ...REQUEST, context: { text: 'x'.repeat(1_024) } };
+    const deep = { ...REQUEST, context: { a: { b: { c: {} } } } };
+    const many = { ...REQUEST, context: { a: 1, b: 2, c: 3, d: 4 } };
+    const { status, body } = await as(0, large);
+    expect({ status, detail: body['detail'] }).toEqual({ status: 413, detail: 'a body may have 1024 bytes' });
+    expect((await as(0, deep)).body.errors).toMatchObject([{ pointer: '/context/a/b/c', code: 'too_deep' }]);
+    expect((await as(0, many)).body.errors).toMatchObject([{ code: 'too_many_members' }]);
+    for (const each of [large, deep, many]) expect((await as(1, each)).status).toBe(200);
+    expect((await as(0, { ...REQUEST, context: { a: { b: {} } } })).status).toBe(200);
+  });
+
   it('takes a chunked body', async () => {
     await start();
     const client = await rawConnection(edge);

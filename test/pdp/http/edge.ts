@@ -106,6 +106,7 @@ export const startEdge = async (options: EdgeOptions = {}) => {
       durability: 'spool',
     }),
     policyFor: () => policy,
+    inputLimits: () => ({ maxBytes: 256 * 1024, maxDepth: 64, maxMembers: 10_000 }),
     waitForData: () => Promise.resolve(),
     data: {
       push: () => Promise.reject(new Error('nothing is pushed here')),

@@ -116,6 +116,7 @@ describe('a delta of a bundle', () => {
       'Wasm modules',
     ],
     ['with policies', good, { more: [{ path: 'a.rego', bytes: Buffer.from('package a') }] }, 'delta has a.rego'],
+    ['with limits of its own', good, { edict: { limits: { fuel: 1_000 } } }, 'limits are not those'],
     ['outside the roots', [upsert('/other/n', 2)], {}, 'do not permit a change at /other/n'],
     ['above a root', [upsert('/deep', {})], {}, 'do not permit a change at /deep'],
     ['of everything', [upsert('/', {})], {}, 'no path below data'],

@@ -121,6 +121,17 @@ describe('a bundle', () => {
       { metadata: { edict: { name: 'mesh', serial: 1, expires_at: '2026-01-01 00:00' } } },
       'expires_at',
     ],
+    ['a member that nobody knows', { metadata: { edict: { name: 'mesh', serial: 1, limit: {} } } }, '/metadata/edict '],
+    [
+      'a limit that nobody knows',
+      { metadata: { edict: { name: 'mesh', serial: 1, limits: { memory: '1MiB' } } } },
+      '/metadata/edict/limits ',
+    ],
+    [
+      'a limit that is no size',
+      { metadata: { edict: { name: 'mesh', serial: 1, limits: { policy_memory: 'small' } } } },
+      '/metadata/edict/limits/policy_memory',
+    ],
     ['a name that is none', { metadata: { edict: { name: '../mesh', serial: 1 } } }, 'name'],
   ])('whose .manifest has %s is refused', async (_what, change, expected) => {
     const manifest = JSON.stringify({ ...bundle.manifest, ...change });

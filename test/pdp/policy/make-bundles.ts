@@ -26,6 +26,8 @@ export interface BundleRecipe {
   readonly roots?: readonly string[];
   /** Compiled as others do, with every built-in of OPA. */
   readonly anyBuiltin?: boolean;
+  /** `metadata.edict.limits`. */
+  readonly limits?: object;
 }
 
 const withoutCapabilities =
@@ -44,8 +46,9 @@ export const makeBundle = async (recipe: BundleRecipe): Promise<Uint8Array> => {
   const folder = await mkdtemp(path.join(os.tmpdir(), 'edict-test-policies-'));
   try {
     await mkdir(path.join(folder, 'edict'));
+    const asking = recipe.limits === undefined ? {} : { metadata: { edict: { limits: recipe.limits } } };
     const roots = recipe.roots ?? ['edict', ...Object.keys(data ?? {})];
-    await writeFile(path.join(folder, '.manifest'), JSON.stringify({ roots, rego_version: 1 }));
+    await writeFile(path.join(folder, '.manifest'), JSON.stringify({ roots, rego_version: 1, ...asking }));
     await writeFile(path.join(folder, 'edict', 'edict.rego'), rego);
     if (data !== undefined) await writeFile(path.join(folder, 'data.json'), JSON.stringify(data));
     const opa = await createRunOpa();

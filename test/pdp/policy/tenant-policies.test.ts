@@ -1,7 +1,11 @@
 import type { DecidingPolicy } from '../../../services/pdp/core/decide.ts';
 import { applyChange, NOTHING_PUSHED, type PushedData } from '../../../services/pdp/core/pushed-data.ts';
 import { loadPolicySet, type PolicySnapshot } from '../../../services/pdp/policy/policy-set.ts';
-import { createTenantPolicies, type TenantPolicies } from '../../../services/pdp/policy/tenant-policies.ts';
+import {
+  createTenantPolicies,
+  type TenantPolicies,
+  type TenantPoliciesOptions,
+} from '../../../services/pdp/policy/tenant-policies.ts';
 import { inputFor, makeBundle } from './make-bundles.ts';
 
 /** Says which push it saw. */
@@ -39,14 +43,15 @@ describe('what decides for a tenant', () => {
   beforeEach(() => {
     [snapshot] = sets;
     data = NOTHING_PUSHED;
-    policies = createTenantPolicies({
-      snapshotOf: () => snapshot,
-      dataOf: (tenant) => (tenant === 'acme' ? data : NOTHING_PUSHED),
-      limits: { maxEngines: 16, maxBytes: 1024 ** 3 },
-      waitMs: 1_000,
-      monotonicMs: () => 0,
-      onFailed: () => undefined,
-    });
+    policies = createTenantPolicies(options());
+  });
+  const options = (): TenantPoliciesOptions => ({
+    snapshotOf: () => snapshot,
+    dataOf: (tenant) => (tenant === 'acme' ? data : NOTHING_PUSHED),
+    limits: { maxEngines: 16, maxBytes: 1024 ** 3 },
+    waitMs: 1_000,
+    monotonicMs: () => 0,
+    onFailed: () => undefined,
   });
 
   it('is the set without a data revision while nothing was pushed, and for those who pushed nothing', () => {
@@ -64,6 +69,18 @@ describe('what decides for a tenant', () => {
     expect(policies.current('acme')).toBe(first);
     data = push(data, 2);
     expect(policies.current('acme')).not.toBe(first);
+  });
+
+  it('is made anew with the limits of its tenant when those change', () => {
+    const limits = { memoryMaxBytes: 64 * 1024 * 1024, resultMaxBytes: 1024 * 1024 };
+    let own = { ...limits, fuel: 1_000_000 };
+    const limited = createTenantPolicies({ ...options(), limitsOf: () => own });
+    data = push(data, 1);
+    expect(said(limited.current('acme'))).toBe('n1');
+    own = { ...limits, fuel: 10 };
+    expect(said(limited.current('acme'))).toBe('policy_fuel');
+    own = { ...limits, fuel: 1_000_000 };
+    expect(said(limited.current('acme'))).toBe('n1');
   });
 
   it('gives nothing to who goes on with a set while the tenant is denied', () => {

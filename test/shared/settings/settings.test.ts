@@ -38,6 +38,15 @@ describe('settings', () => {
     expect(settings.kafka.brokers).toEqual(['a:1', 'b:2']);
   });
 
+  it('know no limit of input above that of the contract', () => {
+    const text = 'pdp: { input: { max: 257KiB } }\ntenants: { acme: { input: { max: 1MiB, depth: 65 } }, globex: {} }';
+    expect(problemsOf(text)).toEqual([
+      '/tenants/acme/input/depth: must be <= 64',
+      '/pdp/input/max: is above 256KiB',
+      '/tenants/acme/input/max: is above 256KiB',
+    ]);
+  });
+
   it('name all problems together, each with its pointer', () => {
     const problems = problemsOf('pdp: { lissten: x, durability: never }\nspool: { max: 12Mb }\nnope: 1\n');
     expect(problems.join('\n')).toMatch(/\/pdp: unknown key lissten/);

@@ -102,8 +102,11 @@ export interface Engine {
   readonly release: () => void;
   /** What an instance has at least. */
   readonly instanceBytes: number;
-  /** Another engine of the same module with the data of `createEngine`, which is copied, not read again. No work. */
-  readonly fork: () => Engine;
+  /**
+   * Another engine of the same module with the data of `createEngine`, which is copied, not read again. No work. Where
+   * its `limits` have no room for that data, it refuses to be worked on.
+   */
+  readonly fork: (limits?: EngineLimits) => Engine;
 }
 
 /** A built-in that the host was asked for, and the rules and functions that call it, as paths below `data`. */
@@ -178,9 +181,8 @@ interface Prepared {
   readonly calls: BuiltinCalls;
   /** With the data of `createEngine`. */
   readonly image: Image;
-  readonly maxPages: number;
-  readonly fuel: number;
-  readonly resultMaxBytes: number;
+  /** Those of the engine that was made first. */
+  readonly limits: EngineLimits;
   readonly isPatchable: boolean;
   readonly entrypoints: ReadonlyMap<string, number>;
   readonly hostBuiltins: readonly string[];
@@ -189,11 +191,22 @@ interface Prepared {
   lend: () => PolicyInstance | undefined;
 }
 
+const maxPagesOf = ({ memoryMaxBytes }: Pick<EngineLimits, 'memoryMaxBytes'>): number =>
+  Math.floor(memoryMaxBytes / PAGE_BYTES);
+const tooLittle = ({ memoryBytes }: Image, { memoryMaxBytes }: EngineLimits): string =>
+  `an instance of policy.wasm has ${memoryBytes} bytes, more than the ${memoryMaxBytes} that it may have`;
+
 const bytesOf = ({ memory }: PolicyInstance): number => memory.buffer.byteLength;
 
 /** An engine whose data are those of `prepared.image`, which `first` already has. */
-const engineOf = (prepared: Prepared, first?: PolicyInstance): Engine & Pick<Prepared, 'lend'> => {
-  const { calls, fuel, resultMaxBytes, pool, maxPages } = prepared;
+const engineOf = (
+  prepared: Prepared,
+  limits: EngineLimits,
+  first?: PolicyInstance,
+): Engine & Pick<Prepared, 'lend'> => {
+  const { calls, pool } = prepared;
+  const { fuel, resultMaxBytes } = limits;
+  const maxPages = maxPagesOf(limits);
   let instances = first === undefined ? 0 : 1;
   /** It has the data once `queue` is empty. */
   let current = first;
@@ -217,7 +230,7 @@ const engineOf = (prepared: Prepared, first?: PolicyInstance): Engine & Pick<Pre
   let dataMemoryBytes = image.memoryBytes;
   let rebuildAbove = rebuildAboveOf(image.heap);
   /** Why the data is not what it should be. */
-  let unusable: string | undefined;
+  let unusable = image.memoryBytes > maxPages * PAGE_BYTES ? tooLittle(image, limits) : undefined;
 
   const isReady = (): boolean => current !== undefined && done === queue.length;
   const dropSpare = (): void => {
@@ -237,7 +250,8 @@ const engineOf = (prepared: Prepared, first?: PolicyInstance): Engine & Pick<Pre
   };
 
   function* instanceOf(from: Image): Generator<void, PolicyInstance> {
-    const lent = from === prepared.image ? prepared.lend() : undefined;
+    const isAlike = maxPages === maxPagesOf(prepared.limits);
+    const lent = from === prepared.image && isAlike ? prepared.lend() : undefined;
     if (lent !== undefined) {
       instances += 1;
       return lent;
@@ -376,7 +390,7 @@ const engineOf = (prepared: Prepared, first?: PolicyInstance): Engine & Pick<Pre
       if (hasOwnData) startAnew();
     },
     instanceBytes: prepared.image.memoryBytes,
-    fork: () => engineOf(prepared),
+    fork: (own = limits) => engineOf(prepared, own),
     entrypoints: prepared.entrypoints,
     hostBuiltins: prepared.hostBuiltins,
     instances: () => instances,
@@ -400,8 +414,9 @@ const always = (): boolean => true;
  * one begins with a copy of the memory with the data in it.
  */
 export const createEngine = async (options: EngineOptions): Promise<Engine> => {
-  const maxPages = Math.floor(options.memoryMaxBytes / PAGE_BYTES);
-  const { pool = createMemoryPool() } = options;
+  const { memoryMaxBytes, fuel, resultMaxBytes = DEFAULT_RESULT_MAX_BYTES, pool = createMemoryPool() } = options;
+  const limits = { memoryMaxBytes, fuel, resultMaxBytes };
+  const maxPages = maxPagesOf(limits);
   const { module, memoryPages, isPatchable } = await compile(options.wasm);
   const initial = Math.min(memoryPages + ROOM_PAGES, maxPages);
   /** The module's built-ins by their numbers in it; known once there is an instance. */
@@ -435,10 +450,9 @@ export const createEngine = async (options: EngineOptions): Promise<Engine> => {
   const { first, builtins, entrypoints, image } = begun;
   for (const [name, id] of builtins) names.set(id, name);
   const hostBuiltins = [...builtins.keys()].sort();
-  const { fuel, resultMaxBytes = DEFAULT_RESULT_MAX_BYTES } = options;
-  const shared = { make, calls, image, maxPages, fuel, resultMaxBytes, isPatchable, entrypoints, hostBuiltins, pool };
+  const shared = { make, calls, image, limits, isPatchable, entrypoints, hostBuiltins, pool };
   const prepared: Prepared = { ...shared, lend: () => undefined };
-  const engine = engineOf(prepared, first);
+  const engine = engineOf(prepared, limits, first);
   prepared.lend = engine.lend;
   return engine;
 };

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { readBundle } from '../../../../services/pdp/policy/bundle-reader.ts';
-import { createEngine, type Engine } from '../../../../services/pdp/policy/engine/host.ts';
+import { createEngine, type Engine, type EngineResult } from '../../../../services/pdp/policy/engine/host.ts';
 import type { DataPatch } from '../../../../services/pdp/policy/engine/instance.ts';
 import { parseValue } from '../../../../services/pdp/policy/engine/value-text.ts';
 import { makeBundle } from '../make-bundles.ts';
@@ -35,9 +35,12 @@ beforeAll(async () => {
 const engineOn = (data: object, memoryMaxBytes = 32 * MIB): Promise<Engine> =>
   createEngine({ wasm, dataJson: Buffer.from(JSON.stringify(data)), builtins: {}, memoryMaxBytes, fuel: 2_000_000 });
 
-const textOf = (engine: Engine, input = '{}'): string => {
+const ask = (engine: Engine, input = '{}'): EngineResult => {
   const entrypoint = engine.entrypoints.get('edict/decide') ?? -1;
-  const result = engine.evaluate({ entrypoint, input, nowMs: 0, format: 'rego' });
+  return engine.evaluate({ entrypoint, input, nowMs: 0, format: 'rego' });
+};
+const textOf = (engine: Engine, input = '{}'): string => {
+  const result = ask(engine, input);
   return result.outcome === 'result' ? result.text : result.code;
 };
 /** Order inside an object is that of a hash table, so values are compared. */
@@ -140,6 +143,32 @@ describe('an engine whose data is changed in place', () => {
     expect(textOf(one)).toContain('"a": 2');
     expect(textOf(two)).toContain('"a": 1');
     expect(textOf(engine)).toContain('"a": 1');
+  });
+
+  it('has limits of its own where it is given some, and the same answers', async () => {
+    const engine = await engineOn(BASE, 32 * MIB);
+    const limits = { memoryMaxBytes: 32 * MIB, fuel: 2_000_000, resultMaxBytes: MIB };
+    const outcome = (limited: Engine): string => {
+      const result = ask(limited);
+      return result.outcome === 'result' ? result.text : `${result.code} of ${result.fuelLimit >= 100_000}`;
+    };
+    const whole = outcome(engine);
+    expect(outcome(engine.fork({ ...limits, fuel: 10 }))).toBe('policy_fuel of false');
+    expect(outcome(engine.fork({ ...limits, resultMaxBytes: whole.length - 1 }))).toBe('policy_output_invalid of true');
+    expect(outcome(engine.fork({ ...limits, resultMaxBytes: whole.length }))).toBe(whole);
+    const large = JSON.stringify({ x: Array.from({ length: 200_000 }, (_, i) => i) });
+    const [less, more] = [{ memoryMaxBytes: 12 * MIB }, { memoryMaxBytes: 64 * MIB }];
+    expect(ask(engine.fork({ ...limits, ...less }), large)).toMatchObject({ outcome: 'fault', code: 'policy_memory' });
+    expect(ask(engine.fork({ ...limits, ...more }), large)).toMatchObject({ outcome: 'result' });
+    expect(outcome(engine)).toBe(whole);
+  });
+
+  it('refuses to be set up where it may have less than the data takes', async () => {
+    const engine = await engineOn(BASE, 32 * MIB);
+    const fork = engine.fork({ memoryMaxBytes: MIB, fuel: 1_000_000, resultMaxBytes: MIB });
+    expect(() => fork.work(() => true)).toThrow(/an instance of policy.wasm has \d+ bytes, more than the 1048576/);
+    expect(ask(fork)).toMatchObject({ outcome: 'fault' });
+    expect(ask(engine)).toMatchObject({ outcome: 'result' });
   });
 
   it('takes the memory of a large evaluation for no part of the data', async () => {
