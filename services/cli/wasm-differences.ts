@@ -38,7 +38,8 @@ export const WASM_DIFFERENCES = [
     title: 'Last digits of numbers',
     happens:
       'Division gives 18 digits, the interpreter gives 20; both round sums, differences and products of longer numbers, ' +
-      'in different places.',
+      'in different places. A product of factors that have more than some 570 digits together is wrong, or ends the ' +
+      'evaluation.',
     avoid: 'Compare quotients with a tolerance, or multiply instead: `a > b * 3`, not `a / 3 > b`.',
     found: 'a division, unless its divisor is a constant with no prime factor but 2 and 5',
     example: { rego: '1 / 3', interpreter: '0.33333333333333333334', module: '0.333333333333333333' },

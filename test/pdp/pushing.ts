@@ -15,7 +15,7 @@ export interface Answer {
     readonly allow?: boolean;
     readonly code?: string;
     readonly detail?: string;
-    readonly reasons?: readonly { readonly code: string }[];
+    readonly reasons?: readonly { readonly code: string; readonly message?: string }[];
     readonly errors?: readonly { readonly pointer: string }[];
     readonly policy?: PolicyNamed;
     readonly data?: { readonly revision: number; readonly digest: string };

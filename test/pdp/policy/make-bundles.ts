@@ -19,6 +19,8 @@ decide := {"version": 1, "allow": ${allow}, "reasons": [{"code": "${code}"}], "o
 export interface BundleRecipe {
   readonly rego: string;
   readonly data?: object;
+  /** `data.json` as it is, in place of `data`; then `roots` must say what is in it. */
+  readonly dataText?: string;
   readonly name?: string;
   readonly serial?: number;
   readonly expiresAt?: string;
@@ -50,7 +52,8 @@ export const makeBundle = async (recipe: BundleRecipe): Promise<Uint8Array> => {
     const roots = recipe.roots ?? ['edict', ...Object.keys(data ?? {})];
     await writeFile(path.join(folder, '.manifest'), JSON.stringify({ roots, rego_version: 1, ...asking }));
     await writeFile(path.join(folder, 'edict', 'edict.rego'), rego);
-    if (data !== undefined) await writeFile(path.join(folder, 'data.json'), JSON.stringify(data));
+    const dataText = recipe.dataText ?? (data === undefined ? undefined : JSON.stringify(data));
+    if (dataText !== undefined) await writeFile(path.join(folder, 'data.json'), dataText);
     const opa = await createRunOpa();
     const built = await buildBundle(recipe.anyBuiltin === true ? withoutCapabilities(opa) : opa, {
       policiesFolder: folder,
