@@ -306,6 +306,7 @@ const openPdp = async (
   };
   pushed.follow({
     changed(tenant) {
+      if (pushed.isCleared(tenant)) policy.reconsider();
       if (policies.named(tenant) !== undefined) announce(tenant, policy.current(tenant), policy.archives(tenant));
     },
     known: announceAll,
@@ -392,6 +393,7 @@ const openPdp = async (
     data: {
       push: (tenant, change) => pushed.push(tenant, change, policy.current(tenant)?.roots),
       dataOf: pushed.dataOf,
+      isKnown: pushed.isKnown,
     },
     bundleStatus: ({ tenant }) =>
       link === undefined ? bundlesOf(tenant) : groupBundles(bundlesOf(tenant), tenant, link.ask),

@@ -53,8 +53,12 @@ describe('pushed data beside sets of bundles', () => {
   afterEach(() => pushing.remove());
 
   const put = (bytes: Uint8Array | undefined): void => writeFileSync(pushing.bundleFile, bytes ?? '');
-  const readiness = async (url: string): Promise<string> =>
-    JSON.stringify(await (await fetch(`${url}/health/ready`)).json());
+  /** As an operator sees the bundles. */
+  const bundles = async (url: string): Promise<string> => {
+    const headers = { authorization: `Bearer ${pushing.keys.operator.key}` };
+    return await (await fetch(`${url}/v1/bundles`, { headers })).text();
+  };
+  const readiness = async (url: string): Promise<string> => await (await fetch(`${url}/health/ready`)).text();
   const codes = ({ body }: Answer): readonly string[] | undefined => body.reasons?.map(({ code }) => code);
 
   it('permits nothing by an expired set, whatever is pushed', async () => {
@@ -114,8 +118,31 @@ describe('pushed data beside sets of bundles', () => {
     await stream.close();
     const url = await start();
     expect(await decide(url, 'bob')).toMatchObject({ status: 503, body: { allow: false } });
-    expect(await readiness(url)).toContain('where data of tenant acme was pushed');
+    expect(await bundles(url)).toContain('where data of tenant acme was pushed');
+    const ready = await readiness(url);
+    expect(ready).toContain('no bundle is active for 1 of 1 sets');
+    expect(ready).not.toContain('acme');
+    // What was kept decides as soon as nothing stands in its way.
+    await send(url, 'DELETE', '/v1/data/users', undefined);
+    while ((await decide(url, 'bob')).status !== 200) await sleep(20);
   });
+
+  it('takes over a set that was refused for pushed data when that is deleted, and not before', async () => {
+    put(plain[0]);
+    const url = await start();
+    await send(url, 'PUT', '/v1/data/users/bob', true);
+    await send(url, 'PUT', '/v1/data/users/carol', true);
+    put(greedy);
+    while (!/"failed":[^}]*where data of tenant acme was pushed/.test(await bundles(url))) await sleep(20);
+    expect(await readiness(url)).toContain('"failed":1');
+    expect(await readiness(url)).not.toContain('acme');
+    await send(url, 'DELETE', '/v1/data/users/bob', undefined);
+    await sleep(300);
+    expect(codes(await decide(url, 'carol'))).toEqual(['s_1_none']);
+    await send(url, 'DELETE', '/v1/data/users', undefined);
+    while (codes(await decide(url, 'carol'))?.[0] !== 's_5_none') await sleep(20);
+    expect(await bundles(url)).not.toContain('"failed"');
+  }, 20_000);
 
   it('lets a push that is under way be done before a set takes over that would own it', async () => {
     put(plain[0]);
@@ -138,7 +165,7 @@ describe('pushed data beside sets of bundles', () => {
     expect(codes(await decide(url, 'bob'))).toEqual(['s_1_none']);
     await held?.release();
     expect(await under).toMatchObject({ status: 200, body: { data: { revision: 1 } } });
-    while (!(await readiness(url)).includes('where data of tenant acme was pushed')) await sleep(20);
+    while (!(await bundles(url)).includes('where data of tenant acme was pushed')) await sleep(20);
     expect((await decide(url, 'carol')).body).toMatchObject({ allow: true, reasons: [{ code: 's_1_none' }] });
     expect(await send(url, 'PUT', '/v1/data/users/dave', true)).toMatchObject({ status: 200 });
   }, 20_000);

@@ -1,4 +1,5 @@
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { makeBundle } from './policy/make-bundles.ts';
 import { createPushing, type Pushing } from './pushing.ts';
@@ -110,9 +111,30 @@ describe('pushed data, with a whole decision point', () => {
     expect((await decide(url, 'carol')).body).toMatchObject({ allow: true, policy: { data: { revision: 0 } } });
     expect((await decide(url, 'bob')).body.allow).toBe(false);
     writeFileSync(pushing.bundleFile, bundles.greedy);
-    const failed = async (): Promise<string> => JSON.stringify(await (await fetch(`${url}/health/ready`)).json());
+    const headers = { authorization: `Bearer ${pushing.keys.operator.key}` };
+    const failed = async (): Promise<string> => (await fetch(`${url}/v1/bundles`, { headers })).text();
     while (!(await failed()).includes('where data of tenant acme was pushed')) await sleep(20);
     expect((await decide(url, 'carol')).body).toMatchObject({ allow: true, reasons: [{ code: 'second' }] });
+  });
+
+  it('shows nothing of data whose log is damaged, and says so', async () => {
+    writeFileSync(pushing.bundleFile, bundles.first);
+    const url = await start();
+    await send(url, 'PUT', '/v1/data/users/bob', { grade: 2 });
+    for (const grade of [2, 3]) await send(url, 'PUT', '/v1/data/users/carol', { grade });
+    const log = join(pushing.home, 'data', 'acme', '0000000000000000.log');
+    const bytes = readFileSync(log);
+    const at = bytes.indexOf('carol');
+    bytes[at] = 0x78;
+    writeFileSync(log, bytes);
+    await pushing.stop();
+    const again = await start();
+    const shown = await send(again, 'GET', '/v1/data/users', undefined);
+    expect(shown).toMatchObject({ status: 503, body: { code: 'data_unavailable', allow: false } });
+    expect(shown.body.detail).toContain('GET /v1/bundles');
+    bytes[at] = 0x63;
+    writeFileSync(log, bytes);
+    while ((await send(again, 'GET', '/v1/data/users/carol', undefined)).status !== 200) await sleep(20);
   });
 
   it('refuses who may not push, what cannot be pushed, and where a bundle has its own', async () => {

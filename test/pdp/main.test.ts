@@ -150,7 +150,7 @@ describe('the decision point, whole', () => {
       body: { decision: 'deny', reasons: [{ code: 'policy_stale' }] },
     });
     expect(await (await fetch(`${late}/health/ready`)).json()).toMatchObject({
-      checks: { bundle: { ok: true, facts: { stale: ['all'] } } },
+      checks: { bundle: { ok: true, facts: { stale: 1 } } },
     });
     expect(await (await fetch(`${late}/metrics`)).text()).toMatch(/edict_bundle_stale_sets(\{[^}]*\})? 1/);
   });

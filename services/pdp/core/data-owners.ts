@@ -27,6 +27,8 @@ export interface DataOwners {
    * has pushed data there.
    */
   readonly claim: (tenants: readonly string[], roots: readonly DataPath[]) => Promise<() => void>;
+  /** Once true after the last of the pushed data that a claim was refused for is gone: it may be made again. */
+  readonly isCleared: (tenant: string) => boolean;
 }
 
 interface Claim {
@@ -46,17 +48,30 @@ export const createDataOwners = (options: {
 }): DataOwners => {
   const claims = new Set<Claim>();
   const pushes = new Set<UnderWay>();
+  /** The last of each set, by the tenants that it decides for. */
+  const refused = new Map<string, Claim>();
 
-  const refuseRoots = ({ tenants, roots }: Claim): void => {
+  const inTheWay = ({ tenants, roots }: Claim): { readonly tenant: string; readonly inside: string } | undefined => {
     for (const tenant of tenants) {
       const inside = dataInsideRoots(options.dataOf(tenant), roots);
-      if (inside === undefined) continue;
-      const owned = inside === '' ? 'all data' : inside;
-      throw new AppError(
-        'bundle_invalid',
-        `the roots of the set have ${owned}, where data of tenant ${tenant} was pushed; DELETE that first`,
-      );
+      if (inside !== undefined) return { tenant, inside };
     }
+    return undefined;
+  };
+
+  const refuseRoots = (claim: Claim): void => {
+    const found = inTheWay(claim);
+    const name = claim.tenants.join();
+    if (found === undefined) {
+      refused.delete(name);
+      return;
+    }
+    refused.set(name, claim);
+    const owned = found.inside === '' ? 'all data' : found.inside;
+    throw new AppError(
+      'bundle_invalid',
+      `the roots of the set have ${owned}, where data of tenant ${found.tenant} was pushed; DELETE that first`,
+    );
   };
 
   const claimedProblem = (tenant: string, change: DataChange) =>
@@ -94,6 +109,15 @@ export const createDataOwners = (options: {
       return () => {
         claims.delete(claim);
       };
+    },
+    isCleared(tenant) {
+      let isCleared = false;
+      for (const [name, claim] of refused) {
+        if (!claim.tenants.includes(tenant) || inTheWay(claim) !== undefined) continue;
+        refused.delete(name);
+        isCleared = true;
+      }
+      return isCleared;
     },
   };
 };

@@ -21,6 +21,8 @@ export interface DataAccess {
   /** Beside the tenant's bundles. */
   readonly push: (tenant: string, change: DataChange) => Promise<Pushed | Owned>;
   readonly dataOf: (tenant: string) => PushedData;
+  /** False while it is not known what was pushed for the tenant. */
+  readonly isKnown: (tenant: string) => boolean;
 }
 
 export interface DataEndpointOptions {
@@ -121,6 +123,10 @@ export const createDataEndpoint = (options: DataEndpointOptions): DataEndpoint =
   };
 
   const show = (tenant: string, path: DataPath): object | RefusedRequest => {
+    if (!data.isKnown(tenant)) {
+      const detail = 'what was pushed cannot be read now: GET /v1/bundles says why';
+      return { status: 503, code: 'data_unavailable', detail, headers: RETRY };
+    }
     const { document, identity } = data.dataOf(tenant);
     const found = valueAt(document, path);
     if (found === undefined) return { status: 404, code: 'not_found', detail: 'nothing was pushed there' };

@@ -35,6 +35,8 @@ export interface ActivePolicy {
   readonly status: () => readonly PolicySetStatus[];
   /** Looks at all sources now instead of at the next poll. */
   readonly refresh: () => Promise<void>;
+  /** What stood in the way of a set that was refused is gone: judges it again. */
+  readonly reconsider: () => void;
   readonly close: () => Promise<void>;
 }
 
@@ -95,6 +97,15 @@ export const startActivePolicy = async (options: ActivePolicyOptions): Promise<A
     archives: (tenant) => setOf(tenant).archives(),
     status: () => sets.map((set) => set.status()),
     refresh: lookAtAll,
+    reconsider: () => {
+      const again = async (): Promise<void> => {
+        for (const set of sets) set.reconsider();
+        await lookAtAll();
+        for (const set of sets) if (!closed) await set.restore();
+      };
+      // Whoever is looking already may be refused yet for what is gone.
+      void lookAtAll().then(again);
+    },
     close: async () => {
       closed = true;
       clearTimeout(timer);

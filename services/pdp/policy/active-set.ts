@@ -100,6 +100,8 @@ export interface ActiveSet {
   readonly recall: () => Promise<void>;
   /** Looks at the sources and takes over what changed. Never rejects. */
   readonly refresh: () => Promise<void>;
+  /** What was refused may be good by now: the next look judges it again. */
+  readonly reconsider: () => void;
   /** Takes what was kept, when nothing is active. Never rejects. */
   readonly restore: () => Promise<void>;
   /** Nothing is activated any more. */
@@ -325,6 +327,9 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
     }),
     recall,
     refresh,
+    reconsider: () => {
+      if (failed !== undefined || suspected !== undefined) watch.forget();
+    },
     restore,
     close: async () => {
       closed = true;

@@ -64,6 +64,8 @@ export interface BundleWatch {
   readonly look: LookAtBundles;
   /** Versions from an earlier life, by source. Before `start`. */
   readonly seed: (kept: readonly Pick<SourceFile, 'source' | 'bytes' | 'deltas' | 'etag'>[]) => void;
+  /** The next look reads everything again. */
+  readonly forget: () => void;
   /** What was found could not be used: servers that sent deltas are asked for whole bundles, at once. */
   readonly resync: () => void;
   /** Begins to ask servers; `onChange` says that a look is worth it. */
@@ -222,6 +224,9 @@ export const createBundleSource = (sources: readonly BundleSource[], nowMs: () =
         const before = kept.find((archive) => archive.source === sourceName(source));
         if (before !== undefined) http?.seed({ bytes: before.bytes, deltas: before.deltas ?? [], etag: before.etag });
       }
+    },
+    forget: () => {
+      lastStamps = undefined;
     },
     resync: () => {
       for (const server of servers) server.resync();

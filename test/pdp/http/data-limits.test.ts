@@ -12,12 +12,13 @@ describe('the bounds of /v1/data', () => {
     });
   const conflict = { kind: 'conflict', pointer: '', message: 'no' } as const;
   const dataOf = () => ({ document: {}, identity: undefined });
+  const isKnown = () => true;
 
   it('takes a push from its caller’s quota', async () => {
     edge = await startEdge({
       callers: [{ roles: ['data'], rate_per_s: 1 }],
       monotonicMs: () => 0,
-      http: { data: { push: () => Promise.resolve(conflict), dataOf } },
+      http: { data: { push: () => Promise.resolve(conflict), dataOf, isKnown } },
     });
     expect((await put(0)).status).toBe(409);
     expect(await put(0)).toMatchObject({ status: 429, body: { code: 'rate_limited' } });
@@ -34,6 +35,7 @@ describe('the bounds of /v1/data', () => {
               ? Promise.resolve(conflict)
               : new Promise((resolve) => held.push(() => resolve(conflict))),
           dataOf,
+          isKnown,
         },
       },
     });

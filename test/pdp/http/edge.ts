@@ -111,6 +111,7 @@ export const startEdge = async (options: EdgeOptions = {}) => {
     data: {
       push: () => Promise.reject(new Error('nothing is pushed here')),
       dataOf: () => NOTHING_PUSHED,
+      isKnown: () => true,
     },
     bundleStatus: (caller) => ({ tenant: caller.tenant, sets: [] }),
     countRefusal: (refusal) => refusals.push(refusal),
