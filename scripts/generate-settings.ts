@@ -78,7 +78,7 @@ export const settingsDocuments = async (): Promise<ReadonlyMap<string, string>> 
 One file, \`edict.yaml\`, named by \`--config\` or \`EDICT_CONFIG\`; without one, the defaults below. Its JSON Schema is
 [settings.schema.json](settings.schema.json). Each scalar can be set by the environment variable of its path
 (\`pdp.listen\` is \`EDICT_PDP_LISTEN\`; a list of texts is separated by commas). The file is checked whole: all faults are
-reported together, each with its JSON pointer, and unknown keys are refused. Secrets stand only in files of their own,
+reported together, each with its JSON pointer; unknown keys, and variables \`EDICT_…\` that nothing reads, are refused. Secrets stand only in files of their own,
 whose paths end in \`_file\`; a path in the settings file is relative to that file.
 
 \`edict serve\` also checks, in the same report, that the listeners of what it starts may be opened (beyond loopback only

@@ -19,7 +19,7 @@ const callsOfThisTest = 1_500;
 
 /** The recorded traces lie outside the repository; a generated set of the same form stands in for them. */
 const recordingFolder =
-  process.env['EDICT_AGENTDOJO'] ?? path.join(repositoryRoot, '..', 'shared', 'data', 'agentdojo');
+  process.env['EDICT_TEST_AGENTDOJO'] ?? path.join(repositoryRoot, '..', 'shared', 'data', 'agentdojo');
 const recording = isRecording(recordingFolder) ? readRecording(recordingFolder) : generateRecording(callsOfThisTest);
 const calls = sampleCalls(recording.calls, callsOfThisTest);
 const suites = [...new Set(calls.map(({ suite }) => suite))].sort();

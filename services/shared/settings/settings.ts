@@ -1,13 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { resolve, dirname } from 'node:path';
 import { parseDocument } from 'yaml';
-import type { TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { Settings as TypeBoxSettings } from 'typebox/system';
 import { Value } from 'typebox/value';
 import { AppError, errorCode, errorMessage } from '../contracts/errors.ts';
 import { isObject } from '../contracts/json.ts';
 import { bundleProblems } from './bundle-problems.ts';
+import { environmentProblems, withEnvironment } from './environment.ts';
 import { crossProblems, type Service } from './cross-checks.ts';
 import { LISTEN_PATTERN, SettingsSchema, type Settings } from './schema.ts';
 import { DURATION_PATTERN, SIZE_PATTERN } from './units.ts';
@@ -51,42 +51,6 @@ const readYaml = (file: string): Readonly<Record<string, unknown>> => {
   }
   if (!isObject(value)) throw invalid(['is not a mapping'], file);
   return value;
-};
-
-/** The environment variable of a setting's path: `pdp.listen` is `EDICT_PDP_LISTEN`. */
-const variableName = (path: readonly string[]): string => `EDICT_${path.join('_').toUpperCase()}`;
-
-const scalarOf = (schema: TSchema, text: string): unknown => {
-  const type = 'type' in schema ? schema.type : undefined;
-  if (type === 'integer' || type === 'number') return text.trim() === '' ? text : Number(text);
-  if (type === 'boolean') return text === 'true' ? true : text === 'false' ? false : text;
-  if (type === 'array') return text === '' ? [] : text.split(',').map((item) => item.trim());
-  return text;
-};
-
-const propertiesOf = (schema: TSchema): Readonly<Record<string, TSchema>> | undefined =>
-  'properties' in schema && isObject(schema.properties) ? (schema.properties as Record<string, TSchema>) : undefined;
-
-const overlay = (
-  document: Readonly<Record<string, unknown>>,
-  schema: TSchema,
-  environment: NodeJS.ProcessEnv,
-  path: readonly string[] = [],
-): Readonly<Record<string, unknown>> => {
-  const out: Record<string, unknown> = { ...document };
-  for (const [name, member] of Object.entries(propertiesOf(schema) ?? {})) {
-    const here = [...path, name];
-    const below = out[name];
-    if (propertiesOf(member) !== undefined) {
-      if (below !== undefined && !isObject(below)) continue;
-      const merged = overlay(below ?? {}, member, environment, here);
-      if (below !== undefined || Object.keys(merged).length > 0) out[name] = merged;
-      continue;
-    }
-    const text = environment[variableName(here)];
-    if (text !== undefined) out[name] = scalarOf(member, text);
-  }
-  return out;
 };
 
 const PATH_MEMBER = /^(home|bundles)$|_files?$/;
@@ -181,7 +145,8 @@ const deepFreeze = <T>(value: T): T => {
 /**
  * Reads `edict.yaml`, lays the environment over it, adds defaults, checks it whole, and, for the `services` that are to
  * be started with it, that their listeners may be opened and the files that they need are there.
- * Throws `settings_invalid` with every problem found (`details.problems`), each beginning with its JSON pointer.
+ * Throws `settings_invalid` with every problem found (`details.problems`), each beginning with its JSON pointer
+ * or the name of its variable.
  */
 export const loadSettings = (
   options: {
@@ -194,10 +159,11 @@ export const loadSettings = (
   const named = options.file ?? environment['EDICT_CONFIG'];
   const file = named === undefined ? undefined : resolve(named);
   const fromFile = file === undefined ? {} : absolutePaths(readYaml(file), dirname(file));
-  const merged = overlay(isObject(fromFile) ? fromFile : {}, SettingsSchema, environment);
+  const merged = withEnvironment(isObject(fromFile) ? fromFile : {}, environment);
   const document: unknown = absolutePaths(Value.Default(SettingsSchema, structuredClone(merged)), process.cwd());
   const { problems, faulty } = checkSchema(document);
   const cross = [
+    ...environmentProblems(environment),
     ...crossProblems(document as Settings, options.services ?? [], isSoundIn(faulty)),
     ...([...faulty].some((pointer) => /^\/(pdp|tenants)\b/.test(pointer)) ? [] : bundleProblems(document as Settings)),
   ];

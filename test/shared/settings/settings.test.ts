@@ -38,6 +38,38 @@ describe('settings', () => {
     expect(settings.kafka.brokers).toEqual(['a:1', 'b:2']);
   });
 
+  it('refuse a variable that nothing reads, and name the nearest that there is', () => {
+    const problemsIn = (environment: NodeJS.ProcessEnv): readonly string[] => {
+      try {
+        loadSettings({ environment });
+      } catch (error) {
+        return (error as { details: { problems: string[] } }).details.problems;
+      }
+      return [];
+    };
+    expect(problemsIn({ EDICT_PDP_LISTN: '127.0.0.1:9', EDICT_KAFKA_BROKER: 'a:1', EDICT_HOME: 'h' })).toEqual([
+      'EDICT_PDP_LISTN: no setting has this variable; the nearest is EDICT_PDP_LISTEN',
+      'EDICT_KAFKA_BROKER: no setting has this variable; the nearest is EDICT_KAFKA_BROKERS',
+    ]);
+    expect(problemsIn({ EDICT_PDP_PORT: '7180' })).toHaveLength(1);
+    expect(problemsIn({ ['EDICT_' + 'x'.repeat(100_000)]: '' })[0]?.length).toBeLessThan(300);
+  });
+
+  it('let through what tools, tests and Kubernetes put into the environment', () => {
+    const environment = {
+      EDICT_OPA: 'opa',
+      EDICT_DEBUG: '',
+      EDICT_TEST_KEEP: '1',
+      EDICT_HEALTH_URL: 'http://127.0.0.1:7180/health/ready',
+      EDICT_PDP_SERVICE_HOST: '10.0.0.1',
+      EDICT_PDP_SERVICE_PORT_HTTP: '7180',
+      EDICT_PDP_PORT: 'tcp://10.0.0.1:7180',
+      EDICT_PDP_PORT_7180_TCP_ADDR: '10.0.0.1',
+      EDICTAL: 'x',
+    };
+    expect(() => loadSettings({ environment })).not.toThrow();
+  });
+
   it('know no limit of input above that of the contract', () => {
     const text = 'pdp: { input: { max: 257KiB } }\ntenants: { acme: { input: { max: 1MiB, depth: 65 } }, globex: {} }';
     expect(problemsOf(text)).toEqual([
