@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Consumer, Kafka } from 'kafkajs';
+import type { Admin, Consumer, Kafka } from 'kafkajs';
 import { sha256Hex } from '../../shared/contracts/bytes.ts';
 import { AppError, errorMessage } from '../../shared/contracts/errors.ts';
 import { DATA_TOPIC } from '../../shared/contracts/events.ts';
 import { newUuidV7 } from '../../shared/contracts/uuid.ts';
 import { partitionOf } from '../../shared/kafka/client.ts';
+import { stampByBroker } from '../../shared/kafka/topics.ts';
 import type { Sender } from '../../shared/kafka/sender.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
 import type { DataBook } from '../core/data-book.ts';
@@ -66,6 +67,9 @@ export const startKafkaDataStream = async (options: {
   let failure: string | undefined = 'Kafka was not reached yet';
   /** Why nothing is known any more, whatever comes. */
   let ruin: string | undefined;
+  /** Why the topic may be stamped by the clocks of those who push. */
+  let clockProblem: string | undefined;
+  let isClockSeen = false;
 
   const restoreFile = (index: number, count: number): Partition => {
     const state = readPartitionFile(directory, index);
@@ -169,10 +173,26 @@ export const startKafkaDataStream = async (options: {
     noteReached(partition);
   };
 
+  /** A push that arrives too late has no effect: by one clock, which a topic of an earlier version does not have. */
+  const findClock = async (admin: Admin): Promise<void> => {
+    if (isClockSeen) return;
+    try {
+      if (await stampByBroker(admin)) logger.info(`${DATA_TOPIC} is stamped by its brokers from now on`);
+      isClockSeen = true;
+      clockProblem = undefined;
+    } catch (error) {
+      clockProblem =
+        `${DATA_TOPIC} must have message.timestamp.type=LogAppendTime, and it may not be seen to here ` +
+        `(${errorMessage(error)}): run edict migrate as who may`;
+      logger.error({ err: error }, clockProblem);
+    }
+  };
+
   const findEnds = async (): Promise<void> => {
     const admin = kafka.admin({ retry: { initialRetryTime: 100, maxRetryTime: 1_000, retries: 3 } });
     try {
       await admin.connect();
+      await findClock(admin);
       const ends = await admin.fetchTopicOffsets(DATA_TOPIC);
       if (partitions.length > 0 && ends.length !== partitions.length)
         throw lost(0, `the topic has ${ends.length} partitions, and had ${partitions.length}`);
@@ -313,9 +333,13 @@ export const startKafkaDataStream = async (options: {
     check: () => {
       const unknown = partitions.filter((partition) => !partition.isKnown).length;
       const facts = { partitions: partitions.length, ...(failure === undefined ? {} : { failure }) };
-      return ruin === undefined && partitions.length > 0 && unknown === 0
-        ? { ok: true, facts }
-        : { ok: false, reason: `what was pushed is not known: ${ruin ?? failure ?? 'the topic is being read'}`, facts };
+      if (ruin === undefined && partitions.length > 0 && unknown === 0)
+        return clockProblem === undefined ? { ok: true, facts } : { ok: false, reason: clockProblem, facts };
+      return {
+        ok: false,
+        reason: `what was pushed is not known: ${ruin ?? failure ?? 'the topic is being read'}`,
+        facts,
+      };
     },
     unreadable: () => new Map(),
     async close() {

@@ -1,15 +1,55 @@
-import type { Kafka } from 'kafkajs';
+import kafkajs, { type Admin, type Kafka } from 'kafkajs';
 import { ACKS_TOPIC, DATA_TOPIC, DECISIONS_TOPIC } from '../contracts/events.ts';
 import { AppError, errorMessage } from '../contracts/errors.ts';
+import { isObject } from '../contracts/json.ts';
 import type { Settings } from '../settings/schema.ts';
 
 /** Far longer than the audit service may be away; also how long an erased person's events stay with the brokers. */
 const DECISIONS_RETENTION_MS = 30 * 24 * 3_600 * 1_000;
 const MAX_MESSAGE_BYTES = 1_048_588;
 
+const STAMP = 'message.timestamp.type';
+const BY_BROKER = { name: STAMP, value: 'LogAppendTime' } as const;
+
 /**
- * Makes the topics that are missing; those that exist are left as they are. Answers the names of the new ones. Rejects
- * with `kafka_unavailable`.
+ * Makes brokers stamp what is pushed by their own clock, on a topic that was made before they did. True when that was
+ * changed. Rejects when it may not be looked at or changed.
+ */
+export const stampByBroker = async (admin: Admin): Promise<boolean> => {
+  const resource = { type: kafkajs.ConfigResourceTypes.TOPIC, name: DATA_TOPIC };
+  const { resources } = await admin.describeConfigs({ includeSynonyms: false, resources: [resource] });
+  const entries = resources[0]?.configEntries ?? [];
+  if (entries.some(({ configName, configValue }) => configName === STAMP && configValue === BY_BROKER.value))
+    return false;
+  // This request puts back to its default whatever it does not name.
+  const kept = entries
+    .filter(
+      ({ configName, configSource }) => configSource === kafkajs.ConfigSource.TOPIC_CONFIG && configName !== STAMP,
+    )
+    .map(({ configName: name, configValue: value }) => ({ name, value }));
+  const configEntries = [...kept, BY_BROKER];
+  await admin.alterConfigs({ validateOnly: false, resources: [{ ...resource, configEntries }] });
+  return true;
+};
+
+/** The reasons that Kafka gives for each topic, and the setting that the most common one comes from. */
+const whyNotMade = (cause: unknown, replication: number): string => {
+  const errors: unknown = isObject(cause) ? cause['errors'] : undefined;
+  if (!Array.isArray(errors)) return errorMessage(cause);
+  const each = errors.map((error: unknown) => {
+    const { topic, type } = isObject(error) ? error : {};
+    const reason =
+      type === 'INVALID_REPLICATION_FACTOR'
+        ? `kafka.replication is ${replication}, and there are not so many brokers`
+        : errorMessage(error);
+    return `${String(topic)}: ${reason}`;
+  });
+  return each.join('; ');
+};
+
+/**
+ * Makes the topics that are missing; of those that exist only the clock of the topic of pushed data is changed
+ * (`stampByBroker`). Answers the names of the new and changed ones. Rejects with `kafka_unavailable`.
  */
 export const createTopics = async (
   kafka: Kafka,
@@ -49,7 +89,7 @@ export const createTopics = async (
         // A decision point that is new reads it from the beginning: what it cannot read it cannot know.
         { name: 'retention.ms', value: '-1' },
         // A push that arrives too late has no effect: by one clock, not by the one of who sent it.
-        { name: 'message.timestamp.type', value: 'LogAppendTime' },
+        BY_BROKER,
         { name: 'retention.bytes', value: '-1' },
       ],
     },
@@ -60,9 +100,12 @@ export const createTopics = async (
     const present = new Set(await admin.listTopics());
     const missing = wanted.filter(({ topic }) => !present.has(topic));
     if (missing.length > 0) await admin.createTopics({ topics: missing, waitForLeaders: true, timeout: 20_000 });
-    return missing.map(({ topic }) => topic);
+    const changed = present.has(DATA_TOPIC) && (await stampByBroker(admin)) ? [`${DATA_TOPIC} (${STAMP})`] : [];
+    return [...missing.map(({ topic }) => topic), ...changed];
   } catch (cause) {
-    throw new AppError('kafka_unavailable', `the topics could not be made: ${errorMessage(cause)}`, { cause });
+    throw new AppError('kafka_unavailable', `the topics could not be made: ${whyNotMade(cause, replication)}`, {
+      cause,
+    });
   } finally {
     await admin.disconnect().catch(() => undefined);
   }
