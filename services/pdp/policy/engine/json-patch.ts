@@ -14,17 +14,48 @@ const fail = (why: string): never => {
   throw new BuiltinError(why);
 };
 
+interface Size {
+  readonly values: number;
+  readonly depth: number;
+}
+
+/** How many values, long texts counting for more, and how deep. */
+const sizeOf = (value: Value): Size => {
+  if (typeof value === 'string') return { values: 1 + (value.length >> 4), depth: 1 };
+  if (value === null || typeof value !== 'object' || value instanceof RegoNumber) return { values: 1, depth: 1 };
+  const parts = isArray(value) ? value : value instanceof RegoSet ? value.items : value.entries.flat();
+  let [values, depth] = [1, 0];
+  for (const part of parts) {
+    const size = sizeOf(part);
+    values += size.values;
+    depth = Math.max(depth, size.depth);
+  }
+  return { values, depth: depth + 1 };
+};
+
+const sizesOf = (values: readonly Value[]): number =>
+  values.reduce<number>((sum, value) => sum + sizeOf(value).values, 0);
+
+/** To know values by their texts. */
+const identityCost = (values: readonly Value[]): number => sizesOf(values) * MADE.identified;
+/** To put as many of them in order; each comparison may look at all of both. */
+const orderCost = (values: readonly Value[]): number =>
+  sizesOf(values) * MADE.ordered * Math.ceil(Math.log2(values.length + 1));
+
 class ObjectNode {
   private readonly members = new Map<string, { readonly key: Value; readonly value: Value | Node }>();
+  private readonly spend: Spend;
 
-  constructor(value: RegoObject) {
+  constructor(value: RegoObject, spend: Spend) {
+    this.spend = spend;
+    spend(identityCost(value.entries.map(([key]) => key)));
     for (const [key, member] of value.entries) this.members.set(identityOf(key), { key, value: member });
   }
 
   child(key: Value): Value | Node {
     const identity = identityOf(key);
     const member = this.members.get(identity) ?? fail('no such member');
-    const node = nodeOf(member.value);
+    const node = nodeOf(member.value, this.spend);
     this.members.set(identity, { key: member.key, value: node });
     return node;
   }
@@ -38,32 +69,37 @@ class ObjectNode {
   }
 
   render(): Value {
-    return RegoObject.of([...this.members.values()].map(({ key, value }) => [key, render(value)]));
+    const members = [...this.members.values()];
+    this.spend(orderCost(members.map(({ key }) => key)));
+    return RegoObject.of(members.map(({ key, value }) => [key, render(value)]));
   }
 }
 
 class SetNode {
   private members = new Map<string, Value | Node>();
+  private readonly spend: Spend;
 
-  constructor(value: RegoSet) {
+  constructor(value: RegoSet, spend: Spend) {
+    this.spend = spend;
     this.fill(value.items);
   }
 
   private fill(items: readonly Value[]): void {
+    this.spend(identityCost(items));
     this.members = new Map(items.map((item) => [identityOf(item), item]));
   }
 
   /** A member that was changed is another one from now on. */
   private settle(key: Value): void {
     const isComposite = key !== null && typeof key === 'object' && !(key instanceof RegoNumber);
-    if (isComposite && [...this.members.values()].some(isNode))
-      this.fill(RegoSet.of([...this.members.values()].map(render)).items);
+    if (isComposite && [...this.members.values()].some(isNode)) this.fill(this.render().items);
   }
 
   child(key: Value): Value | Node {
     this.settle(key);
     const identity = identityOf(key);
-    const node = nodeOf(this.members.get(identity) ?? (this.members.has(identity) ? null : fail('no such member')));
+    const member = this.members.get(identity) ?? (this.members.has(identity) ? null : fail('no such member'));
+    const node = nodeOf(member, this.spend);
     this.members.set(identity, node);
     return node;
   }
@@ -79,16 +115,21 @@ class SetNode {
     if (!this.members.delete(identityOf(key))) fail('no such member');
   }
 
-  render(): Value {
-    return RegoSet.of([...this.members.values()].map(render));
+  render(): RegoSet {
+    const members = [...this.members.values()].map(render);
+    this.spend(orderCost(members));
+    return RegoSet.of(members);
   }
 }
 
 class ArrayNode {
   private readonly original: readonly Value[];
   private readonly elements: { readonly value: Value | Node; readonly isOriginal: boolean }[];
+  private readonly spend: Spend;
 
-  constructor(value: readonly Value[]) {
+  constructor(value: readonly Value[], spend: Spend) {
+    this.spend = spend;
+    spend(value.length * MADE.element);
     this.original = value;
     this.elements = value.map((element) => ({ value: element, isOriginal: true }));
   }
@@ -105,7 +146,7 @@ class ArrayNode {
   child(key: Value): Value | Node {
     const index = this.indexOf(key);
     const element = this.elements[index];
-    const node = nodeOf(element?.isOriginal === false ? element.value : this.originalAt(index));
+    const node = nodeOf(element?.isOriginal === false ? element.value : this.originalAt(index), this.spend);
     if (element === undefined) return fail('no such element');
     this.elements[index] = { value: node, isOriginal: false };
     return node;
@@ -129,6 +170,7 @@ class ArrayNode {
   }
 
   render(): Value {
+    this.spend(this.elements.length * MADE.element);
     return this.elements.map(({ value }) => render(value));
   }
 }
@@ -140,10 +182,10 @@ const isNode = (value: Value | Node): value is Node =>
 
 const render = (value: Value | Node): Value => (isNode(value) ? value.render() : value);
 
-const nodeOf = (value: Value | Node): Value | Node => {
+const nodeOf = (value: Value | Node, spend: Spend): Value | Node => {
   if (isNode(value) || value === null || typeof value !== 'object' || value instanceof RegoNumber) return value;
-  if (isArray(value)) return new ArrayNode(value);
-  return value instanceof RegoObject ? new ObjectNode(value) : new SetNode(value);
+  if (isArray(value)) return new ArrayNode(value, spend);
+  return value instanceof RegoObject ? new ObjectNode(value, spend) : new SetNode(value, spend);
 };
 
 type Path = readonly Value[];
@@ -156,25 +198,6 @@ const pathOf = (value: Value | undefined): Path => {
     .replace(/^\/+/, '')
     .split('/')
     .map((segment) => segment.replaceAll('~1', '/').replaceAll('~0', '~'));
-};
-
-interface Size {
-  readonly values: number;
-  readonly depth: number;
-}
-
-/** How many values, long texts counting for more, and how deep. */
-const sizeOf = (value: Value): Size => {
-  if (typeof value === 'string') return { values: 1 + (value.length >> 4), depth: 1 };
-  if (value === null || typeof value !== 'object' || value instanceof RegoNumber) return { values: 1, depth: 1 };
-  const parts = isArray(value) ? value : value instanceof RegoSet ? value.items : value.entries.flat();
-  let [values, depth] = [1, 0];
-  for (const part of parts) {
-    const size = sizeOf(part);
-    values += size.values;
-    depth = Math.max(depth, size.depth);
-  }
-  return { values, depth: depth + 1 };
 };
 
 class Document {
@@ -190,7 +213,7 @@ class Document {
 
   private nodeAt(path: Path): Value | Node {
     if (this.root === undefined) return fail('the document was removed');
-    this.root = nodeOf(this.root);
+    this.root = nodeOf(this.root, this.spend);
     let node = this.root;
     for (const key of path) node = isNode(node) ? node.child(key) : fail('neither object, set nor array');
     return node;
@@ -205,6 +228,12 @@ class Document {
 
   read(path: Path): Value {
     return render(this.nodeAt(path));
+  }
+
+  /** Whether the value stands there: no more of either is looked at than the value has. */
+  isAt(path: Path, value: Value): boolean {
+    this.spend(sizeOf(value).values * MADE.ordered);
+    return compareValues(this.read(path), value) === 0;
   }
 
   insert(path: Path, value: Value): void {
@@ -262,7 +291,7 @@ const apply = (document: Document, operation: RegoObject): void => {
       document.insert(path, document.read(pathOf(required(operation, 'from'))));
       return;
     case 'test':
-      if (compareValues(document.read(path), required(operation, 'value')) !== 0) fail('the test fails');
+      if (!document.isAt(path, required(operation, 'value'))) fail('the test fails');
       return;
     default:
       fail('an unknown operation');

@@ -120,6 +120,10 @@ export const MADE = {
   match: 160,
   piece: 8,
   patched: 80,
+  /** Of a patch: a value that is known by its text, one that is put in order, once for each doubling, an element. */
+  identified: 160,
+  ordered: 24,
+  element: 4,
 } as const;
 /** One network held against another. */
 export const NETWORK_PAIR = 120;

@@ -3,11 +3,12 @@ import { OutOfFuel, type BuiltinContext } from '../../../../services/pdp/policy/
 import { BUILTINS } from '../../../../services/pdp/policy/engine/builtins.ts';
 import { priceOf } from '../../../../services/pdp/policy/engine/prices.ts';
 import { parseValue } from '../../../../services/pdp/policy/engine/value-text.ts';
+import type { Value } from '../../../../services/pdp/policy/engine/value.ts';
 
 const BUDGET = 1_000_000;
 
 /** What a call spends beyond its price, and whether that was more than the default budget. */
-const spentBy = (name: string, ...args: readonly unknown[]): { readonly spent: number; readonly ended: boolean } => {
+const spentOn = (name: string, ...args: readonly Value[]): { readonly spent: number; readonly ended: boolean } => {
   let spent = 0;
   const context: BuiltinContext = {
     nowNs: 0n,
@@ -18,13 +19,16 @@ const spentBy = (name: string, ...args: readonly unknown[]): { readonly spent: n
     },
   };
   try {
-    BUILTINS[name]?.(context, ...args.map((arg) => parseValue(JSON.stringify(arg))));
+    BUILTINS[name]?.(context, ...args);
     return { spent, ended: false };
   } catch (error) {
     if (!(error instanceof OutOfFuel)) throw error;
     return { spent, ended: true };
   }
 };
+
+const spentBy = (name: string, ...args: readonly unknown[]): ReturnType<typeof spentOn> =>
+  spentOn(name, ...args.map((arg) => parseValue(JSON.stringify(arg))));
 
 const ladder = Object.fromEntries(
   Array.from({ length: 60 }, (_, at) => [`${at}`, at % 2 === 0 ? [`${at + 1}`, `${at + 2}`] : [`${at + 1}`]]),
@@ -101,6 +105,16 @@ describe('prices', () => {
     ],
   ])('of %s grow with what it makes', (name, args) => {
     expect(spentBy(name, ...args).ended).toBe(true);
+  });
+
+  it('of a patch grow with the sets that each of its operations puts in order', () => {
+    const set = (size: number): Value => parseValue(`{${Array.from({ length: size }, (_, i) => `[${i}]`).join()}}`);
+    const operations = (count: number): Value =>
+      parseValue(`[${Array.from({ length: count }, (_, i) => `{"op":"test","path":[[${i}]],"value":[${i}]}`).join()}]`);
+    expect(spentOn('json.patch', set(300), operations(150)).ended).toBe(true);
+    const [few, many] = [spentOn('json.patch', set(20), operations(4)), spentOn('json.patch', set(20), operations(8))];
+    expect(few.spent).toBeGreaterThan(10_000);
+    expect(many.spent).toBeGreaterThan(few.spent * 1.5);
   });
 
   it('of honest work are far below the budget', () => {
