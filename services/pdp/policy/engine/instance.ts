@@ -1,7 +1,7 @@
 import { OutOfFuel } from './builtin.ts';
 import type { BuiltinCalls, ValueMemory } from './builtin-calls.ts';
 import { FUEL_EXPORT } from './meter.ts';
-import { READ_TEXT_BYTE, READ_VALUE_BYTE, WRITE_BYTE } from './prices.ts';
+import { FEW, ORDER_CHAR, READ_TEXT_BYTE, READ_VALUE_BYTE, WRITE_BYTE } from './prices.ts';
 import { parseValue, printValue, textSize } from './value-text.ts';
 import type { Value } from './value.ts';
 import { wasmApi, type WasmMemory, type WasmModule } from './wasm.ts';
@@ -272,6 +272,11 @@ export class PolicyInstance implements ValueMemory {
     if (left < 0) throw new OutOfFuel();
   };
 
+  /** What is put in order takes more than reading it, the more the longer it is. */
+  readonly #willOrder = (count: number, chars: number): void => {
+    if (count > FEW) this.spend(chars * ORDER_CHAR * Math.ceil(Math.log2(count / FEW)));
+  };
+
   #owe(bytes: number, perByte: number): void {
     this.bytesRead += bytes;
     this.#owed += bytes * perByte;
@@ -286,7 +291,7 @@ export class PolicyInstance implements ValueMemory {
       const memory = this.#memoryBytes();
       const end = memory.indexOf(0, dumped);
       this.#owe(end - dumped, READ_VALUE_BYTE);
-      return parseValue(memory.toString('utf8', dumped, end));
+      return parseValue(memory.toString('utf8', dumped, end), this.#willOrder);
     }
     const length = bytes.readUInt32LE(address + STRING_LENGTH_AT);
     this.#owe(length, READ_TEXT_BYTE);

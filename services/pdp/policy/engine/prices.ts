@@ -108,6 +108,9 @@ export const priceOf = (name: string): Price =>
 /** Reading a byte of an argument: a text as it lies in memory, any other value by way of its text. */
 export const READ_TEXT_BYTE = 1;
 export const READ_VALUE_BYTE = 4;
+/** A character of what is put in order, for each doubling of how many there are beyond a few, which reading pays. */
+export const ORDER_CHAR = 1;
+export const FEW = 16;
 /** Printing a byte of a result. */
 export const WRITE_BYTE = 3;
 

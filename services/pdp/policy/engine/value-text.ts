@@ -7,9 +7,10 @@ const isDigit = (code: number): boolean => code >= 0x30 && code <= 0x39;
 
 /**
  * Reads what a policy module dumps with `opa_value_dump`: JSON, and beside it sets (`{1, 2}`, `set()`), keys of any type
- * and numbers without a leading zero. Throws `RangeError` on anything else.
+ * and numbers without a leading zero. Throws `RangeError` on anything else. `willOrder` is told of each set, and of the
+ * keys of each object, before they are put in order: how many, and how many characters they have together.
  */
-export const parseValue = (text: string): Value => {
+export const parseValue = (text: string, willOrder?: (count: number, chars: number) => void): Value => {
   let at = 0;
   const fail = (why: string): never => {
     throw new RangeError(`no value at character ${at}: ${why}`);
@@ -62,6 +63,7 @@ export const parseValue = (text: string): Value => {
     return items;
   };
   const braces = (depth: number): Value => {
+    const start = at;
     skip();
     if (take('}')) return RegoObject.of([]);
     const first = value(depth);
@@ -70,16 +72,22 @@ export const parseValue = (text: string): Value => {
       skip();
       if (take('}')) return RegoSet.of([first]);
       if (!take(',')) fail(', or } expected');
-      return RegoSet.of([first, ...list('}', depth)]);
+      const items = [first, ...list('}', depth)];
+      willOrder?.(items.length, at - start);
+      return RegoSet.of(items);
     }
+    let keyChars = at - start;
     const entries: (readonly [Value, Value])[] = [[first, value(depth)]];
     for (skip(); !take('}'); skip()) {
       if (!take(',')) fail(', or } expected');
+      const keyStart = at;
       const key = value(depth);
+      keyChars += at - keyStart;
       skip();
       if (!take(':')) fail(': expected');
       entries.push([key, value(depth)]);
     }
+    willOrder?.(entries.length, keyChars);
     return RegoObject.of(entries);
   };
   const value = (depth: number): Value => {

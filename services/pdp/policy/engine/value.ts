@@ -78,11 +78,12 @@ export const isArray = (value: Value): value is readonly Value[] => Array.isArra
 
 /** OPA's order of types (v1/ast/compare.go): null, boolean, number, string, array, object, set. */
 const rank = (value: Value): number => {
+  if (typeof value === 'number') return 2;
+  if (typeof value === 'string') return 3;
   if (value === null) return 0;
   if (typeof value === 'boolean') return 1;
-  if (typeof value === 'number' || value instanceof RegoNumber) return 2;
-  if (typeof value === 'string') return 3;
   if (isArray(value)) return 4;
+  if (value instanceof RegoNumber) return 2;
   return value instanceof RegoObject ? 5 : 6;
 };
 
@@ -127,15 +128,14 @@ const compareObjects = (a: RegoObject, b: RegoObject): number => {
 /** OPA's total order over values; 0 when equal (`1` and `1.0` are). */
 export const compareValues = (a: Value, b: Value): number => {
   if (a === b) return 0;
-  const order = rank(a) - rank(b);
-  if (order !== 0) return Math.sign(order);
   if (typeof a === 'number' && typeof b === 'number') return a < b ? -1 : 1;
   if (typeof a === 'string' && typeof b === 'string') return compareStrings(a, b);
+  if (Array.isArray(a) && Array.isArray(b)) return compareLists(a, b);
+  const order = rank(a) - rank(b);
+  if (order !== 0) return Math.sign(order);
   if (typeof a === 'boolean') return a ? 1 : -1;
   if (a instanceof RegoSet && b instanceof RegoSet) return compareLists(a.items, b.items);
   if (a instanceof RegoObject && b instanceof RegoObject) return compareObjects(a, b);
-  if (a !== null && b !== null && typeof a === 'object' && typeof b === 'object' && isArray(a) && isArray(b))
-    return compareLists(a, b);
   return compareNumbers(numberText(a), numberText(b));
 };
 

@@ -1,27 +1,8 @@
-import { BuiltinError, BuiltinHalt, type BuiltinContext } from '../../../../services/pdp/policy/engine/builtin.ts';
+import { BuiltinHalt } from '../../../../services/pdp/policy/engine/builtin.ts';
 import { graphqlBuiltins } from '../../../../services/pdp/policy/engine/graphql.ts';
-import { parseValue, printValue } from '../../../../services/pdp/policy/engine/value-text.ts';
-import { isArray } from '../../../../services/pdp/policy/engine/value.ts';
+import { printedAnswerOf } from './call-builtin.ts';
 
-const context: BuiltinContext = {
-  nowNs: 1_700_000_000_123_456_789n,
-  randomBytes: () => new Uint8Array(),
-  spend: () => undefined,
-};
-
-/** A call as the policy sees it: arguments and result in Rego's text. */
-const call = (name: string, args: string): string => {
-  const builtin = graphqlBuiltins[name];
-  const list = parseValue(`[${args}]`);
-  if (builtin === undefined || list === null || typeof list !== 'object' || !isArray(list)) throw new Error(name);
-  try {
-    const result = builtin(context, ...list);
-    return result === undefined ? 'undefined' : printValue(result);
-  } catch (error) {
-    if (error instanceof BuiltinError) return 'undefined';
-    throw error;
-  }
-};
+const call = (name: string, args: string): string => printedAnswerOf(graphqlBuiltins, name, args);
 
 /** As OPA 1.22.2 evaluates them. */
 const cases: readonly (readonly [name: string, args: string, result: string])[] = [

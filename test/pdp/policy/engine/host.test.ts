@@ -121,6 +121,21 @@ describe('an engine', () => {
     expect(textOf(ask(engine, '"x"'))).toBe('[{"result":"fine"}]');
   });
 
+  it('charges a built-in’s argument for what is put in order, beside its length', async () => {
+    const numbers = JSON.stringify(Array.from({ length: 500 }, (_, i) => (i * 499) % 503));
+    const made = 'set := {x | some x in input}\n\nlist := [x | some x in input]\n\nboth := count(set) + count(list)';
+    const used = async (what: string): Promise<number> => {
+      const engine = await engineOf(`${made}\n\ndecide := count(sprintf("%v", [${what}])) + both`, {
+        sprintf: () => 'x',
+      });
+      const result = ask(engine, numbers);
+      expect(textOf(result)).toBe('[{"result":1001}]');
+      return result.fuelUsed;
+    };
+    // 500 are five doublings of 16.
+    expect((await used('set')) - (await used('list'))).toBeGreaterThan(5 * numbers.length);
+  });
+
   it('draws once for the same arguments in one evaluation, and says what was drawn', async () => {
     let next = 0;
     const engine = await engineOf('decide := [rand.intn("a", 9), rand.intn(lower("A"), 9), rand.intn("b", 9)]', {

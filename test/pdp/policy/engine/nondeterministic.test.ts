@@ -30,7 +30,7 @@ const looking = (): ReadonlySet<string> => {
       spend: () => undefined,
     };
     try {
-      BUILTINS[name]!(context, ...args.map(parseValue));
+      BUILTINS[name]!(context, ...args.map((text) => parseValue(text)));
     } catch {
       // What it gives is tested elsewhere.
     }

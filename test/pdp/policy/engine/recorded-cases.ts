@@ -22,7 +22,7 @@ export const context: BuiltinContext = {
 /** The result as JSON, or `undefined`. */
 export const call = (builtins: Builtins, name: string, ...args: readonly string[]): string | undefined => {
   try {
-    const result = builtins[name]!(context, ...args.map(parseValue));
+    const result = builtins[name]!(context, ...args.map((text) => parseValue(text)));
     return result === undefined ? undefined : writeGoJson(result);
   } catch (cause) {
     if (cause instanceof BuiltinError) return undefined;
