@@ -80,10 +80,19 @@ export const probesText = (tallies: readonly ProbeTally[]): string =>
     ...tallies.map(({ name, total, differences }) => [name, String(total - differences.length), String(total)]),
   ]);
 
+const PRINTED_CHARS = 240;
+const LAST_CHARS = 40;
+
+/** Both ends of a text that is too long to be read, such as a power of ten in full; `--json` has all of it. */
+const ends = (text: string): string =>
+  text.length <= PRINTED_CHARS
+    ? text
+    : `${text.slice(0, PRINTED_CHARS - LAST_CHARS)} … ${text.slice(-LAST_CHARS)} (${text.length} characters)`;
+
 export const differencesText = (tallies: readonly ProbeTally[]): string =>
   tallies
     .flatMap(({ differences }) => differences)
-    .map(({ call, wanted, given }) => `${call}\n    OPA:  ${wanted}\n    ours: ${given}\n`)
+    .map(({ call, wanted, given }) => `${ends(call)}\n    OPA:  ${ends(wanted)}\n    ours: ${ends(given)}\n`)
     .join('');
 
 const table = (header: readonly string[], rows: readonly (readonly string[])[]): string =>
