@@ -61,6 +61,24 @@ describe('remembered answers, with a whole decision point', () => {
   };
   const memos = (events: readonly Decision[]) => events.map(({ evaluation }) => evaluation.memo);
 
+  it('tells operators what answers are remembered by, or why they are not', async () => {
+    const memoIn = async (url: string): Promise<unknown> => {
+      const headers = { authorization: `Bearer ${pushing.keys.operator.key}` };
+      const body = (await (await fetch(`${url}/v1/bundles`, { headers })).json()) as {
+        readonly sets: readonly { readonly active?: { readonly memo: unknown } }[];
+      };
+      await pushing.stop();
+      return body.sets[0]?.active?.memo;
+    };
+    await put(regoOf('first'));
+    expect(await memoIn(await pushing.start(ON))).toEqual({ reads: ['/context/strict', '/subject/id'] });
+    expect(await memoIn(await pushing.start())).toEqual({ never: 'pdp.memo.enabled is false' });
+    await put(DRAWING, 2);
+    expect(await memoIn(await pushing.start(ON))).toEqual({ never: 'bundle test asks for uuid.rfc4122' });
+    await put(TIMED, 3);
+    expect(await memoIn(await pushing.start(ON))).toEqual({ reads: ['/time/ns'] });
+  });
+
   it('answers what it answered, says so in the event, and a new evaluation of the event gives the same', async () => {
     const bytes = await put(regoOf('first'));
     const url = await pushing.start(ON);

@@ -6,7 +6,13 @@ import { sourceName, type BundleSource, type BundleWatch, type Look, type Source
 import type { BundleStore, FoundSet } from './bundle-store.ts';
 import type { RemoteStatus } from './http-source.ts';
 import { freshnessOf, staleSince, type SetAge, type StalenessRule } from './freshness.ts';
-import { loadPolicySet, type LoadedArchive, type LoadedBundles, type PolicySnapshot } from './policy-set.ts';
+import {
+  loadPolicySet,
+  type LoadedArchive,
+  type LoadedBundles,
+  type MemoFacts,
+  type PolicySnapshot,
+} from './policy-set.ts';
 import type { EvaluatorLimits } from './wasm-evaluator.ts';
 
 /** A set has taken over. Called in the tick of the swap, before any request can use the set. */
@@ -56,6 +62,7 @@ export interface PolicySetStatus {
         readonly expiresMs: number | undefined;
         /** True: kept from an earlier run. */
         readonly restored: boolean;
+        readonly memo: MemoFacts;
       }
     | undefined;
   /** Seen and being loaded, or seen broken once and looked at again (a file may be half-written). */
@@ -318,6 +325,7 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
               stale: staleSince(age, staleness, nowMs()) !== undefined,
               expiresMs: age.expiry?.atMs,
               restored: active.restored,
+              memo: active.snapshot.memo,
             },
       pending,
       failed,

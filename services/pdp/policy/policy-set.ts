@@ -8,11 +8,12 @@ import type { Freshness } from '../core/freshness.ts';
 import type { OptionalLimits } from '../../shared/settings/policy-limits.ts';
 import { BUNDLE_LIMITS } from '../../shared/bundles/bundle-archive.ts';
 import { packArchive } from '../../shared/bundles/pack-archive.ts';
-import { unionReads, type InputReads } from '../core/input-reads.ts';
+import { readPointers, unionReads, type InputReads } from '../core/input-reads.ts';
 import type { DataPath } from '../core/json-pointer.ts';
 import { applyDelta } from './bundle-delta.ts';
 import { readBundle, type Bundle } from './bundle-reader.ts';
 import type { EngineLimits } from './engine/host.ts';
+import { NONDETERMINISTIC } from './engine/nondeterministic.ts';
 import { engineLimitsFor, type AskedLimits } from './limits.ts';
 import { checkSetRoots, rootPath } from './roots.ts';
 import type { VerifiedSignature } from './bundle-signature.ts';
@@ -41,6 +42,8 @@ export interface PolicySnapshot {
   readonly freshness: Freshness;
   /** What of the input its answers depend on; undefined: on more than that, or nobody asked. */
   readonly reads: InputReads | undefined;
+  /** The same as an operator sees it. */
+  readonly memo: MemoFacts;
   /** What the bundles own of `data`: nothing is pushed there. */
   readonly roots: readonly DataPath[];
   /** What the bundles ask for that are content with less than their tenant has. */
@@ -82,6 +85,9 @@ export interface LoadedSet {
   readonly snapshot: Omit<PolicySnapshot, 'freshness'>;
   readonly archives: readonly LoadedArchive[];
 }
+
+/** What answers can be remembered by, as JSON Pointers into the input (the empty one: all of it); or why they are not. */
+export type MemoFacts = { readonly reads: readonly string[]; readonly more?: number } | { readonly never: string };
 
 interface NamedEvaluate {
   readonly bundle: string;
@@ -155,6 +161,20 @@ const readsOf = (evaluators: readonly WasmEvaluator[]): InputReads | undefined =
   evaluators
     .map(({ reads }) => reads)
     .reduce((all, reads) => (all === undefined || reads === undefined ? undefined : unionReads(all, reads)));
+
+/** More are counted only. */
+const MAX_POINTERS = 64;
+
+const memoOf = (evaluators: readonly NamedEvaluator[], reads: InputReads | undefined): MemoFacts => {
+  for (const { bundle, evaluator } of evaluators) {
+    const drawing = evaluator.hostBuiltins.filter((name) => NONDETERMINISTIC.has(name));
+    if (drawing.length > 0) return { never: `bundle ${bundle} asks for ${drawing.join(', ')}` };
+  }
+  if (reads === undefined) return { never: 'pdp.memo.enabled is false' };
+  const pointers = readPointers(reads);
+  const more = pointers.length - MAX_POINTERS;
+  return more > 0 ? { reads: pointers.slice(0, MAX_POINTERS), more } : { reads: pointers };
+};
 
 const unclaimedOf = (evaluators: readonly NamedEvaluator[], only: NamedEvaluator): PolicySnapshot['unclaimed'] =>
   evaluators.length === 1
@@ -233,6 +253,7 @@ export const loadPolicySet = async (
   if (only === undefined) throw new AppError('bundle_invalid', 'the set has no bundle');
   checkSetRoots(bundles);
   const setDigestBytes = setDigest(digests);
+  const reads = readsOf(evaluators.map(({ evaluator }) => evaluator));
   const snapshot = {
     evaluate: together(evaluators, only),
     engine: WASM_ENGINE,
@@ -240,7 +261,8 @@ export const loadPolicySet = async (
     bundles: archives.map(({ name, digest, serial }) => Object.freeze({ name, digest, serial })),
     setDigest: digestText(setDigestBytes),
     setDigestBytes,
-    reads: readsOf(evaluators.map(({ evaluator }) => evaluator)),
+    reads,
+    memo: memoOf(evaluators, reads),
     roots: bundles.flatMap(({ roots }) => roots.map(rootPath)),
     asked: Object.fromEntries(
       evaluators.flatMap(({ bundle, asked }) => (asked === undefined ? [] : [[bundle, asked] as const])),
