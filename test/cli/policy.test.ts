@@ -12,6 +12,7 @@ import { OPA_VERSION, createRunOpa, findOpa, packageFolder } from '../../service
 import { readBundle } from '../../services/pdp/policy/bundle-reader.ts';
 import { isAppError } from '../../services/shared/contracts/errors.ts';
 import { generate } from '../../scripts/generate-schemas.ts';
+import { answering, makeBundle } from '../pdp/policy/make-bundles.ts';
 
 interface Ran {
   readonly exitCode: number;
@@ -326,6 +327,17 @@ describe('edict policy inspect', () => {
     const ran = await edictProcess(['inspect', 'bundles/mesh.tar.gz', '--json']);
     const { digest } = await readBundle(await readFile(path.join(root, 'bundles', 'mesh.tar.gz')));
     expect(documentOf(ran)).toMatchObject({ name: 'mesh', digest, entrypoints: ['edict/decide'], builtins: [] });
+  });
+
+  it('shows the limits that a bundle asks for, within which it was loaded', async () => {
+    const rego = answering('never');
+    await writeFile(output, await makeBundle({ rego, limits: { fuel: 20_000, input: { depth: 8 } } }));
+    const ran = await edictProcess(['inspect', output]);
+    expect(ran.stdout).toContain('limits       {"fuel":20000,"input":{"depth":8}}');
+    await writeFile(output, await makeBundle({ rego, limits: { fuel: 1_000, policy_memory: '64KiB' } }));
+    const small = await edictProcess(['inspect', output]);
+    expect(small).toMatchObject({ exitCode: 1, stdout: '' });
+    expect(small.stderr).toContain('cannot be set up in 65536 bytes');
   });
 
   it('exits with 1 for what is no bundle and 2 for what is not there', async () => {

@@ -2,7 +2,8 @@ import { statSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
-import { createWasmEvaluator } from '../../pdp/policy/wasm-evaluator.ts';
+import { engineLimitsFor } from '../../pdp/policy/limits.ts';
+import { createWasmEvaluator, DEFAULT_LIMITS, type WasmEvaluator } from '../../pdp/policy/wasm-evaluator.ts';
 import { BUNDLE_LIMITS, unpackArchive } from '../../shared/bundles/bundle-archive.ts';
 import { isDelta } from '../../pdp/policy/bundle-delta.ts';
 import { readBundle, readManifest, type Bundle } from '../../pdp/policy/bundle-reader.ts';
@@ -127,6 +128,10 @@ const fmtCommand = (): Command =>
       }),
     );
 
+/** As a decision point loads it that has the usual limits. */
+const evaluatorOf = (bundle: Bundle): Promise<WasmEvaluator> =>
+  createWasmEvaluator({ ...bundle, ...engineLimitsFor(DEFAULT_LIMITS, bundle.limits) });
+
 const testCommand = (): Command =>
   subcommand('test', 'run the Rego tests, then the cases on the engine of production')
     .option('--threshold <percent>', 'least coverage of policy lines', percentage, 95)
@@ -139,7 +144,7 @@ const testCommand = (): Command =>
         const measurable = unit.length > 0 && unit.every((result) => result.passed);
         const coverage = measurable ? await measureCoverage(runOpa, policiesFolder, options.threshold) : undefined;
         const { bundle } = await buildBundle(runOpa, { policiesFolder, previous: undefined });
-        const { evaluate, engine } = await createWasmEvaluator(bundle);
+        const { evaluate, engine } = await evaluatorOf(bundle);
         const results = [...unit, ...runCases(await readCases(policiesFolder), evaluate)];
         if (options.junit !== undefined) await writeFile(options.junit, junitXml(results));
         const failed = results.filter((result) => !result.passed);
@@ -191,7 +196,7 @@ const build = async (options: BuildOptions): Promise<void> => {
     ...(options.expiresAt === undefined ? {} : { expiresAt: options.expiresAt === NEVER ? null : options.expiresAt }),
   });
   // What production would refuse is not written.
-  await runSelfCheck(built.bundle, await createWasmEvaluator(built.bundle));
+  await runSelfCheck(built.bundle, await evaluatorOf(built.bundle));
   const { digest } = built.bundle;
   const facts = { output: options.output, name: built.bundle.name, serial: built.bundle.serial, digest };
   if (check) {
@@ -270,7 +275,7 @@ const inspect = async (file: string, options: InspectOptions): Promise<void> => 
   const archive = await readArchive(file);
   const verified = await verifyArchive(archive, options);
   const bundle = await readBundle(archive);
-  const { hostBuiltins, entrypoints, engine } = await createWasmEvaluator(bundle);
+  const { hostBuiltins, entrypoints, engine } = await evaluatorOf(bundle);
   const { name, serial, digest, manifest } = bundle;
   const claimed = describeSignature(bundle.files);
   const signature = claimed === undefined ? undefined : { ...claimed, verified: verified !== undefined };
@@ -286,6 +291,7 @@ const inspect = async (file: string, options: InspectOptions): Promise<void> => 
     `serial       ${serial}`,
     `digest       ${digest}`,
     `expires      ${manifest.metadata.edict.expires_at ?? 'never'}`,
+    `limits       ${manifest.metadata.edict.limits === undefined ? 'those of its tenants' : JSON.stringify(manifest.metadata.edict.limits)}`,
     `signature    ${signed}`,
     `entrypoints  ${entrypoints.join(', ')}`,
     `built-ins    ${hostBuiltins.length === 0 ? 'none from the host' : hostBuiltins.join(', ')}`,
