@@ -433,6 +433,37 @@ describe('edict policy new', () => {
     await rm(path.join(policies, '.manifest'));
     expect((await edict(['new', 'meshes/approval', '--policies', policies])).exitCode).toBe(0);
   });
+
+  it('writes a module that denies once it is wired as it says', async () => {
+    const made = await edict(['new', 'mesh/approval', '--policies', policies]);
+    const importing = 'import data.mesh.approval';
+    const denying = '_denials contains reason if some reason in approval.deny';
+    expect(made.stdout).toContain(importing);
+    expect(made.stdout).toContain(denying);
+    await edit('edict/edict.rego', (text) =>
+      `${text}\n${denying}\n`.replace('import data.mesh.clearance', `${importing}\n$&`),
+    );
+    const wired = `package edict.wired_test
+
+import data.edict
+import data.mesh.fixture_test as fixture
+
+test_the_module_denies if {
+	decision := edict.decide with input as fixture.request with data.directory as fixture.directory
+	not decision.allow
+	[reason.code | some reason in decision.reasons] == ["reason_missing"]
+}
+
+test_it_permits_what_states_a_reason if {
+	request := object.union(fixture.request, {"context": {"reason": "audit"}})
+	edict.allow with input as request with data.directory as fixture.directory
+}
+`;
+    await writeFile(path.join(policies, 'edict', 'wired_test.rego'), wired);
+    const tested = await runOpaTests(await createRunOpa(), policies);
+    const own = tested.filter((test) => test.suite === 'data.edict.wired_test');
+    expect(own.map((test) => test.passed)).toEqual([true, true]);
+  });
 });
 
 describe('edict policy', () => {

@@ -313,8 +313,12 @@ const newCommand = (): Command =>
     .action(async (packagePath: string, options: Common) => {
       const files = await createModule(options.policies, packagePath);
       const name = packagePath.replaceAll('/', '.');
-      const hint = `Nothing reads it yet: add ${name.split('.').at(-1)}.deny to the denials of package edict.`;
-      report(options.json, true, { files }, [...files.map((file) => `wrote ${file}`), hint].join('\n'));
+      const wiring = [
+        'Nothing reads it yet; in edict/edict.rego add',
+        `  import data.${name}`,
+        `  _denials contains reason if some reason in ${name.split('.').at(-1)}.deny`,
+      ];
+      report(options.json, true, { files }, [...files.map((file) => `wrote ${file}`), ...wiring].join('\n'));
     });
 
 /** `edict policy …`: everything between an edited Rego file and a bundle that a decision point loads. */
