@@ -38,7 +38,7 @@ import { createTenantPolicies, type TenantPolicies } from './policy/tenant-polic
 import { createTenantLimits, inputLimitsFor } from './policy/limits.ts';
 import { startPrimary } from './primary.ts';
 import { startPushedData } from './pushed-data.ts';
-import { createBundleStatus, isStale, readinessChecks } from './status.ts';
+import { createBundleStatus, isStale, readinessChecks, reusedSerials } from './status.ts';
 import { groupBundles, groupChecks, groupMetrics } from './workers/group-view.ts';
 import type { WorkerLink } from './workers/worker-link.ts';
 
@@ -281,6 +281,12 @@ const openPdp = async (
       if (restored)
         logger.warn({ tenant, set, bundles, files }, 'bundles active that were kept: their source is silent');
       else logger.info({ tenant, set, bundles, files }, 'bundles active');
+      const reused = reusedSerials(previous?.bundles ?? [], bundles);
+      if (reused.length > 0)
+        logger.warn(
+          { tenant, set, reused },
+          'a serial stands for another bundle than before: only digests tell them apart',
+        );
       for (const name of tenantsOf(current, tenant)) announce(name, snapshot, archives);
     },
     onFailed: ({ hasActive, ...failure }) => {

@@ -1,3 +1,4 @@
+import type { BundleIdentity } from '../shared/contracts/decision.ts';
 import { SYSTEM_TENANT } from '../shared/contracts/tenant.ts';
 import type { Checks } from '../shared/runtime/health.ts';
 import type { AuditTrail } from './audit-trail/audit-trail.ts';
@@ -8,6 +9,17 @@ import type { TenantPolicies } from './policy/tenant-policies.ts';
 
 /** Of an active set: it expired, or its sources did not confirm it for longer than `pdp.max_staleness`. */
 export const isStale = ({ active }: PolicySetStatus): boolean => active?.stale === true || active?.expired === true;
+
+/** Bundles, as `name serial`, whose content is another than before under the same serial: somebody forgot to count. */
+export const reusedSerials = (
+  previous: readonly BundleIdentity[],
+  bundles: readonly BundleIdentity[],
+): readonly string[] =>
+  bundles
+    .filter(({ name, serial, digest }) =>
+      previous.some((old) => old.name === name && old.serial === serial && old.digest !== digest),
+    )
+    .map(({ name, serial }) => `${name} ${serial}`);
 
 /** Counts, and names no tenant, no path and no reason: anybody may ask. */
 export const readinessChecks = (
