@@ -1,25 +1,15 @@
 import { execFile } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
-import { existsSync } from 'node:fs';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { type Command, CommanderError } from 'commander';
 import { capabilitiesFile, NOT_SUPPLIED } from '../../services/cli/commands/opa-problems.ts';
-import { runOpaTests } from '../../services/cli/commands/policy-opa.ts';
 import { packArchive } from '../../services/shared/bundles/pack-archive.ts';
-import { policyCommand } from '../../services/cli/commands/policy.ts';
 import { OPA_VERSION, createRunOpa, findOpa, packageFolder } from '../../services/cli/opa-binary.ts';
 import { readBundle } from '../../services/pdp/policy/bundle-reader.ts';
-import { isAppError } from '../../services/shared/contracts/errors.ts';
 import { generate } from '../../scripts/generate-schemas.ts';
 import { answering, makeBundle } from '../pdp/policy/make-bundles.ts';
-
-interface Ran {
-  readonly exitCode: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
+import { edict, type Ran } from './policy-command.ts';
 
 const root = packageFolder();
 
@@ -33,35 +23,6 @@ const edictProcess = (args: readonly string[]): Promise<Ran> =>
     );
   });
 
-const prepare = (command: Command, write: (text: string) => void): Command => {
-  command.exitOverride().configureOutput({ writeOut: write, writeErr: write });
-  for (const child of command.commands) prepare(child, write);
-  return command;
-};
-
-/** The same command in this process, which starts a hundred times faster. */
-const edict = async (args: readonly string[]): Promise<Ran> => {
-  let stdout = '';
-  const write = process.stdout.write.bind(process.stdout);
-  const { exitCode } = process;
-  process.exitCode = 0;
-  const keep = (text: string | Uint8Array): boolean => {
-    stdout += String(text);
-    return true;
-  };
-  process.stdout.write = keep;
-  try {
-    await prepare(policyCommand(), keep).parseAsync([...args], { from: 'user' });
-    return { exitCode: process.exitCode, stdout, stderr: '' };
-  } catch (error) {
-    if (error instanceof CommanderError) return { exitCode: error.exitCode === 0 ? 0 : 2, stdout, stderr: stdout };
-    if (isAppError(error)) return { exitCode: 2, stdout, stderr: error.message };
-    throw error;
-  } finally {
-    process.stdout.write = write;
-    process.exitCode = exitCode;
-  }
-};
 const documentOf = (ran: Ran): Record<string, unknown> => JSON.parse(ran.stdout) as Record<string, unknown>;
 
 /** For a machine that is busy with other things; nothing is asserted about time. */
@@ -445,60 +406,6 @@ describe('edict policy sign', () => {
     expect(await edict(verify)).toMatchObject({ exitCode: 0 });
     expect(await build('--signing-key', key('private.pem'))).toMatchObject({ exitCode: 2 });
     expect(await build('--check', '--sign', '--signing-key', key('private.pem'))).toMatchObject({ exitCode: 2 });
-  });
-});
-
-describe('edict policy new', () => {
-  it('writes a module and tests that pass, and overwrites nothing', async () => {
-    const make = () => edict(['new', 'mesh/reason_given', '--policies', policies]);
-    expect((await make()).exitCode).toBe(0);
-    expect((await edict(['check', '--policies', policies])).exitCode).toBe(0);
-    expect((await edict(['fmt', '--check', '--policies', policies])).exitCode).toBe(0);
-    const tested = await runOpaTests(await createRunOpa(), policies);
-    const own = tested.filter((test) => test.suite === 'data.mesh.reason_given_test');
-    expect(own.map((test) => test.passed)).toEqual([true, true]);
-    expect(await make()).toMatchObject({ exitCode: 2 });
-    expect((await edict(['new', '../outside', '--policies', policies])).exitCode).toBe(2);
-    for (const name of ['mesh/if', 'mesh/with/approval', 'mesh/input']) {
-      const ran = await edict(['new', name, '--policies', policies]);
-      expect(ran).toMatchObject({ exitCode: 2, stderr: expect.stringMatching(/reserved/) as string });
-    }
-    const outside = await edict(['new', 'meshes/approval', '--policies', policies]);
-    expect(outside).toMatchObject({ exitCode: 2, stderr: expect.stringMatching(/edict, mesh, directory/) as string });
-    expect(existsSync(path.join(policies, 'meshes'))).toBe(false);
-    await rm(path.join(policies, '.manifest'));
-    expect((await edict(['new', 'meshes/approval', '--policies', policies])).exitCode).toBe(0);
-  });
-
-  it('writes a module that denies once it is wired as it says', async () => {
-    const made = await edict(['new', 'mesh/approval', '--policies', policies]);
-    const importing = 'import data.mesh.approval';
-    const denying = '_denials contains reason if some reason in approval.deny';
-    expect(made.stdout).toContain(importing);
-    expect(made.stdout).toContain(denying);
-    await edit('edict/edict.rego', (text) =>
-      `${text}\n${denying}\n`.replace('import data.mesh.clearance', `${importing}\n$&`),
-    );
-    const wired = `package edict.wired_test
-
-import data.edict
-import data.mesh.fixture_test as fixture
-
-test_the_module_denies if {
-	decision := edict.decide with input as fixture.request with data.directory as fixture.directory
-	not decision.allow
-	[reason.code | some reason in decision.reasons] == ["reason_missing"]
-}
-
-test_it_permits_what_states_a_reason if {
-	request := object.union(fixture.request, {"context": {"reason": "audit"}})
-	edict.allow with input as request with data.directory as fixture.directory
-}
-`;
-    await writeFile(path.join(policies, 'edict', 'wired_test.rego'), wired);
-    const tested = await runOpaTests(await createRunOpa(), policies);
-    const own = tested.filter((test) => test.suite === 'data.edict.wired_test');
-    expect(own.map((test) => test.passed)).toEqual([true, true]);
   });
 });
 
