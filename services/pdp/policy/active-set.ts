@@ -6,8 +6,7 @@ import { sourceName, type BundleSource, type BundleWatch, type Look, type Source
 import type { BundleStore, FoundSet } from './bundle-store.ts';
 import type { RemoteStatus } from './http-source.ts';
 import { freshnessOf, staleSince, type SetAge, type StalenessRule } from './freshness.ts';
-import { loadPolicySet, type LoadedArchive, type LoadedBundles, type PolicySnapshot } from './policy-set.ts';
-import type { EvaluatorLimits } from './wasm-evaluator.ts';
+import { loadPolicySet, type LoadedArchive, type PolicyLoading, type PolicySnapshot } from './policy-set.ts';
 
 /** A set has taken over. Called in the tick of the swap, before any request can use the set. */
 export interface PolicyActivation {
@@ -75,9 +74,10 @@ export interface ActiveSetOptions {
   /** Undefined: nothing is kept. */
   readonly store: BundleStore | undefined;
   readonly staleness: StalenessRule;
-  readonly limits: EvaluatorLimits | undefined;
-  /** What other sets have loaded with the same limits. */
-  readonly loaded: LoadedBundles;
+  /** The same for all sets, so that they share what was loaded. */
+  readonly loading: Partial<PolicyLoading>;
+  /** Aborted: loading is given up, and nothing is activated any more. */
+  readonly stopping: AbortSignal;
   /** Wall clock. */
   readonly nowMs: () => number;
   /**
@@ -101,7 +101,7 @@ export interface ActiveSet {
   readonly refresh: () => Promise<void>;
   /** Takes what was kept, when nothing is active. Never rejects. */
   readonly restore: () => Promise<void>;
-  /** Nothing is activated any more. */
+  /** Writes down what was confirmed last. Comes after `stopping`. */
   readonly close: () => Promise<void>;
 }
 
@@ -153,7 +153,6 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
   let notKept: string | undefined;
   let activations = 0;
   let failures = 0;
-  let closed = false;
 
   const freshness = (atMs: number): FreshnessState => freshnessOf(age, staleness, atMs);
 
@@ -203,12 +202,12 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
   };
 
   const load = async (files: readonly SourceFile[], confirmedMs: number, restored: boolean): Promise<void> => {
-    const loaded = await loadPolicySet(files, options.limits, options.loaded);
+    const loaded = await loadPolicySet(files, options.loading, options.stopping);
     refuseOlder(loaded.archives);
     refuseExpired(loaded.archives);
     const settled = await options.accept?.(tenant, loaded.snapshot);
     try {
-      if (closed) return;
+      if (options.stopping.aborted) return;
       noteSerials(new Map(loaded.archives.map(({ name, serial }) => [name, serial])));
       // Kept first: what decided once is never forgotten.
       if (!restored) await keep(loaded.archives, confirmedMs);
@@ -326,7 +325,6 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
     refresh,
     restore,
     close: async () => {
-      closed = true;
       const isKeptTime = staleness.maxMs === undefined || age.confirmedMs <= keptMs;
       if (active !== undefined && !active.restored && !isKeptTime) await keep(active.archives, age.confirmedMs);
     },

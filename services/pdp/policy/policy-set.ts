@@ -5,23 +5,21 @@ import type { PolicyOutput } from '../../shared/contracts/policy-io.ts';
 import { combineOutputs, type NamedOutput } from '../core/combine-outputs.ts';
 import type { Evaluate } from '../core/evaluate.ts';
 import type { Freshness } from '../core/freshness.ts';
-import { BUNDLE_LIMITS } from '../../shared/bundles/bundle-archive.ts';
-import { packArchive } from '../../shared/bundles/pack-archive.ts';
 import { unionReads, type InputReads } from '../core/input-reads.ts';
 import type { DataPath } from '../core/json-pointer.ts';
-import { applyDelta } from './bundle-delta.ts';
-import { readBundle, type Bundle } from './bundle-reader.ts';
-import { checkSetRoots, rootPath } from './roots.ts';
 import type { VerifiedSignature } from './bundle-signature.ts';
 import type { SourceFile } from './bundle-source.ts';
-import { runSelfCheck } from './self-check.ts';
+import { NoMemoryLeft } from './engine/memory-pool.ts';
+import { loadBundle, type LoadBundle, type LoadedBundle } from './load-bundle.ts';
+import { checkSetRoots, rootPath } from './roots.ts';
 import {
-  createWasmEvaluator,
+  evaluatorFrom,
   WASM_ENGINE,
   type EvaluatorLimits,
   type ForkedEvaluator,
   type WasmEvaluator,
 } from './wasm-evaluator.ts';
+import { createWorkQueue, type InTurns } from './work-queue.ts';
 
 /** A set of bundles, ready to decide. A request (or a batch) takes one and uses nothing else. */
 export interface PolicySnapshot {
@@ -85,6 +83,17 @@ interface NamedEvaluator extends NamedEvaluate {
 
 /** What was compiled and checked, by digest, for as long as a set uses it: sets of several tenants share it. */
 export type LoadedBundles = Map<string, WeakRef<WasmEvaluator>>;
+
+/** How sets are loaded. */
+export interface PolicyLoading {
+  /** Of one evaluator. */
+  readonly limits: EvaluatorLimits;
+  /** What was loaded with these limits. */
+  readonly loaded: LoadedBundles;
+  readonly load: LoadBundle;
+  /** Where a first instance is made. */
+  readonly inTurns: InTurns;
+}
 
 const isWithinOutputBounds = (output: PolicyOutput): boolean =>
   output.reasons.length <= 256 && output.obligations.length <= 64 && output.advice.length <= 64;
@@ -159,62 +168,86 @@ const inFile = (file: SourceFile, cause: unknown): unknown =>
     ? new AppError(cause.code, `${file.path}: ${cause.message}`, { cause, details: cause.details })
     : cause;
 
-/** The digest covers all that was compiled and checked; who signed it is asked of each source. */
-const evaluatorOf = async (bundle: Bundle, limits: EvaluatorLimits, loaded: LoadedBundles): Promise<WasmEvaluator> => {
-  for (const [digest, known] of loaded) if (known.deref() === undefined) loaded.delete(digest);
-  const known = loaded.get(bundle.digest)?.deref();
-  if (known !== undefined) return known;
-  const { wasm, dataJson, files } = bundle;
-  const evaluator = await createWasmEvaluator({ wasm, dataJson, files, ...limits });
-  await runSelfCheck(bundle, evaluator);
-  loaded.set(bundle.digest, new WeakRef(evaluator));
-  return evaluator;
+interface Loaded {
+  readonly bundle: LoadedBundle;
+  readonly evaluator: WasmEvaluator;
+}
+
+/** The instance that the first engine takes over, so that no request waits for it. */
+const makeFirst = async ({ work }: WasmEvaluator, inTurns: InTurns): Promise<void> => {
+  try {
+    await inTurns(work);
+  } catch (cause) {
+    // Engines that are in use have it, and give it up when one of this set is asked for.
+    if (!(cause instanceof NoMemoryLeft)) throw cause;
+  }
 };
 
 const loadOne = async (
   file: SourceFile,
-  limits: EvaluatorLimits,
-  loaded: LoadedBundles,
-): Promise<{ readonly bundle: Bundle; readonly evaluator: WasmEvaluator }> => {
+  { limits, loaded, load, inTurns }: PolicyLoading,
+  signal: AbortSignal,
+): Promise<Loaded> => {
+  const known = new Map<string, WasmEvaluator>();
+  for (const [digest, weak] of loaded) {
+    const evaluator = weak.deref();
+    if (evaluator === undefined) loaded.delete(digest);
+    else known.set(digest, evaluator);
+  }
+  const { fuel, memoryMaxBytes, withReads, pool } = limits;
   try {
-    const requirement = await file.signing?.requirement();
-    let bundle = await readBundle(file.bytes, BUNDLE_LIMITS, requirement);
-    for (const delta of file.deltas ?? []) bundle = await applyDelta(bundle, delta, BUNDLE_LIMITS, requirement);
-    return { bundle, evaluator: await evaluatorOf(bundle, limits, loaded) };
+    const bundle = await load(
+      {
+        bytes: file.bytes,
+        deltas: file.deltas ?? [],
+        signing: await file.signing?.requirement(),
+        limits: { fuel, memoryMaxBytes, withReads },
+        known: new Set(known.keys()),
+      },
+      signal,
+    );
+    const { digest, policy } = bundle;
+    const found = known.get(digest);
+    if (found !== undefined) return { bundle, evaluator: found };
+    if (policy === undefined) throw new AppError('internal', `the bundle ${digest} was not loaded`);
+    const evaluator = evaluatorFrom(policy, { fuel, pool });
+    await makeFirst(evaluator, inTurns);
+    loaded.set(digest, new WeakRef(evaluator));
+    return { bundle, evaluator };
   } catch (cause) {
     throw inFile(file, cause);
   }
 };
 
 /**
- * Reads, compiles, instantiates and probes every archive of a set. Throws `bundle_invalid`, naming the file. What is in
- * `known` has the same limits.
+ * Loads every archive of a set, one after the other. Throws `bundle_invalid`, naming the file. On this thread nothing
+ * takes long, provided that `load` works on another.
  */
 export const loadPolicySet = async (
   files: readonly SourceFile[],
-  limits: EvaluatorLimits = {},
-  known: LoadedBundles = new Map(),
+  loading: Partial<PolicyLoading> = {},
+  signal: AbortSignal = new AbortController().signal,
 ): Promise<LoadedSet> => {
+  const { limits = {}, loaded: known = new Map<string, WeakRef<WasmEvaluator>>(), load = loadBundle } = loading;
+  const { inTurns = createWorkQueue(() => performance.now()) } = loading;
   const archives: LoadedArchive[] = [];
   const digests: Uint8Array[] = [];
   const evaluators: NamedEvaluator[] = [];
-  const bundles: Bundle[] = [];
+  const bundles: LoadedBundle[] = [];
   let entrypoint = '';
   for (const file of files) {
-    const loaded = await loadOne(file, limits, known);
-    const { name, digest, serial, digestBytes, signature, expiresMs } = loaded.bundle;
+    const { bundle, evaluator } = await loadOne(file, { limits, loaded: known, load, inTurns }, signal);
+    const { name, digest, serial, digestBytes, signature, expiresMs, whole = file.bytes } = bundle;
     const twin = archives.find((archive) => archive.name === name);
     if (twin !== undefined) {
       throw new AppError('bundle_invalid', `${file.path} and ${twin.path} are both named ${name}`);
     }
     const { source, path, bytes, deltas = [], etag } = file;
-    const whole = deltas.length === 0 ? bytes : await packArchive(loaded.bundle.files);
     archives.push({ name, digest, serial, source, path, bytes, deltas, whole, signature, etag, expiresMs });
-    bundles.push(loaded.bundle);
+    bundles.push(bundle);
     digests.push(digestBytes);
-    const { evaluator } = loaded;
     evaluators.push({ bundle: name, evaluate: evaluator.evaluate, evaluator });
-    entrypoint = loaded.evaluator.entrypoint;
+    entrypoint = evaluator.entrypoint;
   }
   const [only] = evaluators;
   if (only === undefined) throw new AppError('bundle_invalid', 'the set has no bundle');

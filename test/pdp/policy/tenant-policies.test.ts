@@ -2,6 +2,7 @@ import type { DecidingPolicy } from '../../../services/pdp/core/decide.ts';
 import { applyChange, NOTHING_PUSHED, type PushedData } from '../../../services/pdp/core/pushed-data.ts';
 import { loadPolicySet, type PolicySnapshot } from '../../../services/pdp/policy/policy-set.ts';
 import { createTenantPolicies, type TenantPolicies } from '../../../services/pdp/policy/tenant-policies.ts';
+import { createWorkQueue } from '../../../services/pdp/policy/work-queue.ts';
 import { inputFor, makeBundle } from './make-bundles.ts';
 
 /** Says which push it saw. */
@@ -45,6 +46,7 @@ describe('what decides for a tenant', () => {
       limits: { maxEngines: 16, maxBytes: 1024 ** 3 },
       waitMs: 1_000,
       monotonicMs: () => 0,
+      inTurns: createWorkQueue(() => 0),
       onFailed: () => undefined,
     });
   });
