@@ -11,7 +11,7 @@ import {
   type TenantPolicies,
   type TenantPoliciesOptions,
 } from '../../../services/pdp/policy/tenant-policies.ts';
-import { TURN_MS } from '../../../services/pdp/policy/work-queue.ts';
+import { createWorkQueue, TURN_MS } from '../../../services/pdp/policy/work-queue.ts';
 import { inputFor, makeBundle } from './make-bundles.ts';
 
 const MIB = 1024 * 1024;
@@ -107,6 +107,7 @@ describe('engines of tenants', () => {
       limits: { maxEngines: 16, maxBytes: 1_024 * MIB, ...limits },
       waitMs,
       monotonicMs,
+      inTurns: createWorkQueue(monotonicMs),
       onFailed: (tenant, reason) => failed.push(`${tenant}: ${reason}`),
     });
     policy = await startActivePolicy({
@@ -114,7 +115,7 @@ describe('engines of tenants', () => {
       tenants: Object.fromEntries(tenants.map((tenant) => [tenant, [{ path: own }]])),
       pollMs: 3_600_000,
       nowMs: () => 1_000,
-      limits: { memoryMaxBytes: memoryMiB * MIB, fuel: 100_000, pool: createMemoryPool() },
+      loading: { limits: { memoryMaxBytes: memoryMiB * MIB, fuel: 100_000, pool: createMemoryPool() } },
       onActivated: ({ snapshot, previous }) => policies.activated(snapshot, previous),
     });
     close.push(policy.close);
