@@ -1,5 +1,4 @@
 // The thread that loads bundles; started by `bundle-loader.ts`, which says what to load.
-import { getPriority, setPriority } from 'node:os';
 import { parentPort } from 'node:worker_threads';
 import { AppError, errorMessage, isAppError } from '../shared/contracts/errors.ts';
 import type { LoadAnswer } from './bundle-loader.ts';
@@ -7,12 +6,6 @@ import { loadBundle, type LoadRequest } from './policy/load-bundle.ts';
 
 if (parentPort === null) throw new AppError('internal', 'this is a thread of the decision point, and no program');
 const port = parentPort;
-/** Whoever decides goes before: three times the share of a processor that both want. */
-const NICE = 5;
-const LAST = 19;
-
-// There, and only there, it is a thread that has a priority (setpriority(2), bugs).
-if (process.platform === 'linux') setPriority(Math.min(LAST, getPriority() + NICE));
 const never = new AbortController().signal;
 
 const answer = async (request: LoadRequest): Promise<void> => {

@@ -26,6 +26,8 @@ export type LoadAnswer =
 
 /** A thread costs a fifth of a second to start, and holds what it last loaded until it ends. */
 const IDLE_MS = 10_000;
+/** Of an instance. One that has more took longer to load than another thread takes to start. */
+const KEPT_BYTES = 64 * 1024 * 1024;
 const MIB = 1024 * 1024;
 /** As much as the thread that will evaluate has: a case that needs more must fail here, too. */
 const STACK_MIB = 1;
@@ -132,7 +134,8 @@ export const createBundleLoader = (options: BundleLoaderOptions): BundleLoader =
       await end();
       throw isClosed || signal.aborted ? new AppError('internal', 'not loaded: stopping', { cause }) : refusalOf(cause);
     }
-    idle = setTimeout(() => void end(), idleMs);
+    if ('bundle' in answer && (answer.bundle.policy?.module.image.memoryBytes ?? 0) > KEPT_BYTES) await end();
+    else idle = setTimeout(() => void end(), idleMs);
     if ('bundle' in answer) return answer.bundle;
     const { code, message, details } = answer.error;
     throw new AppError(code, message, { details });
