@@ -135,7 +135,7 @@ const registerTrailGauges = (registry: Registry, trail: AuditTrail): void => {
       read: () => status().lagRecords ?? 0,
     },
     edict_artifacts_waiting: {
-      help: 'Bundles whose bytes are not sent to their end, by tenant and digest.',
+      help: 'Bundles, and nodes of pushed data, that are not sent to their end, by tenant and digest.',
       read: () => status().emitter.artifacts.waiting,
     },
     edict_artifacts_without_room: {
@@ -308,8 +308,8 @@ const openPdp = async (
   /** What was last recorded as active, by tenant. */
   const announced = new Map<string, PolicyUsed>();
   /**
-   * Records what decides for a tenant from now on, once, and sends its bundles to the ledger (pushed data are named by
-   * digest only). What is not known to be all data decides nothing.
+   * Records what decides for a tenant from now on, once, and sends its bundles and its pushed data to the ledger. What is
+   * not known to be all data decides nothing.
    */
   const announce = (tenant: string, snapshot: PolicySnapshot | undefined, archives: readonly LoadedArchive[]): void => {
     if (snapshot === undefined || !pushed.isKnown(tenant)) return;
@@ -319,6 +319,7 @@ const openPdp = async (
     trail.recordActivation(tenant, used);
     for (const { digest, whole: bytes } of archives)
       trail.sendArtifact(tenant, { digest, mediaType: BUNDLE_MEDIA_TYPE, bytes }, bytesAgain(digest));
+    if (used.data !== undefined) trail.sendState(tenant, used.data.digest, pushed.newArtifacts(tenant));
   };
   const policy = await startActivePolicy({
     bundles: defaultBundles(settings),
