@@ -10,8 +10,7 @@ export interface Announcements {
   /** What the active set of a tenant (undefined: of all others) is made of, for as long as it is active. */
   readonly hold: (set: string | undefined, archives: readonly LoadedArchive[]) => void;
   /**
-   * Records what decides for a tenant from now on, once, and sends its bundles to the ledger (pushed data are named by
-   * digest only). What is not known to be all data decides nothing.
+   * Records what decides for a tenant from now on, once, and sends its bundles and its pushed data to the ledger. What is not known to be all data decides nothing.
    */
   readonly announce: (tenant: string, snapshot: PolicySnapshot | undefined, archives: readonly LoadedArchive[]) => void;
 }
@@ -24,8 +23,8 @@ const usedPolicy = ({ bundles, setDigest, data }: DecidingPolicy): PolicyUsed =>
 
 /** Tells the ledger what decides: activations, and the bytes that they name. */
 export const createAnnouncements = (
-  trail: Pick<AuditTrail, 'recordActivation' | 'sendArtifact'>,
-  pushed: Pick<PushedDataPart, 'isKnown' | 'dataOf'>,
+  trail: Pick<AuditTrail, 'recordActivation' | 'sendArtifact' | 'sendState'>,
+  pushed: Pick<PushedDataPart, 'isKnown' | 'dataOf' | 'newArtifacts'>,
 ): Announcements => {
   /** What was last recorded as active, by tenant. */
   const announced = new Map<string, PolicyUsed>();
@@ -45,6 +44,7 @@ export const createAnnouncements = (
       trail.recordActivation(tenant, used);
       for (const { digest, whole: bytes } of archives)
         trail.sendArtifact(tenant, { digest, mediaType: BUNDLE_MEDIA_TYPE, bytes }, bytesAgain(digest));
+      if (used.data !== undefined) trail.sendState(tenant, used.data.digest, pushed.newArtifacts(tenant));
     },
   };
 };

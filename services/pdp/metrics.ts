@@ -30,7 +30,7 @@ export const registerTrailGauges = (registry: Registry, trail: AuditTrail): void
       read: () => status().lagRecords ?? 0,
     },
     edict_artifacts_waiting: {
-      help: 'Bundles whose bytes are not sent to their end, by tenant and digest.',
+      help: 'Bundles, and nodes of pushed data, that are not sent to their end, by tenant and digest.',
       read: () => status().emitter.artifacts.waiting,
     },
     edict_artifacts_without_room: {
