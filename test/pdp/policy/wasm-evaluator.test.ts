@@ -48,7 +48,7 @@ describe('the evaluator', () => {
     const agent = { type: 'agent', id: 'analytics-agent', properties: {}, verified: false, chain: [] };
     const alone = JSON.stringify(inputFor());
     const delegated = JSON.stringify({ ...inputFor(), agent });
-    expect(engine).toBe('edict-wasm/2');
+    expect(engine).toBe('edict-wasm/3');
     for (const form of [(text: string) => text, (text: string) => Buffer.from(text)]) {
       expect(evaluate(form(alone))).toMatchObject({
         outcome: 'answer',

@@ -19,7 +19,7 @@ const price = (call: number, byte: number): Price => ({ call, byte });
 
 /** Work that is linear and light: comparing, cutting, casting. */
 const USUAL = price(800, 4);
-const DIGEST = price(2_000, 1);
+const DIGEST = price(2_500, 1);
 const HMAC = price(4_000, 1);
 const TIME = price(8_000, 12);
 const PATTERN = price(4_000, 1);
