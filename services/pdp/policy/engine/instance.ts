@@ -317,9 +317,10 @@ export class PolicyInstance implements ValueMemory {
       if (failed === 'left to the module') return undefined;
       if (failed === 'no room') {
         // Through the allocator, which would not learn of pages that are added from outside.
-        policy.opa_heap_ptr_set(at + length);
+        // It adds as much as it is asked for, whatever is free.
+        policy.opa_heap_ptr_set(bytes.length - 1);
         policy[FUEL_EXPORT].value = MAX_FUEL;
-        policy.opa_malloc(bytes.length - at - length + more);
+        policy.opa_malloc(more);
         continue;
       }
       if (failed === 'no fuel') {
