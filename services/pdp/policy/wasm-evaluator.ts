@@ -15,7 +15,7 @@ import type { MemoryPool } from './engine/memory-pool.ts';
 import { describeMissing, locateBuiltins } from './missing-builtins.ts';
 
 /** Stands in events, so that a decision can be evaluated again by the same engine. */
-export const WASM_ENGINE = 'edict-wasm/2';
+export const WASM_ENGINE = 'edict-wasm/3';
 
 /** A decision of the mesh policies takes some 20,000; this ends a runaway in milliseconds. */
 export const DEFAULT_FUEL = 1_000_000;
