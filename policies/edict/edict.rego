@@ -59,8 +59,7 @@ allow if {
 	resource.described
 	purpose.permitted
 	count(_able_legs) == count(legs.parties)
-	count(prohibition.deny) == 0
-	count(obligation.deny) == 0
+	count(_denials) == 0
 }
 
 # METADATA

@@ -219,9 +219,10 @@ const openPdp = async (
       else logger.info({ tenant, set, bundles, files }, 'bundles active');
       for (const name of tenantsOf(current, tenant)) announce(name, snapshot, archives);
     },
-    onFailed: (failure) => {
+    onFailed: ({ hasActive, ...failure }) => {
       countLoad('failed');
-      logger.error(failure, 'bundles refused: what was active goes on deciding');
+      const then = hasActive ? 'what was active goes on deciding' : 'none is active, so requests get 503';
+      logger.error(failure, `bundles refused: ${then}`);
     },
   });
   parts.push(policy);

@@ -5,6 +5,7 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { type Command, CommanderError } from 'commander';
+import { capabilitiesFile, NOT_SUPPLIED } from '../../services/cli/commands/opa-problems.ts';
 import { runOpaTests } from '../../services/cli/commands/policy-opa.ts';
 import { packArchive } from '../../services/shared/bundles/pack-archive.ts';
 import { policyCommand } from '../../services/cli/commands/policy.ts';
@@ -90,7 +91,8 @@ const undefinedBuiltin = async (): Promise<string> => {
   const row = lines.findIndex((line) => line.includes('net.lookup_ip_addr'));
   const column = lines[row]!.indexOf('net.lookup_ip_addr');
   const place = `mesh/region/region.rego:${row + 1}:${column + 1}`;
-  return `${place}: rego_type_error: undefined function net.lookup_ip_addr`;
+  const why = 'Edict does not supply it: a decision waits for no network (docs/engine.md)';
+  return `${place}: rego_type_error: undefined function net.lookup_ip_addr; ${why}`;
 };
 
 describe('edict policy build', () => {
@@ -111,8 +113,23 @@ describe('edict policy build', () => {
     expect(documentOf(await build())).toMatchObject({ serial: 1, changed: false });
     expect(documentOf(await build('--expires-at', 'never'))).toMatchObject({ serial: 2, changed: true });
     expect(await expiry()).toBeUndefined();
+    const past = await build('--expires-at', '2020-01-31T00:00:00Z');
+    expect(past).toMatchObject({ exitCode: 2, stderr: expect.stringContaining('2020-01-31') as string });
     for (const time of ['tomorrow', '2027-01-31', '2027-99-31T00:00:00Z'])
       expect(await build('--expires-at', time)).toMatchObject({ exitCode: 2 });
+  });
+
+  it('warns, as check does, of policies without roots: they own all data, so none can be pushed', async () => {
+    const check = () => edict(['check', '--policies', policies, '--json']);
+    for (const ran of [await build(), await check()]) expect(documentOf(ran)['notes']).toEqual([]);
+    await rm(path.join(policies, '.manifest'));
+    const owning = [expect.stringMatching(/\.manifest.*roots.*pushed/)];
+    for (const ran of [await build(), await check()])
+      expect({ exitCode: ran.exitCode, notes: documentOf(ran)['notes'] }).toEqual({ exitCode: 0, notes: owning });
+    for (const command of ['build', 'check'])
+      expect(
+        (await edict([command, '--policies', policies, ...(command === 'build' ? ['-o', output] : [])])).stdout,
+      ).toMatch(/warning: .*pushed/);
   });
 
   it('gives the same bytes wherever the folder lies', async () => {
@@ -222,6 +239,21 @@ describe('edict policy check', () => {
     const ran = await check();
     expect(ran.exitCode).toBe(1);
     expect(documentOf(ran)['problems']).toEqual([await undefinedBuiltin()]);
+  });
+
+  it('says of what exists nowhere only that it is undefined', async () => {
+    await edit('mesh/region/region.rego', (text) => text.replace('is_string(region)', 'http.sent(region)'));
+    expect(documentOf(await check())['problems']).toEqual([expect.stringMatching(/undefined function http\.sent$/)]);
+  });
+
+  it('knows of each built-in of OPA that is not supplied', async () => {
+    const names = (text: string) =>
+      (JSON.parse(text) as { builtins: { name: string; deprecated?: boolean }[] }).builtins
+        .filter(({ deprecated }) => deprecated !== true)
+        .map(({ name }) => name);
+    const all = names((await (await createRunOpa())(['capabilities', '--current'])).stdout);
+    const supplied = names(await readFile(capabilitiesFile(), 'utf8'));
+    expect(Object.keys(NOT_SUPPLIED).sort()).toEqual(all.filter((name) => !supplied.includes(name)).sort());
   });
 
   it('finds data that its schema does not permit', async () => {
@@ -427,11 +459,46 @@ describe('edict policy new', () => {
     expect(own.map((test) => test.passed)).toEqual([true, true]);
     expect(await make()).toMatchObject({ exitCode: 2 });
     expect((await edict(['new', '../outside', '--policies', policies])).exitCode).toBe(2);
+    for (const name of ['mesh/if', 'mesh/with/approval', 'mesh/input']) {
+      const ran = await edict(['new', name, '--policies', policies]);
+      expect(ran).toMatchObject({ exitCode: 2, stderr: expect.stringMatching(/reserved/) as string });
+    }
     const outside = await edict(['new', 'meshes/approval', '--policies', policies]);
     expect(outside).toMatchObject({ exitCode: 2, stderr: expect.stringMatching(/edict, mesh, directory/) as string });
     expect(existsSync(path.join(policies, 'meshes'))).toBe(false);
     await rm(path.join(policies, '.manifest'));
     expect((await edict(['new', 'meshes/approval', '--policies', policies])).exitCode).toBe(0);
+  });
+
+  it('writes a module that denies once it is wired as it says', async () => {
+    const made = await edict(['new', 'mesh/approval', '--policies', policies]);
+    const importing = 'import data.mesh.approval';
+    const denying = '_denials contains reason if some reason in approval.deny';
+    expect(made.stdout).toContain(importing);
+    expect(made.stdout).toContain(denying);
+    await edit('edict/edict.rego', (text) =>
+      `${text}\n${denying}\n`.replace('import data.mesh.clearance', `${importing}\n$&`),
+    );
+    const wired = `package edict.wired_test
+
+import data.edict
+import data.mesh.fixture_test as fixture
+
+test_the_module_denies if {
+	decision := edict.decide with input as fixture.request with data.directory as fixture.directory
+	not decision.allow
+	[reason.code | some reason in decision.reasons] == ["reason_missing"]
+}
+
+test_it_permits_what_states_a_reason if {
+	request := object.union(fixture.request, {"context": {"reason": "audit"}})
+	edict.allow with input as request with data.directory as fixture.directory
+}
+`;
+    await writeFile(path.join(policies, 'edict', 'wired_test.rego'), wired);
+    const tested = await runOpaTests(await createRunOpa(), policies);
+    const own = tested.filter((test) => test.suite === 'data.edict.wired_test');
+    expect(own.map((test) => test.passed)).toEqual([true, true]);
   });
 });
 

@@ -46,9 +46,13 @@ describe('the decision point, whole', () => {
     rmSync(directory, { recursive: true, force: true });
   });
 
-  const start = async (yaml = ''): Promise<{ readonly url: string; readonly write: (yaml: string) => void }> => {
+  const start = async (
+    yaml = '',
+    ofPdp = '',
+  ): Promise<{ readonly url: string; readonly write: (yaml: string) => void }> => {
     const file = join(directory, 'edict.yaml');
-    const write = (text: string): void => writeFileSync(file, `home: home\npdp: {listen: "127.0.0.1:0"}\n${text}`);
+    const write = (text: string): void =>
+      writeFileSync(file, `home: home\npdp: {listen: "127.0.0.1:0"${ofPdp}}\n${text}`);
     write(yaml);
     const load = () => loadSettings({ file, environment: {} }).settings;
     pdp = await startPdp(load(), {
@@ -154,9 +158,36 @@ describe('the decision point, whole', () => {
       body: { decision: 'deny', reasons: [{ code: 'policy_stale' }] },
     });
     expect(await (await fetch(`${late}/health/ready`)).json()).toMatchObject({
-      checks: { bundle: { ok: true, facts: { stale: 1 } } },
+      status: 'unavailable',
+      failing: ['bundle'],
+      checks: { bundle: { ok: false, facts: { stale: 1, denying: 1 } } },
+    });
+    expect(await (await fetch(`${late}/v1/bundles`)).json()).toMatchObject({
+      sets: [{ active: { stale: true, expired: false, denies: true } }],
     });
     expect(await (await fetch(`${late}/metrics`)).text()).toMatch(/edict_bundle_stale_sets(\{[^}]*\})? 1/);
+  });
+
+  it('says of an expired set in one voice that it denies, and is not ready then', async () => {
+    const expires = new Date(Date.now() + 2_000).toISOString();
+    const bundle = await makeBundle({ rego: answering('ok', true), expiresAt: expires });
+    writeFileSync(join(directory, 'expiring.tar.gz'), bundle);
+    const { url } = await start('', ', bundles: [expiring.tar.gz], when_stale: serve');
+    const shown = async (expired: boolean): Promise<void> => {
+      expect(await (await fetch(`${url}/v1/bundles`)).json()).toMatchObject({
+        sets: [
+          { active: { stale: false, expired, denies: expired, expires, confirmed: expect.any(String) as string } },
+        ],
+      });
+    };
+    await shown(false);
+    expect((await fetch(`${url}/health/ready`)).status).toBe(200);
+    while (Date.now() < Date.parse(expires)) await delay(50);
+    expect(await ask(url, HR)).toMatchObject({ status: 200, body: { reasons: [{ code: 'policy_stale' }] } });
+    await shown(true);
+    const ready = await fetch(`${url}/health/ready`);
+    expect(ready.status).toBe(503);
+    expect(await ready.json()).toMatchObject({ checks: { bundle: { ok: false, facts: { expired: 1, denying: 1 } } } });
   });
 
   it('starts with no key for bundles that it cannot read', async () => {

@@ -1,8 +1,8 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { bundleWith, readDemoBundle } from '../../scripts/replay/bundles.ts';
+import { bundleWith, readDemoBundle, writeReplayBundles } from '../../scripts/replay/bundles.ts';
 import { directoriesOf } from '../../scripts/replay/directory.ts';
 import { generateRecording } from '../../scripts/replay/generate.ts';
 import { differences } from '../../scripts/replay/ledger.ts';
@@ -122,6 +122,36 @@ describe('the object of a call', () => {
     ['the tool when the world has no such thing', call('get_balance', {}), { type: 'tool', id: 'get_balance' }],
   ])('is %s', (_what, asked, expected) => {
     expect(resourceOf(asked, catalogue)).toEqual(expected);
+  });
+});
+
+describe('the bundles of a replay', () => {
+  const directories = new Map([['banking', {}]]);
+  let folder: string;
+  beforeEach(() => {
+    folder = mkdtempSync(path.join(os.tmpdir(), 'edict-replay-'));
+  });
+  afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+  it('leave out the cases of the demo bundle, which hold for its own data only', async () => {
+    const demo = await readDemoBundle();
+    const cases = { path: 'cases/a.json', bytes: readFileSync('policies/cases/delegation.json') };
+    const withCases = { ...demo, files: [...demo.files, cases] };
+    const paths = async (archive: Uint8Array) => (await readBundle(archive)).files.map((file) => file.path);
+    expect(await paths(await bundleWith(withCases, { serial: demo.serial + 1 }))).toContain(cases.path);
+    const written = await writeReplayBundles(folder, directories, withCases);
+    expect(await paths(readFileSync(written.get('banking')!))).not.toContain(cases.path);
+  });
+
+  it('are not written when a decision point would refuse them', async () => {
+    const demo = await readDemoBundle();
+    const files = demo.files.map((file) =>
+      file.path === 'policy.wasm' ? { ...file, bytes: file.bytes.slice(0, 1_000) } : file,
+    );
+    await expect(writeReplayBundles(folder, directories, { ...demo, files })).rejects.toMatchObject({
+      code: 'bundle_invalid',
+    });
+    expect(readdirSync(folder)).toEqual([]);
   });
 });
 

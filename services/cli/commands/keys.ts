@@ -18,8 +18,11 @@ const newKey = ({ caller: id, tenant, role = ['decide'], json }: NewKeyOptions):
   const { key, stored } = newApiKey();
   const caller = { id, tenant, roles: [...new Set(role)], api_keys: [stored] };
   const [problem] = Value.Errors(Caller, Value.Default(Caller, structuredClone(caller)));
-  if (problem !== undefined)
-    throw new AppError('usage', `${problem.instancePath.replace('/roles', '/role')}: ${problem.message}`);
+  if (problem !== undefined) {
+    const { instancePath, keyword, message, params } = problem;
+    const said = keyword === 'enum' ? `must be one of ${params.allowedValues.join(', ')}` : message;
+    throw new AppError('usage', `${instancePath.replace('/roles', '/role')}: ${said}`);
+  }
   if (json === true) {
     process.stdout.write(`${JSON.stringify({ key, caller }, undefined, 2)}\n`);
     return;

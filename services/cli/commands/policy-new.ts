@@ -5,6 +5,11 @@ import { isObject } from '../../shared/contracts/json.ts';
 
 const PACKAGE = /^[a-z][a-z0-9_]*(\/[a-z][a-z0-9_]*)*$/;
 
+/** Keywords of Rego v1, which no path may hold, and the two documents that an import of such a name would hide. */
+const RESERVED: ReadonlySet<string> = new Set(
+  'as contains default else every false if import in not null package some true with data input'.split(' '),
+);
+
 const moduleText = (packageName: string, ruleId: string): string => `# METADATA
 # title: ${packageName}
 # description: Denies every request that does not state a reason of its own; say here what this rule is for.
@@ -51,8 +56,14 @@ test_a_missing_empty_or_wrongly_typed_reason_denies if {
 `;
 };
 
+/** Roots that hold all data: pushed data has no place beside such a bundle. */
+export const notesOfRoots = (roots: readonly string[], policiesFolder: string): readonly string[] =>
+  roots.includes('')
+    ? [`${path.join(policiesFolder, '.manifest')} names no roots: the bundle owns all data, and none can be pushed`]
+    : [];
+
 /** The roots of the folder's `.manifest`: what its bundle may hold. Without one there is one root, the empty path. */
-const rootsOf = async (policiesFolder: string): Promise<readonly string[]> => {
+export const rootsOf = async (policiesFolder: string): Promise<readonly string[]> => {
   const file = path.join(policiesFolder, '.manifest');
   try {
     const manifest: unknown = JSON.parse(await readFile(file, 'utf8'));
@@ -75,12 +86,14 @@ export const createModule = async (policiesFolder: string, packagePath: string):
   if (!PACKAGE.test(packagePath)) {
     throw new AppError('usage', `${packagePath} is no package path such as mesh/approval (lower case, digits, _)`);
   }
+  const parts = packagePath.split('/');
+  const reserved = parts.find((part) => RESERVED.has(part));
+  if (reserved !== undefined) throw new AppError('usage', `${packagePath}: ${reserved} is reserved by Rego`);
   const roots = await rootsOf(policiesFolder);
   if (!roots.some((root) => isBelow(packagePath, root))) {
     const message = `${packagePath} lies in no root of ${path.join(policiesFolder, '.manifest')} (${roots.join(', ')})`;
     throw new AppError('usage', `${message}: a bundle with it could not be built`);
   }
-  const parts = packagePath.split('/');
   const packageName = parts.join('.');
   const stem = path.join(policiesFolder, ...parts, parts.at(-1) ?? '');
   const ruleId = `${parts.join('-').replaceAll('_', '-').toUpperCase()}-1`;

@@ -23,7 +23,7 @@ import {
   type VerificationOptions,
 } from './policy-sign.ts';
 import { readCases, runCases } from './policy-cases.ts';
-import { createModule } from './policy-new.ts';
+import { createModule, notesOfRoots, rootsOf } from './policy-new.ts';
 import { checkPolicies, formatPolicies, measureCoverage, runOpaTests, warnOfPolicies } from './policy-opa.ts';
 import { junitXml, testText, warningLines } from './policy-report.ts';
 
@@ -93,6 +93,8 @@ const subcommand = (name: string, description: string): Command =>
     .option('--json', 'print one JSON document')
     .addHelpText('after', EXIT_CODES);
 
+const noteLines = (notes: readonly string[]): readonly string[] => notes.map((note) => `warning: ${note}`);
+
 const checkCommand = (): Command =>
   subcommand(
     'check',
@@ -105,8 +107,10 @@ const checkCommand = (): Command =>
         const problems = await checkPolicies(runOpa, folder);
         const passed = problems.length === 0;
         const warnings = passed ? await warnOfPolicies(runOpa, folder) : [];
-        const lines = passed ? [...warningLines(warnings, options.all === true), 'policies are sound'] : problems;
-        report(options.json, passed, { passed, problems, warnings }, lines.join('\n'));
+        const notes = notesOfRoots(await rootsOf(folder), folder);
+        const told = [...warningLines(warnings, options.all === true), ...noteLines(notes)];
+        const lines = passed ? [...told, 'policies are sound'] : problems;
+        report(options.json, passed, { passed, problems, warnings, notes }, lines.join('\n'));
       }),
     );
 
@@ -197,7 +201,12 @@ const build = async (options: BuildOptions): Promise<void> => {
   });
   // What production would refuse is not written.
   await runSelfCheck(built.bundle, await evaluatorOf(built.bundle));
-  const { digest } = built.bundle;
+  const { digest, expiresMs } = built.bundle;
+  if (!check && expiresMs !== undefined && expiresMs <= Date.now()) {
+    const time = new Date(expiresMs).toISOString();
+    throw new AppError('usage', `the bundle expires at ${time}, which is past: name a time to come with --expires-at`);
+  }
+  const notes = notesOfRoots(built.bundle.roots, options.policies);
   const facts = { output: options.output, name: built.bundle.name, serial: built.bundle.serial, digest };
   if (check) {
     const text = built.changed
@@ -212,8 +221,8 @@ const build = async (options: BuildOptions): Promise<void> => {
   report(
     options.json,
     true,
-    { ...facts, changed: built.changed, signed: sign },
-    `${what}: ${facts.name} ${facts.serial} ${digest}`,
+    { ...facts, changed: built.changed, signed: sign, notes },
+    [...noteLines(notes), `${what}: ${facts.name} ${facts.serial} ${digest}`].join('\n'),
   );
 };
 
@@ -313,8 +322,12 @@ const newCommand = (): Command =>
     .action(async (packagePath: string, options: Common) => {
       const files = await createModule(options.policies, packagePath);
       const name = packagePath.replaceAll('/', '.');
-      const hint = `Nothing reads it yet: add ${name.split('.').at(-1)}.deny to the denials of package edict.`;
-      report(options.json, true, { files }, [...files.map((file) => `wrote ${file}`), hint].join('\n'));
+      const wiring = [
+        'Nothing reads it yet; in edict/edict.rego add',
+        `  import data.${name}`,
+        `  _denials contains reason if some reason in ${name.split('.').at(-1)}.deny`,
+      ];
+      report(options.json, true, { files }, [...files.map((file) => `wrote ${file}`), ...wiring].join('\n'));
     });
 
 /** `edict policy …`: everything between an edited Rego file and a bundle that a decision point loads. */

@@ -104,9 +104,16 @@ interface Spent {
 const NOTHING: Spent = { fuelUsed: null, fuelLimit: null, drawn: undefined, isRemembered: false };
 const REMEMBERED: Spent = { ...NOTHING, isRemembered: true };
 
+const NO_ANSWER = 'The policy gave no answer that can be used.';
+const FAULT_MESSAGES: Readonly<Record<string, string>> = {
+  policy_fuel: 'The policy came to no answer within its fuel (pdp.fuel, or the limit of the tenant or bundle).',
+  policy_memory: 'The policy came to no answer within its memory (pdp.policy_memory, or that of the tenant or bundle).',
+  policy_undefined: 'The policy has no answer to this request.',
+};
+
 const faulted = (code: string, message: string): Outcome => ({
   allow: false,
-  reasons: [{ code, message: 'The policy gave no answer that can be used.' }],
+  reasons: [{ code, message: FAULT_MESSAGES[code] ?? NO_ANSWER }],
   obligations: [],
   advice: [],
   fault: code,

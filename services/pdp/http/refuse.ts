@@ -26,6 +26,16 @@ export interface RefusedRequest {
 
 export type Refuse = (request: IncomingMessage, response: ServerResponse, refused: RefusedRequest) => void;
 
+/** What a caller is told where nothing more is known of the refusal. */
+const DETAILS: Readonly<Record<string, string>> = {
+  fuel_exhausted: 'the tenant has used its fuel of this second (fuel_per_second); ask again after Retry-After',
+  rate_limited: 'the caller asks more often than its rate_per_s; ask again after Retry-After',
+  overloaded: 'as many requests as may be under way at once are; ask again after Retry-After',
+  policy_unavailable: 'no policy can be used for the tenant now; GET /v1/bundles says why',
+  engine_no_room: 'there is no memory for the engine of the tenant; GET /v1/bundles says why',
+  engine_busy: 'the engine of the tenant is being made; ask again after Retry-After',
+};
+
 /** A body of at most this size is read away, so that the connection can be used again. */
 const KEEP_ALIVE_BODY_BYTES = 64 * 1024;
 const DRAIN_BYTES = 256 * 1024;
@@ -60,7 +70,8 @@ const endAndClose = (request: IncomingMessage, response: ServerResponse, body: s
 export const createRefuse =
   (options: { readonly countRefusal: CountRefusal; readonly metrics: HttpMetrics }): Refuse =>
   (request, response, refused) => {
-    const { status, code, caller, detail, problems } = refused;
+    const { status, code, caller, problems } = refused;
+    const { detail = DETAILS[code] } = refused;
     options.metrics.refused(code, status);
     if (refused.isCounted !== false)
       options.countRefusal({

@@ -27,11 +27,13 @@ export interface PolicyActivation {
   readonly restored: boolean;
 }
 
-/** A set was refused; what was active goes on deciding. */
+/** A set was refused; what was active, if anything was, goes on deciding. */
 export interface PolicyFailure {
   readonly tenant: string | undefined;
   readonly code: string;
   readonly message: string;
+  /** False: the tenant has none that decides. */
+  readonly hasActive: boolean;
 }
 
 interface Problem {
@@ -60,6 +62,9 @@ export interface PolicySetStatus {
         readonly stale: boolean;
         /** When the first of its bundles expires; undefined when none does. */
         readonly expiresMs: number | undefined;
+        readonly expired: boolean;
+        /** True: each allow becomes a deny, as the set expired, or is stale under `pdp.when_stale: deny`. */
+        readonly denies: boolean;
         /** True: kept from an earlier run. */
         readonly restored: boolean;
         readonly memo: MemoFacts;
@@ -240,7 +245,7 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
     if (failed?.message === message) return;
     failed = { ...problem, atMs: nowMs() };
     failures += 1;
-    options.onFailed?.({ tenant, code, message });
+    options.onFailed?.({ tenant, code, message, hasActive: active !== undefined });
   };
 
   const suspect = (found: Problem): void => {
@@ -307,6 +312,23 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
     }
   };
 
+  const statusOf = ({ snapshot, archives, sinceMs, restored }: Active, atMs: number): PolicySetStatus['active'] => {
+    const fresh = freshness(atMs);
+    return {
+      bundles: snapshot.bundles,
+      setDigest: snapshot.setDigest,
+      sinceMs,
+      signatures: signaturesOf(archives),
+      confirmedMs: age.confirmedMs,
+      stale: staleSince(age, staleness, atMs) !== undefined,
+      expiresMs: age.expiry?.atMs,
+      expired: age.expiry !== undefined && age.expiry.atMs <= atMs,
+      denies: fresh.state === 'stale' && fresh.denies,
+      restored,
+      memo: snapshot.memo,
+    };
+  };
+
   return {
     snapshot: () => active?.snapshot,
     archives: () => active?.archives ?? [],
@@ -314,20 +336,7 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
       tenant,
       sources,
       remotes: watch.remotes(),
-      active:
-        active === undefined
-          ? undefined
-          : {
-              bundles: active.snapshot.bundles,
-              setDigest: active.snapshot.setDigest,
-              sinceMs: active.sinceMs,
-              signatures: signaturesOf(active.archives),
-              confirmedMs: age.confirmedMs,
-              stale: staleSince(age, staleness, nowMs()) !== undefined,
-              expiresMs: age.expiry?.atMs,
-              restored: active.restored,
-              memo: active.snapshot.memo,
-            },
+      active: active === undefined ? undefined : statusOf(active, nowMs()),
       pending,
       failed,
       notKept,

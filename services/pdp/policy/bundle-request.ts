@@ -67,6 +67,12 @@ const bearerOf = async (file: string | undefined): Promise<Readonly<Record<strin
   return { authorization: `Bearer ${token}` };
 };
 
+/** Of an answer that says that the server does not know us, or not enough: what it was shown. */
+const tokenHint = ({ statusCode }: IncomingMessage, { bearerTokenFile: file }: BundleServer): string => {
+  if (statusCode !== 401 && statusCode !== 403) return '';
+  return file === undefined ? '; no bearer_token_file is set' : `; sent was the token in bearer_token_file ${file}`;
+};
+
 const tlsOf = async ({ caFile, certFile, keyFile }: BundleServer['tls']): Promise<RequestOptions & object> => {
   const [ca, cert, key] = await Promise.all(
     [caFile, certFile, keyFile].map(async (file) => (file === undefined ? undefined : await readSecretFile(file))),
@@ -185,5 +191,10 @@ export const requestBundle = async (server: BundleServer, asked: BundleRequest):
   } finally {
     response?.destroy();
   }
-  throw failed(server.url, `status ${response.statusCode}`, undefined, retryAfterOf(response));
+  throw failed(
+    server.url,
+    `status ${response.statusCode}${tokenHint(response, server)}`,
+    undefined,
+    retryAfterOf(response),
+  );
 };

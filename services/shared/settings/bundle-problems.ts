@@ -10,26 +10,27 @@ const OF_URL = ['bearer_token_file', 'tls', 'poll', 'long_poll', 'timeout', 'max
 export const mustBeSigned = ({ signing, unsigned = false }: BundleSourceSettings, { pdp }: Settings): boolean =>
   !unsigned && (signing !== undefined || Object.keys(pdp.bundle_keys).length > 0);
 
+/** Each begins with its pointer within the source. */
 const urlProblems = (source: BundleSourceSettings, text: string, isSigned: boolean): readonly string[] => {
   const problems: string[] = [];
   let url: URL;
   try {
     url = new URL(text);
   } catch {
-    return ['url: is no URL'];
+    return ['/url: is no URL'];
   }
-  if (url.protocol !== 'https:' && url.protocol !== 'http:') problems.push('url: only https and http are asked');
+  if (url.protocol !== 'https:' && url.protocol !== 'http:') problems.push('/url: only https and http are asked');
   if (url.username !== '' || url.password !== '' || url.search !== '' || url.hash !== '')
-    problems.push('url: has credentials, a query or a fragment; secrets stand in files');
+    problems.push('/url: has credentials, a query or a fragment; secrets stand in files');
   if (url.protocol === 'http:' && !LOOPBACK.test(url.hostname)) {
-    if (!isSigned) problems.push('url: http is for signed bundles or loopback');
-    if (source.bearer_token_file !== undefined) problems.push('bearer_token_file: would be sent in clear text');
+    if (!isSigned) problems.push('/url: http is for signed bundles or loopback');
+    if (source.bearer_token_file !== undefined) problems.push('/bearer_token_file: would be sent in clear text');
   }
-  if (url.protocol === 'http:' && source.tls !== undefined) problems.push('tls: needs https');
+  if (url.protocol === 'http:' && source.tls !== undefined) problems.push('/tls: needs https');
   const { cert_file: cert, key_file: key } = source.tls ?? {};
-  if ((cert === undefined) !== (key === undefined)) problems.push('tls: cert_file and key_file belong together');
+  if ((cert === undefined) !== (key === undefined)) problems.push('/tls: cert_file and key_file belong together');
   if (source.max_size !== undefined && sizeBytes(source.max_size) > MAX_SIZE_BYTES)
-    problems.push('max_size: more than 32MiB are never read');
+    problems.push('/max_size: more than 32MiB are never read');
   return problems;
 };
 
@@ -37,14 +38,14 @@ const sourceProblems = (source: BundleSourceSettings, settings: Settings): reado
   const { path, url, signing, unsigned } = source;
   const { bundle_keys: keys } = settings.pdp;
   const problems: string[] = [];
-  if ((path === undefined) === (url === undefined)) problems.push('needs either path or url');
+  if ((path === undefined) === (url === undefined)) problems.push(': needs either path or url');
   if (url === undefined)
-    for (const name of OF_URL) if (source[name] !== undefined) problems.push(`${name}: is for url only`);
+    for (const name of OF_URL) if (source[name] !== undefined) problems.push(`/${name}: is for url only`);
   if (url !== undefined) problems.push(...urlProblems(source, url, mustBeSigned(source, settings)));
   for (const id of signing?.keys ?? [])
-    if (!Object.hasOwn(keys, id)) problems.push(`signing/keys: ${id} is not in /pdp/bundle_keys`);
-  if (signing !== undefined && Object.keys(keys).length === 0) problems.push('signing: needs /pdp/bundle_keys');
-  if (signing !== undefined && unsigned === true) problems.push('unsigned: contradicts signing');
+    if (!Object.hasOwn(keys, id)) problems.push(`/signing/keys: ${id} is not in /pdp/bundle_keys`);
+  if (signing !== undefined && Object.keys(keys).length === 0) problems.push('/signing: needs /pdp/bundle_keys');
+  if (signing !== undefined && unsigned === true) problems.push('/unsigned: contradicts signing');
   return problems;
 };
 
@@ -64,7 +65,7 @@ export const bundleProblems = (settings: Settings): readonly string[] => {
       ...(names.indexOf(names[index]) === index ? [] : [`${at}/${index}: stands there twice`]),
       ...(typeof source === 'string'
         ? []
-        : sourceProblems(source, settings).map((problem) => `${at}/${index}/${problem}`)),
+        : sourceProblems(source, settings).map((problem) => `${at}/${index}${problem}`)),
     ]);
   });
   return [...misnamed, ...ofSources];

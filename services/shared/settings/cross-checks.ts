@@ -131,6 +131,30 @@ interface NamedFile {
   readonly bytes?: number;
 }
 
+/** Of the bundle sources that are servers. */
+const filesOfSources = (settings: Settings, isSound: IsSound): readonly NamedFile[] => {
+  const ofTenants = isSound('/tenants') ? Object.keys(settings.tenants) : [];
+  const sets = [
+    { at: '/pdp/bundles', bundlesOf: () => settings.pdp.bundles },
+    ...ofTenants.map((name) => ({
+      at: `/tenants/${name}/bundles`,
+      bundlesOf: () => settings.tenants[name]?.bundles ?? [],
+    })),
+  ];
+  return sets
+    .filter(({ at }) => isSound(at))
+    .flatMap(({ at, bundlesOf }) =>
+      bundlesOf().flatMap((source, n) => {
+        if (typeof source === 'string' || !isSound(`${at}/${n}`)) return [];
+        const tls = (['ca_file', 'cert_file', 'key_file'] as const).map((member) => ({
+          pointer: `${at}/${n}/tls/${member}`,
+          file: source.tls?.[member],
+        }));
+        return [{ pointer: `${at}/${n}/bearer_token_file`, file: source.bearer_token_file }, ...tls];
+      }),
+    );
+};
+
 /** The files that a program reads when it starts; what others need may well not lie on its machine. */
 const filesOf = (settings: Settings, service: Service, isSound: IsSound): readonly NamedFile[] => {
   const { tenants, kafka, audit, database, ledger } = settings;
@@ -145,6 +169,7 @@ const filesOf = (settings: Settings, service: Service, isSound: IsSound): readon
   if (isSound('/kafka/sasl') && kafka.sasl !== undefined)
     files.push({ pointer: '/kafka/sasl/password_file', file: kafka.sasl.password_file });
   if (service === 'pdp') {
+    files.push(...filesOfSources(settings, isSound));
     if (isSound('/audit/ack_vkey_files'))
       audit.ack_vkey_files.forEach((file, n) => files.push({ pointer: `/audit/ack_vkey_files/${n}`, file }));
     return files;

@@ -55,13 +55,6 @@ const readYaml = (file: string): Readonly<Record<string, unknown>> => {
 
 const PATH_MEMBER = /^(home|bundles)$|_files?$/;
 
-/** A path, or a mapping with one in `path`. */
-const absoluteItem = (item: unknown, base: string): unknown => {
-  if (typeof item === 'string') return resolve(base, item);
-  if (!isObject(item) || typeof item['path'] !== 'string') return item;
-  return { ...item, path: resolve(base, item['path']) };
-};
-
 /** Paths in a settings file are relative to that file, those in the environment to the working directory. */
 const absolutePaths = (value: unknown, base: string, isWhole = true): unknown => {
   if (!isObject(value)) return value;
@@ -75,6 +68,14 @@ const absolutePaths = (value: unknown, base: string, isWhole = true): unknown =>
       return [name, absolutePaths(member, base, false)];
     }),
   );
+};
+
+/** A path, or a mapping with paths in it, one of them perhaps in `path`. */
+const absoluteItem = (item: unknown, base: string): unknown => {
+  if (typeof item === 'string') return resolve(base, item);
+  const absolute = absolutePaths(item, base, false);
+  if (!isObject(absolute) || typeof absolute['path'] !== 'string') return absolute;
+  return { ...absolute, path: resolve(base, absolute['path']) };
 };
 
 interface Checked {

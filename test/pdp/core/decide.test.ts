@@ -98,6 +98,14 @@ const last = <T>(list: readonly T[]): T => {
 };
 
 describe('decide', () => {
+  it('says to the caller which bound a policy broke', () => {
+    const said = (code: 'policy_fuel' | 'policy_memory' | 'policy_error') =>
+      run({ outcome: 'fault', code, message: 'm', fuelUsed: 1, fuelLimit: 1 }).decided.reasons[0]?.message;
+    expect(said('policy_fuel')).toContain('pdp.fuel');
+    expect(said('policy_memory')).toContain('pdp.policy_memory');
+    expect(said('policy_error')).toBe('The policy gave no answer that can be used.');
+  });
+
   it('charges the tenant for what was evaluated, also when it cannot be recorded', () => {
     const charged: (readonly [string, number])[] = [];
     run(ALLOW, { charged });

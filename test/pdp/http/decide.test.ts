@@ -300,7 +300,10 @@ describe('POST /decide', () => {
     const { status, headers, body } = await ask(edge, REQUEST);
     expect(status).toBe(503);
     expect(headers.get('retry-after')).toBe('1');
-    expect(body.code).toBe('policy_unavailable');
+    expect(body).toMatchObject({
+      code: 'policy_unavailable',
+      reasons: [{ message: expect.stringContaining('GET /v1/bundles') as string }],
+    });
     expectDeny(body);
     expect(edge.refusals).toMatchObject([{ code: 'policy_unavailable' }]);
   });

@@ -89,7 +89,13 @@ describe('the HTTP edge', () => {
       const refused = await ask(edge, body, { headers: bearer(caller) });
       expect(refused.status).toBe(429);
       expect(refused.headers.get('retry-after')).toBe('4');
-      expect(refused.body).toMatchObject({ decision: 'deny', allow: false, code: 'fuel_exhausted' });
+      expect(refused.body).toMatchObject({
+        decision: 'deny',
+        allow: false,
+        code: 'fuel_exhausted',
+        detail: expect.stringContaining('fuel_per_second') as string,
+        reasons: [{ code: 'fuel_exhausted', message: expect.stringContaining('Retry-After') as string }],
+      });
       expect(refused.body).not.toHaveProperty('decision_id');
     }
     expect((await ask(edge, body, { headers: bearer(2) })).status).toBe(500);

@@ -140,6 +140,9 @@ describe('a bundle server', () => {
       message: `${server.url}: status 503`,
     });
     expect(codeOf(policy)).toBe('serial_1');
+    server.instead((_request, response) => response.writeHead(401).end());
+    await until(() => remoteOf(policy).error?.includes('401') === true);
+    expect(remoteOf(policy).error).toBe(`${server.url}: status 401; no bearer_token_file is set`);
     server.instead(undefined);
     await until(() => policy.status()[0]?.failed === undefined);
     expect(policy.status()[0]).toMatchObject({ activations: 1, failures: 1 });

@@ -141,6 +141,17 @@ describe('settings', () => {
       audit: { listen: '127.0.0.1:7180', master_key_file: 'master.key', ack_vkey_files: ['ack.vkey'] },
       tenants: { acme: { mask_key_file: 'mask.key' }, globex: { mask_key_file: '.' } },
     });
+    const url = 'https://a.example/b';
+    const source = { url, bearer_token_file: 'token', tls: { ca_file: 'ca.pem', cert_file: 'cert', key_file: '.' } };
+    const ofServers = JSON.stringify({ pdp: { bundles: ['b', source] }, tenants: { acme: { bundles: [source] } } });
+    const lacking = ['/pdp/bundles/1', '/tenants/acme/bundles/0'].flatMap((at) => [
+      expect.stringMatching(`^${at}/bearer_token_file: .*token cannot be read`),
+      expect.stringMatching(`^${at}/tls/ca_file: .*ca.pem cannot be read`),
+      expect.stringMatching(`^${at}/tls/cert_file: .*cert cannot be read`),
+      expect.stringMatching(`^${at}/tls/key_file: .* is a folder`),
+    ]) as string[];
+    expect(problemsOf(ofServers, ['pdp'])).toEqual(lacking);
+    expect(problemsOf(ofServers, ['audit'])).toEqual([]);
     const masks = [/^\/tenants\/acme\/mask_key_file: .*mask\.key cannot be read \(ENOENT\)$/, /globex.*is a folder$/];
     const expectProblems = (services: readonly ('pdp' | 'audit')[], expected: readonly RegExp[]): void => {
       const problems = problemsOf(text, services);
@@ -214,8 +225,12 @@ describe('settings', () => {
     ['a bundle key for none', 'pdp: {bundle_keys: {a: {algorithm: none, key_file: a}}}', /bundle_keys\/a\/algorithm/],
     ['a bundle key of no name', 'pdp: {bundle_keys: {"": {algorithm: ES256, key_file: a}}}', /bundle_keys/],
     ['a source with a misspelt member', 'pdp: {bundles: [{path: a, sigining: {}}]}', /bundles\/0/],
-    ['a source of two kinds', 'pdp: {bundles: [{path: a, url: "https://a/"}]}', /bundles\/0\/needs either/],
-    ['a source of no kind', 'pdp: {bundles: [{unsigned: true}]}', /bundles\/0\/needs either/],
+    [
+      'a source of two kinds',
+      'pdp: {bundles: [{path: a, url: "https://a/"}]}',
+      /^\/pdp\/bundles\/0: needs either path or url/,
+    ],
+    ['a source of no kind', 'pdp: {bundles: [{unsigned: true}]}', /^\/pdp\/bundles\/0: needs either path or url/],
     ['a pause of a file', 'pdp: {bundles: [{path: a, poll: 1s}]}', /bundles\/0\/poll: is for url only/],
     ['clear text without signatures', 'pdp: {bundles: [{url: "http://a.example/b"}]}', /http is for signed/],
     [
@@ -253,6 +268,16 @@ describe('settings', () => {
     const { pdp } = loadSettings({ file: signed, environment: {} }).settings;
     expect(pdp.bundle_keys).toEqual({ a: { algorithm: 'ES256', key_file: join(signed, '..', 'a.pem') } });
     expect(pdp.bundles).toEqual([{ path: join(signed, '..', 'a.tar.gz') }]);
+    const source = (folder = '') => ({
+      url: 'https://a.example/b',
+      bearer_token_file: join(folder, 'token'),
+      tls: { ca_file: join(folder, 'ca.pem') },
+    });
+    const served = write(JSON.stringify({ pdp: { bundles: [source()] }, tenants: { a: { bundles: [source()] } } }));
+    const ofServers = loadSettings({ file: served, environment: {} }).settings;
+    const expected = [source(join(served, '..'))];
+    expect(ofServers.pdp.bundles).toEqual(expected);
+    expect(ofServers.tenants['a']?.bundles).toEqual(expected);
   });
 
   it('leave the properties of a caller as they are, whatever their names', () => {
