@@ -1,21 +1,31 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { replaceFile } from '../../services/cli/commands/policy-build.ts';
 import { AppError } from '../../services/shared/contracts/errors.ts';
 import { isObject } from '../../services/shared/contracts/json.ts';
 import { startEmbedded } from '../../test/support/deployment.ts';
-import { residentBytesOf } from './measure.ts';
+import { builtScript, residentBytesOf } from './measure.ts';
 import { compileRego, packBundle, POLICIES } from './opa.ts';
+
+/** The longest in some time. */
+interface Stall {
+  /** Turn of the event loop. */
+  readonly turnMs: number;
+  /** The same, of which the thread ran and did not wait for a processor. */
+  readonly turnCpuMs: number;
+  /** One `/decide`, as its caller sees it. */
+  readonly decideMs: number;
+}
 
 export interface Reload {
   readonly dataBytes: number;
   /** From the new file until an answer names it; the interval of looking at the file (20 ms) is in it. */
   readonly reloadMs: number;
-  /** The longest that one `/decide` took meanwhile: what the event loop's longest stall does to a caller. */
-  readonly stallMs: number;
-  /** The same for as long before the reload: what the machine does by itself. */
-  readonly calmMs: number;
+  /** While the bundle is loaded, and until a while after it took over. */
+  readonly during: Stall;
+  /** The same in a second before the reload: what the machine does by itself. */
+  readonly before: Stall;
   readonly residentBytes: number;
   readonly residentBytesPeak: number;
 }
@@ -32,6 +42,16 @@ const REQUEST = {
   subject: { type: 'user', id: 'alice', properties: { roles: ['analyst'], department: 'hr', clearance: 3 } },
   action: { name: 'read' },
   resource: { type: 'dataset', id: 'salaries', properties: { department: 'hr', sensitivity: 2 } },
+};
+
+/** The longest of what a probe wrote down from one time on until another, milliseconds since 1970. */
+const turnsIn = (probeFile: string, fromMs: number, untilMs: number): Omit<Stall, 'decideMs'> => {
+  const turns = existsSync(probeFile) ? readFileSync(probeFile, 'latin1').trim().split('\n') : [];
+  const found = turns.map((line) => line.split(' ').map(Number)).filter(([at = 0]) => at >= fromMs && at <= untilMs);
+  return {
+    turnMs: Math.max(0, ...found.map(([, tookMs = 0]) => tookMs)),
+    turnCpuMs: Math.max(0, ...found.map(([, , cpuMs = 0]) => cpuMs)),
+  };
 };
 
 /** Data of about so many bytes: many small members, as directories have, which differ enough not to look like a bomb. */
@@ -62,7 +82,10 @@ export const measureReload = async (scratch: string, dataBytes: number): Promise
   const file = path.join(scratch, 'reload.tar.gz');
   await replaceFile(file, await packBundle(wasm, 1, dataOf(dataBytes, 1)));
   const next = await packBundle(wasm, 2, dataOf(dataBytes, 2));
+  const probeFile = path.join(scratch, 'turns');
   const deployment = await startEmbedded({
+    nodeOptions: { pdp: ['--import', builtScript('loop-probe')] },
+    environment: { pdp: { EDICT_LOOP_PROBE: probeFile } },
     tenants: [TENANT],
     services: ['pdp'],
     settings: { log: { level: 'warn' }, pdp: { bundles: [file], bundle_poll: `${POLL_MS}ms`, policy_memory: '2GiB' } },
@@ -85,7 +108,9 @@ export const measureReload = async (scratch: string, dataBytes: number): Promise
     };
     const until = (endMs: number) => (): boolean => performance.now() >= endMs;
     await askUntil(until(performance.now() + CALM_MIN_MS));
-    const calmMs = await askUntil(until(performance.now() + CALM_MIN_MS));
+    const calmMs = Date.now();
+    const calm = await askUntil(until(performance.now() + CALM_MIN_MS));
+    const beganMs = Date.now();
     const residentBytes = residentBytesOf(deployment.pdp.pid());
     const startedMs = performance.now();
     await replaceFile(file, next);
@@ -95,8 +120,14 @@ export const measureReload = async (scratch: string, dataBytes: number): Promise
     });
     const reloadMs = performance.now() - startedMs;
     const after = await askUntil(until(performance.now() + AFTER_MS));
-    const stallMs = Math.max(during, after);
-    return { dataBytes, reloadMs, stallMs, calmMs, residentBytes, residentBytesPeak: peak };
+    return {
+      dataBytes,
+      reloadMs,
+      during: { ...turnsIn(probeFile, beganMs, Date.now()), decideMs: Math.max(during, after) },
+      before: { ...turnsIn(probeFile, calmMs, beganMs), decideMs: calm },
+      residentBytes,
+      residentBytesPeak: peak,
+    };
   } finally {
     await deployment.close();
   }

@@ -7,12 +7,12 @@ const LOW_BITS = 0xffff;
 const PRIME_INVERSE = 0x449b;
 
 const forward = (state: number, character: string): number =>
-  Math.imul(state ^ character.charCodeAt(0), FNV_PRIME) & LOW_BITS;
+  (Math.imul(state, FNV_PRIME) ^ character.charCodeAt(0)) & LOW_BITS;
 const backward = (state: number, character: string): number =>
-  (Math.imul(state, PRIME_INVERSE) & LOW_BITS) ^ character.charCodeAt(0);
+  Math.imul(state ^ character.charCodeAt(0), PRIME_INVERSE) & LOW_BITS;
 
 /**
- * Keys of six characters that all fall into one bucket of OPA's hash tables: FNV-1a without a seed. Its lowest 16 bits
+ * Keys of six characters that all fall into one bucket of OPA's hash tables: FNV-1 without a seed. Its lowest 16 bits
  * depend on nothing but the lowest 16 bits before, so keys with the same ones are found in a moment: the states that
  * three characters lead to, and those from which three characters lead to the same end, joined.
  */

@@ -1,6 +1,7 @@
 import * as opaWasm from '@open-policy-agent/opa-wasm';
 import type { Builtins } from '../../services/pdp/policy/engine/builtin.ts';
-import { createEngine, EngineRefusal } from '../../services/pdp/policy/engine/host.ts';
+import { createEngine } from '../../services/pdp/policy/engine/host.ts';
+import { EngineRefusal } from '../../services/pdp/policy/engine/load-module.ts';
 import { parseValue } from '../../services/pdp/policy/engine/value-text.ts';
 import type { Value } from '../../services/pdp/policy/engine/value.ts';
 import { errorMessage } from '../../services/shared/contracts/errors.ts';

@@ -2,22 +2,22 @@ import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { isDeepStrictEqual } from 'node:util';
-import { BUNDLE_MEDIA_TYPE } from '../shared/contracts/artifact.ts';
 import { AppError } from '../shared/contracts/errors.ts';
-import type { PolicyUsed } from '../shared/contracts/events.ts';
 import { SYSTEM_TENANT } from '../shared/contracts/tenant.ts';
 import { newUuidV7 } from '../shared/contracts/uuid.ts';
 import { readiness } from '../shared/runtime/health.ts';
 import { listen, parseListen } from '../shared/runtime/http-server.ts';
 import { createLifecycle, type Handle } from '../shared/runtime/lifecycle.ts';
 import { createLogger, type Logger } from '../shared/runtime/logger.ts';
-import { Counter, createRegistry, registerCounts, registerGauges, type Registry } from '../shared/runtime/metrics.ts';
+import { createRegistry, type Registry } from '../shared/runtime/metrics.ts';
 import { watchSettings, type PrepareReload } from '../shared/runtime/reload.ts';
 import type { Settings } from '../shared/settings/schema.ts';
 import { homePaths } from '../shared/settings/home.ts';
 import { loadSettings, tenantNames, type LoadedSettings } from '../shared/settings/settings.ts';
 import { durationMs, sizeBytes } from '../shared/settings/units.ts';
-import { startAuditTrail, type AuditTrail } from './audit-trail/audit-trail.ts';
+import { createAnnouncements } from './announcements.ts';
+import { startAuditTrail } from './audit-trail/audit-trail.ts';
+import { createBundleLoader } from './bundle-loader.ts';
 import { createFuelBudgets } from './callers/fuel-budget.ts';
 import { createKnownCallers } from './callers/known-callers.ts';
 import { createMaskKeys } from './callers/mask-keys.ts';
@@ -26,19 +26,26 @@ import { createDecide, type DecidingPolicy } from './core/decide.ts';
 import { compileMask } from './core/mask.ts';
 import { createMemo, type Memo } from './core/memo.ts';
 import { createPdpHttp } from './http/app.ts';
+import {
+  createLoadCounter,
+  registerEngineGauges,
+  registerMemoMetrics,
+  registerStaleGauge,
+  registerTrailGauges,
+} from './metrics.ts';
 import { startActivePolicy } from './policy/active-policy.ts';
-import type { PolicySnapshot } from './policy/policy-set.ts';
 import { createBundleStore } from './policy/bundle-store.ts';
 import type { BundleSource } from './policy/bundle-source.ts';
 import { createMemoryPool } from './policy/engine/memory-pool.ts';
 import type { StalenessRule } from './policy/freshness.ts';
-import type { LoadedArchive } from './policy/policy-set.ts';
+import type { LoadBundle } from './policy/load-bundle.ts';
 import { bundleSources, checkBundleKeys } from './policy/source-settings.ts';
-import { createTenantPolicies, type TenantPolicies } from './policy/tenant-policies.ts';
+import { createTenantPolicies } from './policy/tenant-policies.ts';
 import { createTenantLimits, inputLimitsFor } from './policy/limits.ts';
+import { createWorkQueue } from './policy/work-queue.ts';
 import { startPrimary } from './primary.ts';
 import { startPushedData } from './pushed-data.ts';
-import { createBundleStatus, isStale, readinessChecks, reusedSerials } from './status.ts';
+import { createBundleStatus, readinessChecks, reusedSerials } from './status.ts';
 import { groupBundles, groupChecks, groupMetrics } from './workers/group-view.ts';
 import type { WorkerLink } from './workers/worker-link.ts';
 
@@ -54,6 +61,10 @@ export interface PdpOptions {
   /** Reads the settings again; without it and `settingsFile` they are never reloaded. */
   readonly load?: () => Settings;
   readonly settingsFile?: string | undefined;
+  /** Aborted while it starts: bundles that are being loaded are given up. */
+  readonly stopping?: AbortSignal;
+  /** Default: on a thread of its own. */
+  readonly loadBundle?: LoadBundle;
   /** Present in one of several processes: what is said of the decision point is said of all. */
   readonly worker?: { readonly index: number; readonly count: number; readonly link: WorkerLink };
 }
@@ -72,12 +83,6 @@ const demoBundle = (): string => {
 };
 
 const monotonicMs = (): number => performance.now();
-const usedPolicy = ({ bundles, setDigest, data }: DecidingPolicy): PolicyUsed => ({
-  bundles,
-  ...(data === undefined ? {} : { data }),
-  set: setDigest,
-});
-
 const tenantBundles = ({ tenants, pdp }: Settings): Readonly<Record<string, readonly BundleSource[]>> =>
   Object.fromEntries(
     Object.entries(tenants).flatMap(([tenant, { bundles }]) =>
@@ -111,57 +116,11 @@ const refuseFixed =
     return () => undefined;
   };
 
-const registerTrailGauges = (registry: Registry, trail: AuditTrail): void => {
-  const { status } = trail;
-  registerGauges(registry, {
-    edict_spool_used_bytes: {
-      help: 'Bytes of the spool’s segments.',
-      read: () => status().emitter.spool?.usedBytes ?? 0,
-    },
-    edict_spool_free_bytes: {
-      help: 'Room for decisions before covered segments are given up.',
-      read: () => status().emitter.spool?.freeBytes ?? 0,
-    },
-    edict_spool_unsynced_bytes: {
-      help: 'Written, and not synced to disk yet.',
-      read: () => status().emitter.spool?.unsyncedBytes ?? 0,
-    },
-    edict_spool_segments_given_up: {
-      help: 'Covered segments that went before spool.keep because room was needed.',
-      read: () => status().emitter.spool?.givenUp ?? 0,
-    },
-    edict_emitter_failed_boots: { help: 'Boots that ended early.', read: () => status().emitter.failedBoots },
-    edict_relay_lag_records: {
-      help: 'Records that the broker did not confirm yet; 0 without Kafka.',
-      read: () => status().lagRecords ?? 0,
-    },
-    edict_artifacts_waiting: {
-      help: 'Bundles whose bytes are not sent to their end, by tenant and digest.',
-      read: () => status().emitter.artifacts.waiting,
-    },
-    edict_artifacts_without_room: {
-      help: 'Of those, the ones for which spool or quota have no room to spare.',
-      read: () => status().emitter.artifacts.withoutRoom,
-    },
-    edict_lost_events: { help: 'Events that name numbers which nothing can bring.', read: () => status().lostEvents },
-  });
-};
-
 const startMemo = ({ pdp }: Settings, registry: Registry): Memo | undefined => {
   if (!pdp.memo.enabled) return undefined;
   const { max_entries: maxEntries, max_bytes: maxBytes } = pdp.memo;
   const memo = createMemo({ maxEntries, maxBytes: sizeBytes(maxBytes) });
-  registerGauges(registry, {
-    edict_memo_entries: { help: 'Answers that are remembered.', read: () => memo.stats().entries },
-    edict_memo_bytes: { help: 'What they take, roughly.', read: () => memo.stats().bytes },
-  });
-  registerCounts(registry, {
-    edict_memo_hits_total: { help: 'Requests that were answered from the memo.', read: () => memo.stats().hits },
-    edict_memo_misses_total: {
-      help: 'Requests that could have been, and were evaluated.',
-      read: () => memo.stats().misses,
-    },
-  });
+  registerMemoMetrics(registry, memo);
   return memo;
 };
 
@@ -170,16 +129,11 @@ const stalenessOf = ({ pdp }: Settings): StalenessRule => ({
   whenStale: pdp.when_stale,
 });
 
-const registerEngineGauges = (registry: Registry, { status }: TenantPolicies): void =>
-  registerGauges(registry, {
-    edict_engines_live: { help: 'Policy engines that have memory.', read: () => status().live },
-    edict_engines_bytes: { help: 'Memory of all live engines, reserved.', read: () => status().bytes },
-    edict_engines_made: { help: 'Engines that got memory since the start.', read: () => status().made },
-    edict_engines_evicted: {
-      help: 'Engines that gave up their memory for others since the start.',
-      read: () => status().evicted,
-    },
-  });
+const startLoader = ({ pdp }: Settings, parts: Handle[]): LoadBundle => {
+  const loader = createBundleLoader({ timeoutMs: durationMs(pdp.bundle_load_max) });
+  parts.push(loader);
+  return loader.load;
+};
 
 /**
  * Starts the decision point: audit trail, policies, listener, in this order, and closes them in reverse. Throws
@@ -222,14 +176,10 @@ const openPdp = async (
   const pushed = await startPushedData({ settings, logger });
   parts.push(pushed);
 
-  const loads = new Counter({
-    name: 'edict_bundle_loads_total',
-    help: 'Sets of bundles that became active or were refused.',
-    labelNames: ['result'],
-    registers: [registry],
-  });
+  const countLoad = createLoadCounter(registry);
   await checkBundleKeys(settings.pdp.bundle_keys);
   const { engines } = settings.pdp;
+  const inTurns = createWorkQueue(monotonicMs);
   const policies = createTenantPolicies({
     snapshotOf: (tenant) => policy.current(tenant),
     dataOf: pushed.dataOf,
@@ -237,45 +187,31 @@ const openPdp = async (
     limits: { maxEngines: engines.max, maxBytes: sizeBytes(engines.memory_max) },
     waitMs: durationMs(engines.wait),
     monotonicMs,
+    inTurns,
     onFailed: (tenant, reason) => logger.error({ tenant, reason }, 'no engine for the tenant: it is denied'),
   });
   registerEngineGauges(registry, policies);
-  /** What the active sets were made of, by the tenant that has its own. */
-  const activeArchives = new Map<string | undefined, readonly LoadedArchive[]>();
-  const bytesAgain = (digest: string) => (): Uint8Array | undefined => {
-    for (const archives of activeArchives.values())
-      for (const { digest: found, whole } of archives) if (found === digest) return whole;
-    return undefined;
-  };
-  /** What was last recorded as active, by tenant. */
-  const announced = new Map<string, PolicyUsed>();
-  /**
-   * Records what decides for a tenant from now on, once, and sends its bundles to the ledger (pushed data are named by
-   * digest only). What is not known to be all data decides nothing.
-   */
-  const announce = (tenant: string, snapshot: PolicySnapshot | undefined, archives: readonly LoadedArchive[]): void => {
-    if (snapshot === undefined || !pushed.isKnown(tenant)) return;
-    const used = usedPolicy({ ...snapshot, data: pushed.dataOf(tenant).identity });
-    if (isDeepStrictEqual(announced.get(tenant), used)) return;
-    announced.set(tenant, used);
-    trail.recordActivation(tenant, used);
-    for (const { digest, whole: bytes } of archives)
-      trail.sendArtifact(tenant, { digest, mediaType: BUNDLE_MEDIA_TYPE, bytes }, bytesAgain(digest));
-  };
+  const { hold, announce } = createAnnouncements(trail, pushed);
+  const { loadBundle = startLoader(settings, parts), stopping } = options;
   const policy = await startActivePolicy({
     bundles: defaultBundles(settings),
     tenants: tenantBundles(settings),
     pollMs: durationMs(settings.pdp.bundle_poll),
-    limits: { withReads: settings.pdp.memo.enabled, pool: createMemoryPool() },
+    loading: {
+      limits: { withReads: settings.pdp.memo.enabled, pool: createMemoryPool() },
+      load: loadBundle,
+      inTurns,
+    },
     limitsOf: tenantLimits.of,
+    stopping,
     storeOf: (tenant) => createBundleStore(homePaths(settings.home).bundles(tenant)),
     staleness: stalenessOf(settings),
     nowMs: Date.now,
     accept: (set, { roots }) => pushed.claim(tenantsOf(current, set), roots),
     onActivated: ({ tenant, snapshot, previous, archives, restored }) => {
       policies.activated(snapshot, previous);
-      activeArchives.set(tenant, archives);
-      loads.inc({ result: 'active' });
+      hold(tenant, archives);
+      countLoad('active');
       const { bundles, setDigest: set } = snapshot;
       const files = archives.map(({ path }) => path);
       if (restored)
@@ -290,18 +226,13 @@ const openPdp = async (
       for (const name of tenantsOf(current, tenant)) announce(name, snapshot, archives);
     },
     onFailed: ({ hasActive, ...failure }) => {
-      loads.inc({ result: 'failed' });
+      countLoad('failed');
       const then = hasActive ? 'what was active goes on deciding' : 'none is active, so requests get 503';
       logger.error(failure, `bundles refused: ${then}`);
     },
   });
   parts.push(policy);
-  registerGauges(registry, {
-    edict_bundle_stale_sets: {
-      help: 'Active sets that expired, or that their source did not confirm for longer than pdp.max_staleness.',
-      read: () => policy.status().filter(isStale).length,
-    },
-  });
+  registerStaleGauge(registry, policy);
   const policyFor = (tenant: string, held?: DecidingPolicy): DecidingPolicy | undefined => {
     if (!pushed.isKnown(tenant)) return undefined;
     const now = policies.current(tenant);
@@ -441,7 +372,9 @@ export const servePdp = async (loaded: LoadedSettings): Promise<{ readonly url: 
   logger.info({ file, settings }, 'settings');
   const load = (): Settings => loadSettings({ file, services: ['pdp'] }).settings;
   if (settings.pdp.workers === 1)
-    return createLifecycle({ logger }).start('pdp', () => startPdp(settings, { logger, load, settingsFile: file }));
+    return createLifecycle({ logger }).start('pdp', (stopping) =>
+      startPdp(settings, { logger, load, settingsFile: file, stopping }),
+    );
   const lifecycle = createLifecycle({ logger, deadlineMs: GROUP_STOP_MS });
   return lifecycle.start('workers', (stopping) =>
     startPrimary(settings, { logger, load, settingsFile: file, refuseFixed: refuseFixed(settings), stopping }),

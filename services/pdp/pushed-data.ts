@@ -1,3 +1,4 @@
+import { DATA_MEDIA_TYPE } from '../shared/contracts/data-node.ts';
 import { AppError } from '../shared/contracts/errors.ts';
 import { DATA_TOPIC } from '../shared/contracts/events.ts';
 import { createKafkaClient } from '../shared/kafka/client.ts';
@@ -8,11 +9,14 @@ import type { Logger } from '../shared/runtime/logger.ts';
 import { homePaths } from '../shared/settings/home.ts';
 import type { Settings } from '../shared/settings/schema.ts';
 import { durationMs, sizeBytes } from '../shared/settings/units.ts';
+import type { ArtifactNode } from './audit-trail/artifacts.ts';
 import { createDataBook, type DataBook } from './core/data-book.ts';
+import { unarchivedNodes } from './core/data-nodes.ts';
 import { createDataOwners, type DataOwners } from './core/data-owners.ts';
 import type { PushedData } from './core/pushed-data.ts';
 import { hasFileData, startFileDataStream, type RunningDataStream } from './data/file-stream.ts';
 import { startKafkaDataStream } from './data/kafka-stream.ts';
+import { createWorkQueue } from './policy/work-queue.ts';
 
 interface DataListener {
   /** After each change, before the push is answered. */
@@ -23,6 +27,8 @@ interface DataListener {
 
 export interface PushedDataPart extends Handle, DataOwners {
   readonly dataOf: (tenant: string) => PushedData;
+  /** The artifacts that the tenant's state needs beside those that were given for it before. */
+  readonly newArtifacts: (tenant: string) => Iterable<ArtifactNode>;
   /** False while it is not known what was pushed for the tenant. */
   readonly isKnown: (tenant: string) => boolean;
   /** Resolves when the tenant's data is at `revision`, or after `pdp.data_wait`. */
@@ -71,9 +77,22 @@ export const startPushedData = async ({
   readonly logger: Logger;
 }): Promise<PushedDataPart> => {
   let listener: DataListener = { changed: () => undefined, known: () => undefined };
+  const archived = new Map<string, WeakSet<object>>();
+  const enqueue = createWorkQueue(() => performance.now());
   const book = createDataBook({
     maxBytes: sizeBytes(settings.pdp.data_max),
     onChanged: (tenant) => listener.changed(tenant),
+    async work(steps) {
+      let done = steps.next();
+      if (done.done !== true)
+        await enqueue((mayGoOn) => {
+          do done = steps.next();
+          while (done.done !== true && mayGoOn());
+          return done.done === true;
+        });
+      if (done.done !== true) throw new TypeError('a change was left undone');
+      return done.value;
+    },
     setTimer: (done, ms) => {
       const timer = setTimeout(done, ms);
       return () => clearTimeout(timer);
@@ -84,6 +103,12 @@ export const startPushedData = async ({
   return {
     ...createDataOwners({ push: stream.push, dataOf: book.of }),
     dataOf: book.of,
+    *newArtifacts(tenant) {
+      const given = archived.get(tenant) ?? new WeakSet();
+      archived.set(tenant, given);
+      for (const { digest, bytes: size, text } of unarchivedNodes(book.of(tenant).document, given))
+        yield { digest, mediaType: DATA_MEDIA_TYPE, size, bytes: () => Buffer.from(text(), 'utf8') };
+    },
     isKnown: stream.isKnown,
     waitFor: (tenant, revision) => book.waitFor(tenant, revision, waitMs),
     follow(next) {

@@ -28,8 +28,8 @@ void lifecycle.stopped.then((isClean) => {
 
 const load = (): Settings => loadSettings({ file: settingsFile, services: ['pdp'] }).settings;
 try {
-  const pdp = await lifecycle.start('pdp', () =>
-    startPdp(settings, { logger, load, settingsFile, worker: { index, count, link } }),
+  const pdp = await lifecycle.start('pdp', (stopping) =>
+    startPdp(settings, { logger, load, settingsFile, stopping, worker: { index, count, link } }),
   );
   await link.say({ edict: 'listening', url: pdp.url });
 } catch (error) {

@@ -4,6 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { auditCommand } from '../../services/cli/commands/audit.ts';
 import { BUNDLE_MEDIA_TYPE } from '../../services/shared/contracts/artifact.ts';
+import { DATA_MEDIA_TYPE, encodeDataNode } from '../../services/shared/contracts/data-node.ts';
 import { sha256Hex } from '../../services/shared/contracts/bytes.ts';
 import { listen, type ListeningServer } from '../../services/shared/runtime/http-server.ts';
 
@@ -14,17 +15,22 @@ describe('edict audit artifact', () => {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'edict-artifact-'));
   const out = path.join(folder, 'artifact');
   let answer: { readonly type: string; readonly body: Buffer; readonly status?: number };
+  let answers: (url: string) => typeof answer;
   let server: ListeningServer;
   const asked: (string | undefined)[] = [];
 
   beforeAll(async () => {
     const http = createServer((request, response) => {
       asked.push(request.url);
-      response.writeHead(answer.status ?? 200, { 'content-type': answer.type }).end(answer.body);
+      const { status = 200, type, body } = answers(request.url ?? '');
+      response.writeHead(status, { 'content-type': type }).end(body);
     });
     server = await listen(http, { host: '127.0.0.1', port: 0 });
   });
-  beforeEach(() => rmSync(out, { force: true }));
+  beforeEach(() => {
+    rmSync(out, { force: true });
+    answers = () => answer;
+  });
   afterAll(async () => {
     await server.close();
     rmSync(folder, { recursive: true, force: true });
@@ -67,6 +73,26 @@ describe('edict audit artifact', () => {
     const { code, stdout } = await run(digest);
     expect(code).toBe(1);
     expect(JSON.parse(stdout)).toMatchObject({ intact: false, out: null });
+    expect(existsSync(out)).toBe(false);
+  });
+
+  it('puts pushed data together of its nodes, and checks each', async () => {
+    const users = encodeDataNode({ members: { bob: 1 }, nodes: {} });
+    const more = encodeDataNode({ members: { x: [1] }, nodes: { users: users.digest } });
+    const root = encodeDataNode({ parts: [more.digest] });
+    const texts = new Map([users, more, root].map((node) => [node.digest, node.text]));
+    const type = DATA_MEDIA_TYPE;
+    answers = (url) => ({ type, body: Buffer.from(texts.get(/sha256:[0-9a-f]{64}/.exec(url)?.[0] ?? '') ?? '') });
+    const { code, stdout } = await run(root.digest);
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ media_type: 'application/json', intact: true, nodes: 3 });
+    expect(readFileSync(out, 'utf8')).toBe('{"users":{"bob":1},"x":[1]}');
+
+    rmSync(out);
+    texts.set(users.digest, encodeDataNode({ members: { bob: 2 }, nodes: {} }).text);
+    expect((await run(root.digest)).code).toBe(1);
+    texts.set(users.digest, 'no node');
+    await expect(run(root.digest)).rejects.toThrow('no state');
     expect(existsSync(out)).toBe(false);
   });
 

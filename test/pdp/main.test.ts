@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { startPdp, type Pdp } from '../../services/pdp/main.ts';
+import { loadBundle } from '../../services/pdp/policy/load-bundle.ts';
 import { newApiKey } from '../../services/shared/callers/api-keys.ts';
 import { createLogger } from '../../services/shared/runtime/logger.ts';
 import { createRegistry } from '../../services/shared/runtime/metrics.ts';
@@ -57,6 +58,7 @@ describe('the decision point, whole', () => {
     pdp = await startPdp(load(), {
       logger: createLogger({ service: 'pdp', level: 'silent' }),
       registry: createRegistry({ service: 'pdp', processMetrics: false }),
+      loadBundle,
       load,
       settingsFile: file,
     });
@@ -87,6 +89,7 @@ describe('the decision point, whole', () => {
     pdp = await startPdp(loadSettings({ file: join(directory, 'edict.yaml'), environment: {} }).settings, {
       logger: createLogger({ service: 'pdp', level: 'silent' }),
       registry: createRegistry({ service: 'pdp', processMetrics: false }),
+      loadBundle,
     });
     await ask(pdp.url, HR);
     const metrics = await (await fetch(`${pdp.url}/metrics`)).text();
@@ -130,6 +133,7 @@ describe('the decision point, whole', () => {
       pdp = await startPdp(loadSettings({ file, environment: {} }).settings, {
         logger: createLogger({ service: 'pdp', level: 'silent' }),
         registry: createRegistry({ service: 'pdp', processMetrics: false }),
+        loadBundle,
       });
       return pdp.url;
     };
@@ -195,6 +199,7 @@ describe('the decision point, whole', () => {
     const options = {
       logger: createLogger({ service: 'pdp', level: 'silent' }),
       registry: createRegistry({ service: 'pdp', processMetrics: false }),
+      loadBundle,
     };
     await expect(startPdp(loadSettings({ file, environment: {} }).settings, options)).rejects.toMatchObject({
       code: 'settings_invalid',
@@ -209,6 +214,7 @@ describe('the decision point, whole', () => {
     pdp = await startPdp(loadSettings({ file, environment: {} }).settings, {
       logger: createLogger({ service: 'pdp', level: 'silent' }),
       registry: createRegistry({ service: 'pdp', processMetrics: false }),
+      loadBundle,
     });
     expect(await ask(pdp.url, HR)).toMatchObject({
       status: 503,
@@ -230,6 +236,7 @@ describe('the decision point, whole', () => {
     pdp = await startPdp(loadSettings({ file, environment: {} }).settings, {
       logger: createLogger({ service: 'pdp', level: 'silent' }),
       registry: createRegistry({ service: 'pdp', processMetrics: false }),
+      loadBundle,
     });
     const status = async () => {
       const body = (await (await fetch(`${pdp?.url}/v1/bundles`)).json()) as { sets: { failed?: unknown }[] };
@@ -258,7 +265,9 @@ describe('the decision point, whole', () => {
     const { settings } = loadSettings({ file, environment: {} });
     const logger = createLogger({ service: 'pdp', level: 'silent' });
     const registry = createRegistry({ service: 'pdp', processMetrics: false });
-    await expect(startPdp(settings, { logger, registry })).rejects.toMatchObject({ code: 'settings_invalid' });
+    await expect(startPdp(settings, { logger, registry, loadBundle })).rejects.toMatchObject({
+      code: 'settings_invalid',
+    });
     expect((await ask(url, HR)).status).toBe(200);
   });
 });

@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startPdp, type Pdp } from '../../services/pdp/main.ts';
+import { loadBundle } from '../../services/pdp/policy/load-bundle.ts';
 import { newApiKey } from '../../services/shared/callers/api-keys.ts';
 import { createLogger } from '../../services/shared/runtime/logger.ts';
 import { createRegistry } from '../../services/shared/runtime/metrics.ts';
@@ -118,6 +119,7 @@ export const createPushing = (brokers: readonly string[] = []): Pushing => {
       pdp = await startPdp(loadSettings({ file, environment: {} }).settings, {
         logger: createLogger({ service: 'pdp', level: 'silent' }),
         registry: createRegistry({ service: 'pdp', processMetrics: false }),
+        loadBundle,
       });
       return pdp.url;
     },

@@ -102,7 +102,7 @@ async function assemble({ folder, settings, closeParts }: Prepared, options: Dep
   const operator = newApiKey();
   const callers = [
     ...[...newKeys].flatMap(([tenant, { decide, audit }]) => [
-      { id: `gateway-${tenant}`, tenant, roles: ['decide'], api_keys: [decide.stored], requires_agent: false },
+      { id: `gateway-${tenant}`, tenant, roles: ['decide', 'data'], api_keys: [decide.stored], requires_agent: false },
       { id: `auditor-${tenant}`, tenant, roles: ['audit'], api_keys: [audit.stored] },
     ]),
     { id: 'operator', tenant: 'edict', roles: ['audit', 'operate'], api_keys: [operator.stored] },

@@ -1,7 +1,8 @@
 import type { Builtins } from '../../../services/pdp/policy/engine/builtin.ts';
 import { parseValue, printValue } from '../../../services/pdp/policy/engine/value-text.ts';
 import { RegoObject, type Value } from '../../../services/pdp/policy/engine/value.ts';
-import { createEngine, EngineRefusal, type Engine } from '../../../services/pdp/policy/engine/host.ts';
+import { createEngine, type Engine } from '../../../services/pdp/policy/engine/host.ts';
+import { EngineRefusal } from '../../../services/pdp/policy/engine/load-module.ts';
 import { errorMessage } from '../../../services/shared/contracts/errors.ts';
 import { rowsOf } from '../judge.ts';
 import type { Oracle, OracleAnswer } from '../oracle.ts';

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { engineLimitsFor } from '../../pdp/policy/limits.ts';
 import { createWasmEvaluator, DEFAULT_LIMITS, type WasmEvaluator } from '../../pdp/policy/wasm-evaluator.ts';
-import { BUNDLE_LIMITS, unpackArchive } from '../../shared/bundles/bundle-archive.ts';
+import { unpackArchive } from '../../shared/bundles/bundle-archive.ts';
 import { isDelta } from '../../pdp/policy/bundle-delta.ts';
 import { readBundle, readManifest, type Bundle } from '../../pdp/policy/bundle-reader.ts';
 import { runSelfCheck } from '../../pdp/policy/self-check.ts';
@@ -254,7 +254,7 @@ const onBundle = (name: string, description: string): Command =>
 const identityOf = async (
   archive: Uint8Array,
 ): Promise<{ readonly name: string; readonly serial: number; readonly digest?: string }> => {
-  if (!(await isDelta(archive, BUNDLE_LIMITS))) return await readBundle(archive);
+  if (!(await isDelta(archive))) return await readBundle(archive);
   const manifest = (await unpackArchive(archive)).find(({ path: at }) => at === '.manifest');
   if (manifest === undefined) throw new AppError('bundle_invalid', 'delta has no .manifest');
   return readManifest(manifest).metadata.edict;

@@ -32,12 +32,30 @@ export interface ArtifactStatus {
 /** The bytes of an artifact, once more; undefined when nobody has them any more. */
 export type BytesAgain = () => Uint8Array | undefined;
 
+/** A part of a state that is an artifact of its own. */
+export interface ArtifactNode {
+  readonly digest: string;
+  readonly mediaType: string;
+  readonly size: number;
+  readonly bytes: () => Uint8Array;
+}
+
 export interface ArtifactQueue {
   /**
    * Takes an artifact to be sent, unless the tenant's was sent, or waits, already. Nothing is copied. Its bytes are kept
    * only while all that are kept are not too many; else `again` is asked for them when it is the artifact's turn.
    */
   readonly add: (tenant: string, artifact: Artifact, again?: BytesAgain) => void;
+  /**
+   * Takes what a state is made of, its root last, to be sent unless that root was sent, which means that all of it was.
+   * The bytes are made when it is their turn, and only roots are remembered.
+   */
+  readonly addState: (tenant: string, root: string, nodes: Iterable<ArtifactNode>) => void;
+  /**
+   * Appends parts of states at once, where there is room: another state may take this one's place before the next tick,
+   * and nobody has it then but the spool.
+   */
+  readonly sendStates: (boot: Boot, maxBytes: number) => void;
   /** Appends some parts, each in a turn of its own, where there is room. Never throws but for faults of ours. */
   readonly send: (current: () => Boot | undefined) => Promise<void>;
   readonly status: () => ArtifactStatus;
@@ -54,8 +72,10 @@ export interface ArtifactQueueOptions {
   readonly logger: Logger;
 }
 
-/** At five ticks a second some 5 MB a second, and a turn of about two milliseconds each. */
-const PARTS_A_TICK = 4;
+/** At five ticks a second some 5 MB a second, and a turn of about two milliseconds for each part at most. */
+const BYTES_A_TICK = 4 * ARTIFACT_PART_BYTES;
+/** As what a part counts at least. */
+const LEAST_BYTES = 16 * 1024;
 /** Of some hundred bytes each. */
 const MAX_WAITING = 65_536;
 /** How many of those that wait a tick looks at; the next one looks at others. */
@@ -73,6 +93,9 @@ interface Job {
   readonly artifact: Omit<Artifact, 'bytes'>;
   readonly size: number;
   readonly again: BytesAgain;
+  /** The digest that is remembered: its own, or that of the state that it is a part of. */
+  readonly whole: string;
+  readonly isOfState: boolean;
   /** It has a share in the bytes that are held. */
   isHolding: boolean;
   /** Parts that were appended in the boot. */
@@ -131,8 +154,8 @@ export const createArtifactQueue = (options: ArtifactQueueOptions): ArtifactQueu
 
   const keyOf = ({ tenant, artifact }: Pick<Job, 'tenant' | 'artifact'>): string => `${tenant} ${artifact.digest}`;
 
-  const wasSent = (sent: Sent | undefined, { tenant, artifact }: Pick<Job, 'tenant' | 'artifact'>): boolean =>
-    sent?.get(tenant)?.includes(artifact.digest) === true;
+  const wasSent = (sent: Sent | undefined, { tenant, whole }: Pick<Job, 'tenant' | 'whole'>): boolean =>
+    sent?.get(tenant)?.includes(whole) === true;
 
   /** Keeps the bytes where there is room for them, or where another job keeps them. */
   const hold = (job: Job, bytes: Uint8Array): void => {
@@ -213,9 +236,10 @@ export const createArtifactQueue = (options: ArtifactQueueOptions): ArtifactQueu
     job.isAppended = true;
     boot.writer.whenSynced(number).then(
       () => {
-        remember(job, boot);
+        const isWhole = job.whole === digest;
+        if (isWhole) remember(job, boot);
         remove(job);
-        logger.info({ tenant, digest, bytes: bytes.length, parts }, 'artifact sent');
+        logger[isWhole ? 'info' : 'debug']({ tenant, digest, bytes: bytes.length, parts }, 'artifact sent');
       },
       // The boot ended, or the disk is slow: it is not known whether it lasts, so it is sent again.
       () => {
@@ -263,29 +287,57 @@ export const createArtifactQueue = (options: ArtifactQueueOptions): ArtifactQueu
     job.isWithoutRoom = !hasRoom;
   };
 
+  const BEGUN = { isHolding: false, done: 0, boot: undefined, isWithoutRoom: false, isAppended: false } as const;
+
+  /** False: it is not needed, or dropped. */
+  const enqueue = (job: Job): boolean => {
+    // What was sent is known once a boot began; `send` looks again.
+    if (jobs.has(keyOf(job)) || wasSent(known?.sent, job)) return false;
+    if (job.size === 0 || job.size > ARTIFACT_MAX_BYTES) drop(job, `it has ${job.size} bytes`);
+    else if (jobs.size >= MAX_WAITING) drop(job, 'too many wait');
+    else {
+      jobs.set(keyOf(job), job);
+      return true;
+    }
+    return false;
+  };
+
+  /** Of one part. */
+  const costOf = ({ size }: Job): number => Math.min(ARTIFACT_PART_BYTES, Math.max(size, LEAST_BYTES));
+
   return {
     add(tenant, { digest, mediaType, bytes }, again = () => undefined) {
-      const job: Job = {
-        tenant,
-        artifact: { digest, mediaType },
-        size: bytes.length,
-        again,
-        isHolding: false,
-        done: 0,
-        boot: undefined,
-        isWithoutRoom: false,
-        isAppended: false,
-      };
-      // What was sent is known once a boot began; `send` looks again.
-      if (jobs.has(keyOf(job)) || wasSent(known?.sent, job)) return;
-      if (bytes.length === 0 || bytes.length > ARTIFACT_MAX_BYTES) return drop(job, `it has ${bytes.length} bytes`);
-      if (jobs.size >= MAX_WAITING) return drop(job, 'too many wait');
-      jobs.set(keyOf(job), job);
-      hold(job, bytes);
+      const artifact = { digest, mediaType };
+      const job: Job = { tenant, artifact, size: bytes.length, again, whole: digest, isOfState: false, ...BEGUN };
+      if (enqueue(job)) hold(job, bytes);
+    },
+    addState(tenant, root, nodes) {
+      const before = dropped;
+      for (const { digest, mediaType, size, bytes } of nodes) {
+        const artifact = { digest, mediaType };
+        // Where the root is, all is.
+        if (digest === root && dropped > before) return drop({ tenant, artifact }, 'a part of it was dropped');
+        enqueue({ tenant, artifact, size, again: bytes, whole: root, isOfState: true, ...BEGUN });
+      }
+    },
+    sendStates(boot, maxBytes) {
+      let left = maxBytes;
+      for (const job of jobs.values()) {
+        if (!job.isOfState) continue;
+        if (wasSent(sentBy(boot.identity.emitter), job)) remove(job);
+        while (jobs.has(keyOf(job)) && !(job.isAppended && job.boot === boot)) {
+          if (left <= 0 || !attempt(job, boot)) return;
+          left -= costOf(job);
+        }
+      }
     },
     async send(current) {
-      let left = PARTS_A_TICK;
+      let left = BYTES_A_TICK;
+      const withoutRoom = new Set<string>();
       for (const job of firstJobs()) {
+        const state = `${job.tenant} ${job.whole}`;
+        // A root goes after all else of its state.
+        if (withoutRoom.has(state)) continue;
         const began = current();
         if (began === undefined) return;
         if (wasSent(sentBy(began.identity.emitter), job)) {
@@ -298,13 +350,14 @@ export const createArtifactQueue = (options: ArtifactQueueOptions): ArtifactQueu
           const hasRoom = attempt(job, boot);
           noteRoom(job, hasRoom);
           if (!hasRoom) {
-            if (jobs.size > LOOKS_A_TICK) toTheEnd(job);
+            withoutRoom.add(state);
+            if (jobs.size > LOOKS_A_TICK && !job.isOfState) toTheEnd(job);
             break;
           }
-          left -= 1;
+          left -= costOf(job);
           await nextTurn();
         }
-        if (left === 0) return;
+        if (left <= 0) return;
       }
     },
     status: () => {

@@ -1,5 +1,5 @@
 import type { Artifact } from '../../shared/contracts/artifact.ts';
-import type { BytesAgain } from './artifacts.ts';
+import type { ArtifactQueue, BytesAgain } from './artifacts.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { DECISIONS_TOPIC, type PolicyUsed } from '../../shared/contracts/events.ts';
 import { createKafkaClient } from '../../shared/kafka/client.ts';
@@ -38,6 +38,8 @@ export interface AuditTrail {
   readonly recordActivation: (tenant: string, policy: PolicyUsed) => void;
   /** To be called for what an activation names: its bytes are sent once for each tenant and digest, behind decisions. */
   readonly sendArtifact: (tenant: string, artifact: Artifact, again?: BytesAgain) => void;
+  /** Sends a state of pushed data in the same way, as the nodes that it is made of. */
+  readonly sendState: ArtifactQueue['addState'];
   readonly status: () => AuditTrailStatus;
   /** Reads `keyFiles`, the verifier keys for acks, again. */
   readonly reload: PrepareReload;
@@ -240,6 +242,7 @@ export const startAuditTrail = async (options: AuditTrailOptions): Promise<Audit
     countRefusal: emitter.countRefusal,
     recordActivation: emitter.recordActivation,
     sendArtifact: emitter.sendArtifact,
+    sendState: emitter.sendState,
     status,
     reload: ackKeys.reload,
     keyFiles: ackKeys.files,

@@ -11,7 +11,7 @@ import type { SegmentSummary } from '../../shared/spool/segments.ts';
 import { openSpoolWriter, type SpoolLimits, type SpoolStatus, type SpoolWriter } from '../../shared/spool/writer.ts';
 import type { CountRefusal, RecordEvent } from '../core/record.ts';
 import type { AckBook } from './ack-book.ts';
-import { createArtifactQueue, type ArtifactStatus, type BytesAgain } from './artifacts.ts';
+import { createArtifactQueue, type ArtifactQueue, type ArtifactStatus, type BytesAgain } from './artifacts.ts';
 import { createBoot, EMITTER_TENANT, recoveredStreams, startMembers, type Boot } from './boot.ts';
 import { dueHeartbeat, type HeartbeatSchedule } from './heartbeats.ts';
 import { createRefusalCounter } from './refusals.ts';
@@ -58,6 +58,8 @@ export interface Emitter {
   readonly recordActivation: (tenant: string, policy: PolicyUsed) => void;
   /** Sends the bytes that an activation names, once for each tenant and digest; see `createArtifactQueue`. */
   readonly sendArtifact: (tenant: string, artifact: Artifact, again?: BytesAgain) => void;
+  /** Sends a state of pushed data in the same way, as the nodes that it is made of. */
+  readonly sendState: ArtifactQueue['addState'];
   /** Names numbers of a boot that nothing can bring any more. False when it could not be written. */
   readonly recordLost: (tenant: string, boot: bigint, ranges: readonly (readonly [bigint, bigint])[]) => boolean;
   /** To be called several times a second: heartbeats, refusals, what waits for room, a new boot after a failure. */
@@ -80,6 +82,10 @@ const STEADY_MS = 60_000;
 /** Room that a start event needs, generously. */
 const START_BYTES = 4096;
 const MAX_RECOVERED = 1000;
+/** Of states of pushed data: some milliseconds, more than an ordinary push changes. */
+const STATE_BYTES_AT_ONCE = 96 * 1024;
+/** At a clean stop: a second at most. */
+const STATE_BYTES_AT_END = 16 * 1024 * 1024;
 const MAX_WAITING_ACTIVATIONS = 1024;
 
 const MEMORY = Promise.resolve<Durability>('memory');
@@ -343,6 +349,10 @@ export const startEmitter = async (options: EmitterOptions): Promise<Emitter> =>
       if (boot !== undefined) writeActivations(boot);
     },
     sendArtifact: artifacts.add,
+    sendState(tenant, root, nodes) {
+      artifacts.addState(tenant, root, nodes);
+      if (boot !== undefined) artifacts.sendStates(boot, STATE_BYTES_AT_ONCE);
+    },
     recordLost(tenant, lostBoot, ranges) {
       const current = boot;
       if (current === undefined) return false;
@@ -404,6 +414,7 @@ export const startEmitter = async (options: EmitterOptions): Promise<Emitter> =>
         writeRefusals(true);
         recover(current);
         writeActivations(current);
+        artifacts.sendStates(current, STATE_BYTES_AT_END);
         // The system tenant last: its final heartbeat says that the emitter itself is gone.
         const streams = [...current.streams.values()].filter(({ tenant }) => tenant !== EMITTER_TENANT);
         for (const { tenant } of streams) attempt(() => current.heartbeat(tenant, 'final', nowMs()));

@@ -1,7 +1,8 @@
 import { isObject } from '../../shared/contracts/json.ts';
 import type { DataRecord } from './data-record.ts';
 import { PatchConflict } from './json-patch.ts';
-import { applyChange, NOTHING_PUSHED, restoredData, type DataIdentity, type PushedData } from './pushed-data.ts';
+import { finish, type Steps } from './data-nodes.ts';
+import { changing, NOTHING_PUSHED, restoredData, type DataIdentity, type PushedData } from './pushed-data.ts';
 
 /** All that a decision point keeps of one tenant's stream; a snapshot holds it as JSON. */
 export interface TenantData {
@@ -26,9 +27,9 @@ export interface Trial {
 export interface DataBook {
   readonly of: (tenant: string) => PushedData;
   /** The next record of the tenant's stream. */
-  readonly apply: (record: DataRecord, offset: number) => Applied;
+  readonly apply: (record: DataRecord, offset: number) => Promise<Applied>;
   /** What the record would do now. Changes nothing until it is entered. */
-  readonly tryOut: (record: DataRecord, offset: number) => Trial;
+  readonly tryOut: (record: DataRecord, offset: number) => Promise<Trial>;
   readonly stateOf: (tenant: string) => TenantData;
   readonly restore: (tenant: string, state: TenantData) => void;
   /**
@@ -55,8 +56,11 @@ export const createDataBook = (options: {
   /** RFC 8785 bytes of a tenant's document. The same on all decision points. */
   readonly maxBytes: number;
   readonly onChanged?: (tenant: string, data: PushedData) => void;
+  /** Does the steps of a change, with pauses between them that let others on; without it there are none. */
+  readonly work?: <T>(steps: Steps<T>) => Promise<T>;
   readonly setTimer: (done: () => void, ms: number) => () => void;
 }): DataBook => {
+  const work = options.work ?? (<T>(steps: Steps<T>): Promise<T> => Promise.resolve(finish(steps)));
   const states = new Map<string, TenantData>();
   const waiting = new Map<string, Set<Waiter>>();
   const stateOf = (tenant: string): TenantData => states.get(tenant) ?? NOTHING;
@@ -68,12 +72,15 @@ export const createDataBook = (options: {
     for (const waiter of waiting.get(tenant) ?? []) if (waiter.revision <= reached) waiter.done();
   };
 
-  const next = ({ id, tenant, change }: DataRecord, offset: number): readonly [Applied, TenantData] => {
-    const { data, recent } = stateOf(tenant);
+  const next = async (
+    { id, change }: DataRecord,
+    offset: number,
+    { data, recent }: TenantData,
+  ): Promise<readonly [Applied, TenantData]> => {
     if (recent.includes(id)) return [{ kind: 'repeated' }, { data, recent }];
     const kept = [...recent.slice(1 - RECENT), id];
     try {
-      const after = applyChange(data, change, offset, options.maxBytes);
+      const after = await work(changing(data, change, offset, options.maxBytes));
       const identity = after.identity ?? { revision: offset, digest: '' };
       return [
         { kind: 'changed', identity },
@@ -89,10 +96,10 @@ export const createDataBook = (options: {
     }
   };
 
-  const tryOut = (record: DataRecord, offset: number): Trial => {
+  const tryOut = async (record: DataRecord, offset: number): Promise<Trial> => {
     const { tenant } = record;
     const before = stateOf(tenant);
-    const [applied, state] = next(record, offset);
+    const [applied, state] = await next(record, offset, before);
     return {
       applied,
       enter() {
@@ -106,8 +113,8 @@ export const createDataBook = (options: {
   return {
     of: (tenant) => stateOf(tenant).data,
     tryOut,
-    apply(record, offset) {
-      const { applied, enter } = tryOut(record, offset);
+    async apply(record, offset) {
+      const { applied, enter } = await tryOut(record, offset);
       enter();
       return applied;
     },

@@ -1,8 +1,16 @@
 import { isObject } from '../../shared/contracts/json.ts';
+import {
+  countOf,
+  Draft,
+  entriesOf,
+  isDocumentObject,
+  isTooDeep,
+  MAX_DOCUMENT_DEPTH,
+  memberOf,
+  type Document,
+} from './document.ts';
 import { formatPointer, isPathPrefix, parsePointer, type DataPath } from './json-pointer.ts';
-
-/** A JSON document that is never changed: what a patch leaves alone stays the same object in the patched one. */
-export type Document = unknown;
+import { WideObject } from './wide-object.ts';
 
 /** Why a patch, or a push, cannot be done on the document as it is. */
 export class PatchConflict extends Error {
@@ -25,13 +33,7 @@ const MAX_OPERATIONS = 1_000;
 const MAX_COPIED = 4 * 1024 * 1024;
 /** Members of objects that the tests of one patch look at: some 100 ms. */
 const MAX_COMPARED = 1_000_000;
-/** Containers inside each other in a document that is patched, itself counted. */
-export const MAX_DOCUMENT_DEPTH = 64;
 
-export const isTooDeep = (value: unknown, depth = MAX_DOCUMENT_DEPTH): boolean =>
-  typeof value === 'object' &&
-  value !== null &&
-  (depth === 0 || Object.values(value).some((member) => isTooDeep(member, depth - 1)));
 const INDEX = /^(0|[1-9]\d{0,9})$/;
 
 const fail = (path: DataPath, message: string): never => {
@@ -44,7 +46,7 @@ const childOf = (container: Document, name: string): { readonly value: Document 
     const elements: readonly unknown[] = container;
     return INDEX.test(name) && Number(name) < elements.length ? { value: elements[Number(name)] } : undefined;
   }
-  return isObject(container) && Object.hasOwn(container, name) ? { value: container[name] } : undefined;
+  return isDocumentObject(container) ? memberOf(container, name) : undefined;
 };
 
 /** What stands at `path`, or undefined. */
@@ -57,7 +59,7 @@ export const valueAt = (document: Document, path: DataPath): { readonly value: D
   return found;
 };
 
-type Container = unknown[] | Record<string, unknown>;
+type Container = unknown[] | Record<string, unknown> | Draft;
 
 /** A document that is being patched. */
 interface Patched {
@@ -72,22 +74,24 @@ interface Patched {
 /** The container itself when the patch owns it, else a copy that it owns. */
 const ownedOf = ({ owned }: Patched, found: Document, at: DataPath): Container => {
   if (!Array.isArray(found) && !isObject(found)) return fail(at, 'is neither object nor array');
-  const container: unknown[] | Record<string, unknown> = found;
+  const container: unknown[] | Record<string, unknown> | Draft = found;
   if (owned.has(container)) return container;
-  const copy = isObject(container) ? { ...container } : [...container];
+  const copy =
+    container instanceof WideObject ? new Draft(container) : isObject(container) ? { ...container } : [...container];
   owned.add(copy);
   return copy;
 };
 
 const setChild = (container: Container, name: string, value: Document): void => {
   if (Array.isArray(container)) container[Number(name)] = value;
+  else if (container instanceof Draft) container.set(name, { value });
   // A member of its own, whatever the name: an assignment to `__proto__` makes none.
   else Object.defineProperty(container, name, { value, writable: true, enumerable: true, configurable: true });
 };
 
 /**
  * The container in which the end of `path` stands, ready to be changed. Each container on the way is copied once a
- * patch, not once an operation: a large one costs as much as the patch has members.
+ * patch, not once an operation: a large list costs as much as the patch has members.
  */
 const containerOf = (patched: Patched, path: DataPath): Container => {
   let container = ownedOf(patched, patched.document, []);
@@ -134,6 +138,7 @@ const remove = (patched: Patched, path: DataPath): void => {
   const container = containerOf(patched, path);
   if (childOf(container, name) === undefined) fail(path, 'does not exist');
   if (Array.isArray(container)) container.splice(Number(name), 1);
+  else if (container instanceof Draft) container.set(name, undefined);
   else Reflect.deleteProperty(container, name);
 };
 
@@ -147,13 +152,15 @@ const isSame = (a: Document, b: Document, spend: (members: number) => void): boo
     const other: readonly unknown[] = b;
     return a.length === b.length && a.every((element, index) => isSame(element, other[index], spend));
   }
-  if (!isObject(a) || !isObject(b)) return false;
-  const names = Object.keys(a);
-  spend(names.length);
-  return (
-    names.length === Object.keys(b).length &&
-    names.every((name) => Object.hasOwn(b, name) && isSame(a[name], b[name], spend))
-  );
+  if (!isDocumentObject(a) || !isDocumentObject(b)) return false;
+  const count = countOf(a);
+  spend(count);
+  if (count !== countOf(b)) return false;
+  for (const [name, member] of entriesOf(a)) {
+    const other = memberOf(b, name);
+    if (other === undefined || !isSame(member, other.value, spend)) return false;
+  }
+  return true;
 };
 
 const read = (document: Document, path: DataPath): Document =>
@@ -167,14 +174,22 @@ const testOne = (patched: Patched, path: DataPath, value: Document): void => {
   if (!isSame(read(patched.document, path), value, spend)) fail(path, 'is not what the test says');
 };
 
-/** A copy that shares nothing with what was copied: a later operation may change either. */
-const copyOf = (patched: Patched, from: DataPath, path: DataPath): Document => {
-  const found = read(patched.document, from);
+/** A plain copy that shares nothing with what was copied: a later operation may change either. */
+const copyOf = (patched: Patched, found: Document, path: DataPath): Document => {
   if (isTooDeep(found)) fail(path, `would be nested more than ${MAX_DOCUMENT_DEPTH} deep`);
   const json = JSON.stringify(found);
   patched.copied += json.length;
   if (patched.copied > MAX_COPIED) fail(path, 'would get too much copied');
   return JSON.parse(json);
+};
+
+const isInList = (document: Document, path: DataPath): boolean => {
+  let found: { readonly value: Document } | undefined = { value: document };
+  for (const name of path) {
+    if (found === undefined || Array.isArray(found.value)) break;
+    found = childOf(found.value, name);
+  }
+  return Array.isArray(found?.value);
 };
 
 const applyOne = (patched: Patched, operation: PatchOperation): void => {
@@ -189,21 +204,25 @@ const applyOne = (patched: Patched, operation: PatchOperation): void => {
     case 'test':
       return testOne(patched, path, operation.value);
     case 'copy':
-      return add(patched, path, copyOf(patched, operation.from, path));
+      return add(patched, path, copyOf(patched, read(patched.document, operation.from), path));
     case 'move': {
       const { from } = operation;
       if (from.length < path.length && isPathPrefix(from, path)) fail(path, 'lies inside what is moved');
       const moved = read(patched.document, from);
       if (from.length === 0) return;
       remove(patched, from);
-      return add(patched, path, moved);
+      // What stands in a list is plain.
+      return add(patched, path, isInList(patched.document, path) ? copyOf(patched, moved, path) : moved);
     }
     default:
       return operation satisfies never;
   }
 };
 
-/** JSON Patch (RFC 6902): all operations in order, or `PatchConflict` and nothing. Changes neither argument. */
+/**
+ * JSON Patch (RFC 6902): all operations in order, or `PatchConflict` and nothing. Changes neither argument. What comes
+ * out is to be `sealed`.
+ */
 export const applyPatch = (document: Document, operations: readonly PatchOperation[]): Document => {
   const patched: Patched = { document, owned: new WeakSet(), copied: 0, compared: 0 };
   for (const operation of operations) applyOne(patched, operation);

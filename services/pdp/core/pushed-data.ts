@@ -1,16 +1,19 @@
-import { sha256 } from '../../shared/contracts/bytes.ts';
-import { digestText } from '../../shared/contracts/bundle-digest.ts';
-import { canonicalJson, isObject } from '../../shared/contracts/json.ts';
+import { isObject } from '../../shared/contracts/json.ts';
+import { finish, rootNode, type Steps } from './data-nodes.ts';
 import {
-  applyPatch,
-  isTooDeep,
+  countOf,
+  Draft,
+  entriesOf,
+  isDocumentObject,
   MAX_DOCUMENT_DEPTH,
-  PatchConflict,
-  valueAt,
+  memberOf,
+  sealed,
   type Document,
-  type PatchOperation,
-} from './json-patch.ts';
+  type DocumentObject,
+} from './document.ts';
+import { applyPatch, PatchConflict, valueAt, type PatchOperation } from './json-patch.ts';
 import { formatPointer, isPathPrefix, type DataPath } from './json-pointer.ts';
+import { changedNames, NoObject, WideObject, type Sized } from './wide-object.ts';
 
 /** One change of a tenant's pushed data, as it stands in the stream. */
 export type DataChange =
@@ -23,13 +26,13 @@ export type DataChange =
 export interface DataIdentity {
   /** The offset in the tenant's stream of the last change that took effect. */
   readonly revision: number;
-  /** SHA-256("edict/data/v1\0" ‖ RFC 8785 bytes of the document): `sha256:` and 64 hex digits. */
+  /** Of the root node of the document (`data-node.ts`): `sha256:` and 64 hex digits. The same for equal documents. */
   readonly digest: string;
 }
 
 /** All that was pushed for one tenant. It stands beside the bundles' data, never inside it. */
 export interface PushedData {
-  readonly document: Readonly<Record<string, unknown>>;
+  readonly document: DocumentObject;
   /** Undefined while nothing was pushed. */
   readonly identity: DataIdentity | undefined;
 }
@@ -41,9 +44,13 @@ const put = (document: Document, path: DataPath, value: Document, at: DataPath =
   const name = path[at.length];
   if (name === undefined) return value;
   if (path.length >= MAX_DOCUMENT_DEPTH) throw new PatchConflict([], `may be nested ${MAX_DOCUMENT_DEPTH} deep`);
-  if (!isObject(document)) throw new PatchConflict(at, 'is no object');
-  const below = Object.hasOwn(document, name) ? document[name] : {};
-  return { ...document, [name]: put(below, path, value, [...at, name]) };
+  if (!isDocumentObject(document)) throw new PatchConflict(at, 'is no object');
+  const found = memberOf(document, name);
+  const below = put(found === undefined ? {} : found.value, path, value, [...at, name]);
+  if (!(document instanceof WideObject)) return Object.fromEntries([...entriesOf(document), [name, below]]);
+  const draft = new Draft(document);
+  draft.set(name, { value: below });
+  return draft;
 };
 
 const changed = (document: Document, change: DataChange): Document => {
@@ -69,28 +76,40 @@ const changed = (document: Document, change: DataChange): Document => {
   }
 };
 
+const sealedDocument = (document: Document): Sized => {
+  try {
+    return sealed(document);
+  } catch (cause) {
+    throw cause instanceof NoObject ? new PatchConflict([], cause.message) : cause;
+  }
+};
+
 /**
  * The data after a change that stands at `revision` of the stream. It depends on nothing but the data before, the
  * change and the limit, so that all decision points agree. Throws `PatchConflict`: the change has no effect.
  */
-export const applyChange = (data: PushedData, change: DataChange, revision: number, maxBytes: number): PushedData => {
-  const document = changed(data.document, change);
-  if (!isObject(document)) throw new PatchConflict([], 'must stay an object');
-  if (isTooDeep(document)) throw new PatchConflict([], `would be nested more than ${MAX_DOCUMENT_DEPTH} deep`);
-  const text = canonicalJson(document);
-  const bytes = Buffer.byteLength(text, 'utf8');
+export function* changing(data: PushedData, change: DataChange, revision: number, maxBytes: number): Steps<PushedData> {
+  const { value: document, bytes } = sealedDocument(changed(data.document, change));
+  if (!isDocumentObject(document)) throw new PatchConflict([], 'must stay an object');
   if (bytes > maxBytes) throw new PatchConflict([], `would have ${bytes} bytes, and may have ${maxBytes}`);
-  return { document, identity: { revision, digest: digestText(sha256('edict/data/v1\0', text)) } };
-};
+  yield;
+  const { digest } = yield* rootNode(document);
+  return { document, identity: { revision, digest } };
+}
+
+/** `changing` at once. */
+export const applyChange = (data: PushedData, change: DataChange, revision: number, maxBytes: number): PushedData =>
+  finish(changing(data, change, revision, maxBytes));
 
 /** Data that was stored with its identity. Undefined when its digest is another. */
 export const restoredData = (
-  document: Readonly<Record<string, unknown>>,
+  stored: Readonly<Record<string, unknown>>,
   identity: DataIdentity | undefined,
 ): PushedData | undefined => {
-  if (identity === undefined) return Object.keys(document).length === 0 ? NOTHING_PUSHED : undefined;
-  const digest = digestText(sha256('edict/data/v1\0', canonicalJson(document)));
-  return digest === identity.digest ? { document, identity } : undefined;
+  if (identity === undefined) return Object.keys(stored).length === 0 ? NOTHING_PUSHED : undefined;
+  const { value: document } = sealedDocument(stored);
+  if (!isDocumentObject(document)) return undefined;
+  return finish(rootNode(document)).digest === identity.digest ? { document, identity } : undefined;
 };
 
 /** The paths below which a change may write. */
@@ -152,10 +171,19 @@ const MAX_PATCH = 256 * 1024;
 
 /** A large object is written member by member; a large list cannot be. */
 const writing = (path: DataPath, value: Document): readonly DocumentPatch[] => {
-  const json = JSON.stringify(value);
-  if (json.length <= MAX_PATCH || !isObject(value)) return [{ path, json }];
-  const members = Object.entries(value).flatMap(([name, member]) => writing([...path, name], member));
-  return [{ path, json: '{}' }, ...members];
+  if (!(value instanceof WideObject && value.bytes > MAX_PATCH)) {
+    const json = JSON.stringify(value);
+    if (json.length <= MAX_PATCH || !isDocumentObject(value)) return [{ path, json }];
+  }
+  const members = Array.from(entriesOf(value), ([name, member]) => writing([...path, name], member));
+  return [{ path, json: '{}' }, ...members.flat()];
+};
+
+/** Members that may not be the same in both; those that are gone may come first. */
+const namesBetween = (before: DocumentObject, after: DocumentObject): Iterable<string> => {
+  if (before instanceof WideObject && after instanceof WideObject) return changedNames(before.trie, after.trie);
+  const names = Array.from(entriesOf(before), ([name]) => name).filter((name) => memberOf(after, name) === undefined);
+  return [...names, ...Array.from(entriesOf(after), ([name]) => name)];
 };
 
 /**
@@ -171,24 +199,26 @@ export const patchesBetween = (
 ): readonly DocumentPatch[] => {
   if (before === after) return [];
   const isShared = path.length === 0 || roots.some((root) => root.length > path.length && isPathPrefix(path, root));
-  if (!isObject(after) || !(isObject(before) || isShared)) return writing(path, after);
-  const old = isObject(before) ? before : {};
+  if (!isDocumentObject(after) || !(isDocumentObject(before) || isShared)) return writing(path, after);
+  const old = isDocumentObject(before) ? before : {};
   const patches: DocumentPatch[] = [];
-  for (const name of Object.keys(old))
-    if (!Object.hasOwn(after, name)) patches.push({ path: [...path, name], json: undefined });
-  for (const [name, value] of Object.entries(after))
-    patches.push(...patchesBetween(Object.hasOwn(old, name) ? old[name] : undefined, value, roots, [...path, name]));
+  for (const name of namesBetween(old, after)) {
+    const member = memberOf(after, name);
+    const at = [...path, name];
+    if (member === undefined) patches.push({ path: at, json: undefined });
+    else patches.push(...patchesBetween(memberOf(old, name)?.value, member.value, roots, at));
+  }
   return patches;
 };
 
 /** Whether an object of the document is above a root, so that a bundle has members in it too. */
 export const isSharedWithRoots = ({ document }: PushedData, roots: readonly DataPath[]): boolean =>
-  roots.some(([first = '', ...below]) => below.length > 0 && Object.hasOwn(document, first));
+  roots.some(([first = '', ...below]) => below.length > 0 && memberOf(document, first) !== undefined);
 
 /** Where pushed data stands in the way of a bundle with these roots, or undefined. */
 export const dataInsideRoots = ({ document }: PushedData, roots: readonly DataPath[]): string | undefined => {
   for (const root of roots) {
-    if (root.length === 0 && Object.keys(document).length > 0) return formatPointer(root);
+    if (root.length === 0 && countOf(document) > 0) return formatPointer(root);
     if (root.length > 0 && valueAt(document, root) !== undefined) return formatPointer(root);
     // Something that is no object stands on the way to the root.
     for (let length = 1; length < root.length; length += 1) {

@@ -126,7 +126,7 @@ export const startKafkaDataStream = async (options: {
     if (partitions.every(({ next, end }) => next >= end)) wake();
   };
 
-  const settle = (record: DataRecord, offset: number, storedMs: number): void => {
+  const settle = async (record: DataRecord, offset: number, storedMs: number): Promise<void> => {
     if (record.notAfterMs !== undefined && storedMs > record.notAfterMs) {
       const { id, tenant, notAfterMs } = record;
       logger.warn(
@@ -135,7 +135,7 @@ export const startKafkaDataStream = async (options: {
       );
       return;
     }
-    const applied = book.apply(record, offset);
+    const applied = await book.apply(record, offset);
     const answer = pending.get(record.id);
     if (applied.kind === 'changed') answer?.({ kind: 'applied', identity: applied.identity });
     if (applied.kind === 'conflict')
@@ -151,7 +151,7 @@ export const startKafkaDataStream = async (options: {
   };
 
   /** `storedMs`: the broker's time of the message, the same to all who read it. */
-  const take = (index: number, offset: number, value: Buffer | null, storedMs: number): void => {
+  const take = async (index: number, offset: number, value: Buffer | null, storedMs: number): Promise<void> => {
     const partition = partitions[index];
     if (partition === undefined) return;
     const digest = sha256Hex(value ?? '');
@@ -161,15 +161,16 @@ export const startKafkaDataStream = async (options: {
     // Nothing is ever removed from the topic, and nothing but messages takes an offset.
     if (offset > partition.next) throw lost(index, `messages ${partition.next} to ${offset - 1} are gone`);
     const record = parse(value);
-    partition.next = offset + 1;
-    partition.last = digest;
-    partition.isDirty = true;
     if (record === undefined || partitionOf(record.tenant, partitions.length) !== index)
       logger.error({ partition: index, offset }, 'a message that is no pushed data has no effect');
     else {
       partition.tenants.add(record.tenant);
-      settle(record, offset, storedMs);
+      await settle(record, offset, storedMs);
     }
+    // Once it is applied: what is saved in between must not leave it out.
+    partition.next = offset + 1;
+    partition.last = digest;
+    partition.isDirty = true;
     noteReached(partition);
   };
 
@@ -228,13 +229,12 @@ export const startKafkaDataStream = async (options: {
     });
     await consumer.run({
       autoCommit: false,
-      eachMessage: ({ partition, message }) => {
+      eachMessage: async ({ partition, message }) => {
         try {
-          take(partition, Number(message.offset), message.value, Number(message.timestamp));
+          await take(partition, Number(message.offset), message.value, Number(message.timestamp));
         } catch (error) {
           end(error);
         }
-        return Promise.resolve();
       },
     });
     partitions.forEach(({ next }, partition) => {

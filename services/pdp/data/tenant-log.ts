@@ -107,14 +107,14 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
     }
   };
 
-  const takeRecord = (name: string, frame: unknown): void => {
+  const takeRecord = async (name: string, frame: unknown): Promise<void> => {
     const offset = numberOf(frame, 'offset');
     const record = isObject(frame) ? recordOf(frame['record']) : undefined;
     if (offset === undefined || record === undefined || record.tenant !== tenant) throw corrupt(name, position);
     if (offset < next) return;
     if (offset > next) throw corrupt(name, position);
+    await book.apply(record, offset);
     next = offset + 1;
-    book.apply(record, offset);
   };
 
   const readNewest = async (): Promise<void> => {
@@ -136,7 +136,7 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
       takeSnapshot(newest, snapshot);
       snapshotBytes = Buffer.byteLength(JSON.stringify(snapshot), 'utf8');
     }
-    for (const frame of isFirst ? rest : frames) takeRecord(newest, frame);
+    for (const frame of isFirst ? rest : frames) await takeRecord(newest, frame);
     position += end;
   };
 
@@ -213,7 +213,7 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
     // One offset is left out, so that the name is another one, and whoever has read this file reads the new one.
     if (isDoubtful) await beginFile(next + 1);
     // Computed once, however large the document is: before it is written, since what has no effect is not.
-    const { applied: tried, enter } = book.tryOut(record, next);
+    const { applied: tried, enter } = await book.tryOut(record, next);
     if (tried.kind === 'conflict')
       return { kind: 'conflict', pointer: tried.conflict.pointer, message: tried.conflict.message };
     if (tried.kind === 'repeated') throw new TypeError('an id was used twice');

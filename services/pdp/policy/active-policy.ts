@@ -2,7 +2,7 @@ import { createActiveSet, type ActiveSet, type ActiveSetOptions, type PolicySetS
 import { createBundleSource, type BundleSource, type BundleWatch } from './bundle-source.ts';
 import type { BundleStore } from './bundle-store.ts';
 import { NEVER_STALE, type StalenessRule } from './freshness.ts';
-import type { LoadedArchive, LoadedBundles, PolicySnapshot } from './policy-set.ts';
+import type { LoadedArchive, PolicyLoading, PolicySnapshot } from './policy-set.ts';
 import type { EvaluatorLimits } from './wasm-evaluator.ts';
 
 export interface ActivePolicyOptions {
@@ -11,15 +11,17 @@ export interface ActivePolicyOptions {
   /** Tenants with a set of their own. */
   readonly tenants?: Readonly<Record<string, readonly BundleSource[]>>;
   readonly pollMs: number;
-  /** Of one evaluator. */
-  readonly limits?: EvaluatorLimits;
-  /** What a set is loaded within, in place of those: of its tenant, or (undefined) of all without a set of their own. */
+  /** Default: on this thread, which decides nothing meanwhile. */
+  readonly loading?: Partial<Omit<PolicyLoading, 'loaded'>>;
+  /** What a set is loaded within, beside that: of its tenant, or (undefined) of all without a set of their own. */
   readonly limitsOf?: (tenant: string | undefined) => EvaluatorLimits;
   /** Where the last good set of a tenant (undefined: of all others) is kept. Without it nothing outlives the process. */
   readonly storeOf?: (tenant: string | undefined) => BundleStore;
   readonly staleness?: StalenessRule;
   /** Wall clock. */
   readonly nowMs: () => number;
+  /** Aborted: loading is given up, as at `close`. */
+  readonly stopping?: AbortSignal | undefined;
   /** Rejects for a set that must not become active beside what else decides. */
   readonly accept?: ActiveSetOptions['accept'];
   readonly onActivated?: ActiveSetOptions['onActivated'];
@@ -49,26 +51,26 @@ export interface ActivePolicy {
 export const startActivePolicy = async (options: ActivePolicyOptions): Promise<ActivePolicy> => {
   const { nowMs, limitsOf, storeOf, staleness = NEVER_STALE, accept, onActivated, onFailed } = options;
   const watches: BundleWatch[] = [];
-  const loaded: LoadedBundles = new Map();
+  const stop = new AbortController();
+  const stopping = AbortSignal.any([stop.signal, ...(options.stopping === undefined ? [] : [options.stopping])]);
+  const loading = { ...options.loading, loaded: new Map() };
   const createSet = (tenant: string | undefined, sources: readonly BundleSource[]): ActiveSet => {
     const watch = createBundleSource(sources, nowMs);
     watches.push(watch);
     const store = storeOf?.(tenant);
     const told = { accept, onActivated, onFailed };
-    const limits = (): EvaluatorLimits => ({ ...options.limits, ...limitsOf?.(tenant) });
-    return createActiveSet({ tenant, sources, watch, store, staleness, limits, loaded, nowMs, ...told });
+    const limits = (): EvaluatorLimits => ({ ...options.loading?.limits, ...limitsOf?.(tenant) });
+    return createActiveSet({ tenant, sources, watch, store, staleness, loading, limits, stopping, nowMs, ...told });
   };
   const defaultSet = createSet(undefined, options.bundles);
   const tenantSets = new Map(
     Object.entries(options.tenants ?? {}).map(([tenant, sources]) => [tenant, createSet(tenant, sources)]),
   );
   const sets = [defaultSet, ...tenantSets.values()];
-  let closed = false;
-
   let looking: Promise<void> | undefined;
   const lookAtAll = (): Promise<void> => {
     looking ??= (async () => {
-      for (const set of sets) if (!closed) await set.refresh();
+      for (const set of sets) if (!stopping.aborted) await set.refresh();
     })().finally(() => {
       looking = undefined;
     });
@@ -77,7 +79,7 @@ export const startActivePolicy = async (options: ActivePolicyOptions): Promise<A
 
   let timer: NodeJS.Timeout | undefined;
   const schedule = (): void => {
-    if (closed) return;
+    if (stopping.aborted) return;
     timer = setTimeout(() => void lookAtAll().finally(schedule), options.pollMs);
     timer.unref();
   };
@@ -101,13 +103,13 @@ export const startActivePolicy = async (options: ActivePolicyOptions): Promise<A
       const again = async (): Promise<void> => {
         for (const set of sets) set.reconsider();
         await lookAtAll();
-        for (const set of sets) if (!closed) await set.restore();
+        for (const set of sets) if (!stopping.aborted) await set.restore();
       };
       // Whoever is looking already may be refused yet for what is gone.
       void lookAtAll().then(again);
     },
     close: async () => {
-      closed = true;
+      stop.abort();
       clearTimeout(timer);
       await Promise.all(watches.map((watch) => watch.close()));
       await looking;

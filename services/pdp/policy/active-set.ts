@@ -9,8 +9,8 @@ import { freshnessOf, staleSince, type SetAge, type StalenessRule } from './fres
 import {
   loadPolicySet,
   type LoadedArchive,
-  type LoadedBundles,
   type MemoFacts,
+  type PolicyLoading,
   type PolicySnapshot,
 } from './policy-set.ts';
 import type { EvaluatorLimits } from './wasm-evaluator.ts';
@@ -87,10 +87,12 @@ export interface ActiveSetOptions {
   /** Undefined: nothing is kept. */
   readonly store: BundleStore | undefined;
   readonly staleness: StalenessRule;
-  /** Of its tenant now. */
+  /** The same for all sets, so that they share what was loaded. */
+  readonly loading: Partial<PolicyLoading>;
+  /** Of its tenant now; they replace those of `loading`. */
   readonly limits: () => EvaluatorLimits;
-  /** What other sets have loaded. */
-  readonly loaded: LoadedBundles;
+  /** Aborted: loading is given up, and nothing is activated any more. */
+  readonly stopping: AbortSignal;
   /** Wall clock. */
   readonly nowMs: () => number;
   /**
@@ -116,7 +118,7 @@ export interface ActiveSet {
   readonly reconsider: () => void;
   /** Takes what was kept, when nothing is active. Never rejects. */
   readonly restore: () => Promise<void>;
-  /** Nothing is activated any more. */
+  /** Writes down what was confirmed last. Comes after `stopping`. */
   readonly close: () => Promise<void>;
 }
 
@@ -168,7 +170,6 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
   let notKept: string | undefined;
   let activations = 0;
   let failures = 0;
-  let closed = false;
 
   const freshness = (atMs: number): FreshnessState => freshnessOf(age, staleness, atMs);
 
@@ -218,12 +219,12 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
   };
 
   const load = async (files: readonly SourceFile[], confirmedMs: number, restored: boolean): Promise<void> => {
-    const loaded = await loadPolicySet(files, options.limits(), options.loaded);
+    const loaded = await loadPolicySet(files, { ...options.loading, limits: options.limits() }, options.stopping);
     refuseOlder(loaded.archives);
     refuseExpired(loaded.archives);
     const settled = await options.accept?.(tenant, loaded.snapshot);
     try {
-      if (closed) return;
+      if (options.stopping.aborted) return;
       noteSerials(new Map(loaded.archives.map(({ name, serial }) => [name, serial])));
       // Kept first: what decided once is never forgotten.
       if (!restored) await keep(loaded.archives, confirmedMs);
@@ -349,7 +350,6 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
     },
     restore,
     close: async () => {
-      closed = true;
       const isKeptTime = staleness.maxMs === undefined || age.confirmedMs <= keptMs;
       if (active !== undefined && !active.restored && !isKeptTime) await keep(active.archives, age.confirmedMs);
     },

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { SIGNATURES_PATH, type BundleFile } from '../../shared/contracts/bundle-digest.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
-import { unpackArchive, type BundleLimits } from '../../shared/bundles/bundle-archive.ts';
+import { BUNDLE_LIMITS, unpackArchive, type BundleLimits } from '../../shared/bundles/bundle-archive.ts';
 import { bundleOf, readManifest, type Bundle, type BundleManifest } from './bundle-reader.ts';
 import { verifySignature, type SigningRequirement } from './bundle-signature.ts';
 import { canonicalBytesOf, readDocument } from './canonical-document.ts';
@@ -14,16 +14,19 @@ const FILES: ReadonlySet<string> = new Set([PATCH_PATH, MANIFEST_PATH, SIGNATURE
 
 /** An archive that is larger is no delta; whoever has so much to say sends the whole bundle. */
 export const MAX_DELTA_BYTES = 1024 * 1024;
-/** All data is read and written again for each delta, and whoever does it decides too. */
+/** All data is read and written again for each delta. */
 const MAX_DATA_BYTES = 8 * 1024 * 1024;
 
 const refuse = (message: string, cause?: unknown): AppError => new AppError('bundle_invalid', message, { cause });
 
+/** Whoever looks decides too. A patch that is larger would make data that is too large. */
+const LOOK_LIMITS: BundleLimits = { ...BUNDLE_LIMITS, unpackedBytes: MAX_DATA_BYTES };
+
 /** Whether an archive is a delta: it has a `patch.json`. False for what cannot be read. */
-export const isDelta = async (archive: Uint8Array, limits: BundleLimits): Promise<boolean> => {
+export const isDelta = async (archive: Uint8Array): Promise<boolean> => {
   if (archive.length > MAX_DELTA_BYTES) return false;
   try {
-    return (await unpackArchive(archive, limits)).some(({ path }) => path === PATCH_PATH);
+    return (await unpackArchive(archive, LOOK_LIMITS)).some(({ path }) => path === PATCH_PATH);
   } catch {
     return false;
   }

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { request as requestHttp, type IncomingMessage, type RequestOptions } from 'node:http';
 import { request as requestHttps } from 'node:https';
 import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors.ts';
+import { joinInTurns } from './bytes-in-turns.ts';
 
 /** Where a bundle is served, and how this client shows who it is. */
 export interface BundleServer {
@@ -128,7 +129,7 @@ const readBody = async (response: IncomingMessage, { timeoutMs, maxBytes }: Bund
       chunks.push(part);
     }
     if (!response.complete) throw new Error('the body was cut off');
-    return Buffer.concat(chunks);
+    return await joinInTurns(chunks);
   } finally {
     clearTimeout(timer);
   }

@@ -1,10 +1,10 @@
 import { constants } from 'node:fs';
 import { open, readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { sha256Hex } from '../../shared/contracts/bytes.ts';
 import { AppError, errorCode, isAppError } from '../../shared/contracts/errors.ts';
 import { BUNDLE_LIMITS } from '../../shared/bundles/bundle-archive.ts';
 import type { SigningRequirement } from './bundle-signature.ts';
+import { sha256HexInTurns } from './bytes-in-turns.ts';
 import {
   createHttpSource,
   type Downloaded,
@@ -132,7 +132,7 @@ const listArchives = async (opened: readonly Opened[]): Promise<readonly Seen[]>
       continue;
     }
     const { confirmedMs, ...downloaded } = await http.current();
-    const key = [downloaded.bytes, ...downloaded.deltas].map((bytes) => sha256Hex(bytes)).join();
+    const key = (await Promise.all([downloaded.bytes, ...downloaded.deltas].map(sha256HexInTurns))).join();
     found.push({ source: name, path: name, key, signing: source.signing, downloaded, confirmedMs });
   }
   if (found.length > SET_MAX) throw new AppError('bundle_invalid', `more than ${SET_MAX} bundles in one set`);

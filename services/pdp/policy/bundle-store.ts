@@ -5,10 +5,10 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Type, type Static } from 'typebox';
 import { Compile } from 'typebox/compile';
-import { sha256Hex } from '../../shared/contracts/bytes.ts';
 import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors.ts';
 import { fsyncDirectory } from '../../shared/settings/home.ts';
 import { acquireLock, type HeldLock } from '../../shared/spool/lock.ts';
+import { sha256HexInTurns } from './bytes-in-turns.ts';
 
 const STATE_FILE = 'state.json';
 const SHA256 = '^[0-9a-f]{64}$';
@@ -111,7 +111,7 @@ const readArchive = async (folder: string, digest: string): Promise<Uint8Array> 
   const bytes = await readFile(archiveFile(folder, digest)).catch((cause: unknown) => {
     throw invalid(folder, errorMessage(cause), cause);
   });
-  if (sha256Hex(bytes) !== digest) throw invalid(folder, `${digest}.tar.gz was changed`);
+  if ((await sha256HexInTurns(bytes)) !== digest) throw invalid(folder, `${digest}.tar.gz was changed`);
   return bytes;
 };
 
@@ -164,16 +164,21 @@ export const createBundleStore = (folder: string): BundleStore => {
       fsyncDirectory(folder);
       return new Map(Object.entries(highest));
     }
-    const named = archives.map(({ source, path: from, bytes, deltas, etag }) => ({
-      source,
-      path: from,
-      sha256: sha256Hex(bytes),
-      ...(deltas.length === 0 ? {} : { deltas: deltas.map((delta) => sha256Hex(delta)) }),
-      ...(etag === undefined ? {} : { etag }),
-    }));
-    const contents = new Map(
-      archives.flatMap(({ bytes, deltas }) => [bytes, ...deltas]).map((bytes) => [sha256Hex(bytes), bytes] as const),
-    );
+    const contents = new Map<string, Uint8Array>();
+    const noted = async (bytes: Uint8Array): Promise<string> => {
+      const digest = await sha256HexInTurns(bytes);
+      contents.set(digest, bytes);
+      return digest;
+    };
+    const named: State['archives'] = [];
+    for (const { source, path: from, bytes, deltas, etag } of archives)
+      named.push({
+        source,
+        path: from,
+        sha256: await noted(bytes),
+        ...(deltas.length === 0 ? {} : { deltas: await Promise.all(deltas.map(noted)) }),
+        ...(etag === undefined ? {} : { etag }),
+      });
     for (const [digest, bytes] of contents) await putArchive(digest, bytes);
     const state: State = {
       version: 1,

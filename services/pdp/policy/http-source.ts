@@ -1,6 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { AppError, errorMessage, isAppError } from '../../shared/contracts/errors.ts';
-import { BUNDLE_LIMITS } from '../../shared/bundles/bundle-archive.ts';
 import { isDelta } from './bundle-delta.ts';
 import { requestBundle, type BundleServer } from './bundle-request.ts';
 
@@ -107,7 +106,7 @@ export const createHttpSource = (
     confirmedMs = nowMs();
     if (answer.status === 'bundle') {
       here =
-        base !== undefined && (await isDelta(answer.bytes, BUNDLE_LIMITS))
+        base !== undefined && (await isDelta(answer.bytes))
           ? { bytes: base.bytes, deltas: [...base.deltas, answer.bytes], etag: answer.etag }
           : { bytes: answer.bytes, deltas: [], etag: answer.etag };
       wantsWhole = false;

@@ -1,5 +1,5 @@
 import type { BundleFile } from '../../shared/contracts/bundle-digest.ts';
-import type { BuiltinUse } from './engine/host.ts';
+import type { BuiltinUse } from './engine/load-module.ts';
 
 /** A built-in that a policy needs and this engine lacks. */
 export interface MissingBuiltin extends BuiltinUse {

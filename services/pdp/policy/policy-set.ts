@@ -6,27 +6,25 @@ import { combineOutputs, type NamedOutput } from '../core/combine-outputs.ts';
 import type { Evaluate } from '../core/evaluate.ts';
 import type { Freshness } from '../core/freshness.ts';
 import type { OptionalLimits } from '../../shared/settings/policy-limits.ts';
-import { BUNDLE_LIMITS } from '../../shared/bundles/bundle-archive.ts';
-import { packArchive } from '../../shared/bundles/pack-archive.ts';
 import { readPointers, unionReads, type InputReads } from '../core/input-reads.ts';
 import type { DataPath } from '../core/json-pointer.ts';
-import { applyDelta } from './bundle-delta.ts';
-import { readBundle, type Bundle } from './bundle-reader.ts';
-import type { EngineLimits } from './engine/host.ts';
-import { NONDETERMINISTIC } from './engine/nondeterministic.ts';
-import { engineLimitsFor, type AskedLimits } from './limits.ts';
-import { checkSetRoots, rootPath } from './roots.ts';
 import type { VerifiedSignature } from './bundle-signature.ts';
 import type { SourceFile } from './bundle-source.ts';
-import { runSelfCheck } from './self-check.ts';
+import type { EngineLimits } from './engine/host.ts';
+import { NoMemoryLeft } from './engine/memory-pool.ts';
+import { NONDETERMINISTIC } from './engine/nondeterministic.ts';
+import { engineLimitsFor, type AskedLimits } from './limits.ts';
+import { loadBundle, type LoadBundle, type LoadedBundle } from './load-bundle.ts';
+import { checkSetRoots, rootPath } from './roots.ts';
 import {
-  createWasmEvaluator,
   DEFAULT_LIMITS,
+  evaluatorFrom,
   WASM_ENGINE,
   type EvaluatorLimits,
   type ForkedEvaluator,
   type WasmEvaluator,
 } from './wasm-evaluator.ts';
+import { createWorkQueue, type InTurns } from './work-queue.ts';
 
 /** A set of bundles, ready to decide. A request (or a batch) takes one and uses nothing else. */
 export interface PolicySnapshot {
@@ -101,6 +99,17 @@ interface NamedEvaluator extends NamedEvaluate {
 
 /** What was compiled and checked, by digest and limits, for as long as a set uses it: sets of several tenants share it. */
 export type LoadedBundles = Map<string, WeakRef<WasmEvaluator>>;
+
+/** How sets are loaded. */
+export interface PolicyLoading {
+  /** Of one evaluator. */
+  readonly limits: EvaluatorLimits;
+  /** What other sets have loaded. */
+  readonly loaded: LoadedBundles;
+  readonly load: LoadBundle;
+  /** Where a first instance is made. */
+  readonly inTurns: InTurns;
+}
 
 const isWithinOutputBounds = (output: PolicyOutput): boolean =>
   output.reasons.length <= 256 && output.obligations.length <= 64 && output.advice.length <= 64;
@@ -191,63 +200,87 @@ const inFile = (file: SourceFile, cause: unknown): unknown =>
     ? new AppError(cause.code, `${file.path}: ${cause.message}`, { cause, details: cause.details })
     : cause;
 
-/** The digest covers all that was compiled and checked; who signed it is asked of each source. */
-const evaluatorOf = async (bundle: Bundle, shared: EvaluatorLimits, loaded: LoadedBundles): Promise<WasmEvaluator> => {
-  for (const [key, known] of loaded) if (known.deref() === undefined) loaded.delete(key);
-  const limits = engineLimitsFor({ ...DEFAULT_LIMITS, ...shared }, bundle.limits);
-  const key = `${bundle.digest} ${Object.values(limits).join(' ')}`;
-  const known = loaded.get(key)?.deref();
-  if (known !== undefined) return known;
-  const { wasm, dataJson, files } = bundle;
-  const evaluator = await createWasmEvaluator({ wasm, dataJson, files, ...shared, ...limits });
-  await runSelfCheck(bundle, evaluator);
-  loaded.set(key, new WeakRef(evaluator));
-  return evaluator;
+interface Loaded {
+  readonly bundle: LoadedBundle;
+  readonly evaluator: WasmEvaluator;
+}
+
+/** The instance that the first engine takes over, so that no request waits for it. */
+const makeFirst = async ({ work }: WasmEvaluator, inTurns: InTurns): Promise<void> => {
+  try {
+    await inTurns(work);
+  } catch (cause) {
+    // Engines that are in use have it, and give it up when one of this set is asked for.
+    if (!(cause instanceof NoMemoryLeft)) throw cause;
+  }
 };
 
 const loadOne = async (
   file: SourceFile,
-  limits: EvaluatorLimits,
-  loaded: LoadedBundles,
-): Promise<{ readonly bundle: Bundle; readonly evaluator: WasmEvaluator }> => {
+  { limits, loaded, load, inTurns }: PolicyLoading,
+  signal: AbortSignal,
+): Promise<Loaded> => {
+  const known = new Map<string, WasmEvaluator>();
+  for (const [key, weak] of loaded) {
+    const evaluator = weak.deref();
+    if (evaluator === undefined) loaded.delete(key);
+    else known.set(key, evaluator);
+  }
+  const { fuel, memoryMaxBytes, resultMaxBytes } = { ...DEFAULT_LIMITS, ...limits };
   try {
-    const requirement = await file.signing?.requirement();
-    let bundle = await readBundle(file.bytes, BUNDLE_LIMITS, requirement);
-    for (const delta of file.deltas ?? []) bundle = await applyDelta(bundle, delta, BUNDLE_LIMITS, requirement);
-    return { bundle, evaluator: await evaluatorOf(bundle, limits, loaded) };
+    const bundle = await load(
+      {
+        bytes: file.bytes,
+        deltas: file.deltas ?? [],
+        signing: await file.signing?.requirement(),
+        limits: { fuel, memoryMaxBytes, resultMaxBytes },
+        withReads: limits.withReads === true,
+        known: new Set(known.keys()),
+      },
+      signal,
+    );
+    const { key, policy } = bundle;
+    const found = known.get(key);
+    if (found !== undefined) return { bundle, evaluator: found };
+    if (policy === undefined) throw new AppError('internal', `the bundle ${bundle.digest} was not loaded`);
+    const evaluator = evaluatorFrom(policy, bundle.limits, limits.pool);
+    await makeFirst(evaluator, inTurns);
+    loaded.set(key, new WeakRef(evaluator));
+    return { bundle, evaluator };
   } catch (cause) {
     throw inFile(file, cause);
   }
 };
 
 /**
- * Reads, compiles, instantiates and probes every archive of a set. Throws `bundle_invalid`, naming the file.
+ * Loads every archive of a set, one after the other. Throws `bundle_invalid`, naming the file. On this thread nothing
+ * takes long, provided that `load` works on another.
  */
 export const loadPolicySet = async (
   files: readonly SourceFile[],
-  limits: EvaluatorLimits = {},
-  known: LoadedBundles = new Map(),
+  loading: Partial<PolicyLoading> = {},
+  signal: AbortSignal = new AbortController().signal,
 ): Promise<LoadedSet> => {
+  const { limits = {}, loaded: known = new Map<string, WeakRef<WasmEvaluator>>(), load = loadBundle } = loading;
+  const { inTurns = createWorkQueue(() => performance.now()) } = loading;
   const archives: LoadedArchive[] = [];
   const digests: Uint8Array[] = [];
   const evaluators: NamedEvaluator[] = [];
-  const bundles: Bundle[] = [];
+  const bundles: LoadedBundle[] = [];
   let entrypoint = '';
   for (const file of files) {
-    const loaded = await loadOne(file, limits, known);
-    const { name, digest, serial, digestBytes, signature, expiresMs } = loaded.bundle;
+    const { bundle, evaluator } = await loadOne(file, { limits, loaded: known, load, inTurns }, signal);
+    const { name, digest, serial, digestBytes, signature, expiresMs, whole = file.bytes } = bundle;
     const twin = archives.find((archive) => archive.name === name);
     if (twin !== undefined) {
       throw new AppError('bundle_invalid', `${file.path} and ${twin.path} are both named ${name}`);
     }
     const { source, path, bytes, deltas = [], etag } = file;
-    const whole = deltas.length === 0 ? bytes : await packArchive(loaded.bundle.files);
     archives.push({ name, digest, serial, source, path, bytes, deltas, whole, signature, etag, expiresMs });
-    bundles.push(loaded.bundle);
+    bundles.push(bundle);
     digests.push(digestBytes);
-    const { evaluator } = loaded;
-    evaluators.push({ bundle: name, evaluate: evaluator.evaluate, evaluator, asked: loaded.bundle.limits });
-    entrypoint = loaded.evaluator.entrypoint;
+    evaluators.push({ bundle: name, evaluate: evaluator.evaluate, evaluator, asked: bundle.asked });
+    entrypoint = evaluator.entrypoint;
   }
   const [only] = evaluators;
   if (only === undefined) throw new AppError('bundle_invalid', 'the set has no bundle');

@@ -5,7 +5,7 @@ import type { EngineLimits } from './engine/host.ts';
 import { NoMemoryLeft } from './engine/memory-pool.ts';
 import type { PolicySnapshot } from './policy-set.ts';
 import type { ForkedEvaluator } from './wasm-evaluator.ts';
-import { TURN_MS, within, type Task } from './work-queue.ts';
+import { TURN_MS, within, type InTurns, type Task } from './work-queue.ts';
 
 export type TroubleCode =
   /** The set cannot be used with the tenant's data. */
@@ -28,7 +28,7 @@ export interface TenantEngineOptions {
   readonly shelf: EngineShelf;
   /** Called before it takes memory: what loading the set left behind is taken over now. */
   readonly claim: () => void;
-  readonly enqueue: (task: Task) => Promise<void>;
+  readonly inTurns: InTurns;
   readonly monotonicMs: () => number;
   readonly onTrouble: (trouble: Trouble) => void;
 }
@@ -113,7 +113,7 @@ export const createTenantEngine = (options: TenantEngineOptions): TenantEngine =
 
   const makeLater = (): void => {
     making = options
-      .enqueue((mayGoOn) => isRetired || work(mayGoOn))
+      .inTurns((mayGoOn) => isRetired || work(mayGoOn))
       .then(
         () => {
           making = undefined;

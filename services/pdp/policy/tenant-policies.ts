@@ -13,7 +13,7 @@ import {
 import type { EngineLimits } from './engine/host.ts';
 import type { PolicySnapshot } from './policy-set.ts';
 import { createTenantEngine, type TenantEngine, type TroubleCode } from './tenant-engine.ts';
-import { createWorkQueue } from './work-queue.ts';
+import type { InTurns } from './work-queue.ts';
 
 export interface TenantPoliciesOptions {
   /** The set of bundles that decides for a tenant now. */
@@ -27,6 +27,8 @@ export interface TenantPoliciesOptions {
   /** How long a request waits for its engine. */
   readonly waitMs: number;
   readonly monotonicMs: () => number;
+  /** Where engines are made. */
+  readonly inTurns: InTurns;
   /** A tenant's set cannot be used: it is denied until its set or its data changes, or there is memory again. */
   readonly onFailed: (tenant: string, reason: string) => void;
 }
@@ -85,9 +87,8 @@ const MAX_WAITING = 64;
 
 /** Gives each tenant engines of its own, at its first request, and takes back those that were not used for longest. */
 export const createTenantPolicies = (options: TenantPoliciesOptions): TenantPolicies => {
-  const { monotonicMs } = options;
+  const { monotonicMs, inTurns } = options;
   const shelf = createEngineShelf(options.limits);
-  const enqueue = createWorkQueue(monotonicMs);
   const entries = new Map<string, Entry>();
   /** By what evaluates: an engine is changed in place, so of its policies only the last says what it has. */
   const newest = new WeakMap<DecidingPolicy['evaluate'], DecidingPolicy>();
@@ -105,7 +106,7 @@ export const createTenantPolicies = (options: TenantPoliciesOptions): TenantPoli
       limits,
       shelf,
       claim: () => claim(snapshot),
-      enqueue,
+      inTurns,
       monotonicMs,
       onTrouble: ({ reason }) => options.onFailed(tenant, reason),
     });

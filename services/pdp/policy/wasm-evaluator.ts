@@ -7,21 +7,15 @@ import type { Evaluate } from '../core/evaluate.ts';
 import type { InputReads } from '../core/input-reads.ts';
 import { ENTRYPOINT } from './bundle-reader.ts';
 import { BUILTINS } from './engine/builtins.ts';
-import {
-  createEngine,
-  DEFAULT_RESULT_MAX_BYTES,
-  EngineRefusal,
-  hostBuiltinsOf,
-  type Engine,
-  type EngineLimits,
-} from './engine/host.ts';
+import { createEngine, DEFAULT_RESULT_MAX_BYTES, engineFrom, type Engine, type EngineLimits } from './engine/host.ts';
 import { findInputReads } from './engine/input-reads.ts';
+import { EngineRefusal, hostBuiltinsOf, type LoadedModule } from './engine/load-module.ts';
 import { NONDETERMINISTIC } from './engine/nondeterministic.ts';
 import type { MemoryPool } from './engine/memory-pool.ts';
 import { describeMissing, locateBuiltins } from './missing-builtins.ts';
 
 /** Stands in events, so that a decision can be evaluated again by the same engine. */
-export const WASM_ENGINE = 'edict-wasm/2';
+export const WASM_ENGINE = 'edict-wasm/3';
 
 /** A decision of the mesh policies takes some 20,000; this ends a runaway in milliseconds. */
 export const DEFAULT_FUEL = 1_000_000;
@@ -51,6 +45,13 @@ export interface WasmEvaluatorOptions extends EvaluatorLimits {
   readonly files?: readonly BundleFile[];
 }
 
+/** A policy that answered the probe. It can be sent to another thread of the process. */
+export interface LoadedPolicy {
+  readonly module: LoadedModule;
+  /** What of the input its answers depend on; undefined: on chance or time as well, or nobody asked. */
+  readonly reads: InputReads | undefined;
+}
+
 export interface WasmEvaluator {
   readonly evaluate: Evaluate;
   readonly engine: string;
@@ -58,9 +59,10 @@ export interface WasmEvaluator {
   /** Built-ins that the module asks the host for. */
   readonly hostBuiltins: readonly string[];
   readonly entrypoints: readonly string[];
-  /** What of the input its answers depend on; undefined: on chance or time as well, or nobody asked. */
+  /** As in what it was made from. */
   readonly reads: InputReads | undefined;
-  /** How many instances were made, the first included. */
+  readonly loaded: LoadedPolicy;
+  /** How many instances were made, that of the loading included. */
   readonly instances: () => number;
   /**
    * An evaluator of the same module with data of its own, that of the bundle at first, and limits of its own (default:
@@ -70,6 +72,7 @@ export interface WasmEvaluator {
   /** As those of an engine. What was released comes back with the next evaluation. */
   readonly bytes: Engine['bytes'];
   readonly release: Engine['release'];
+  readonly work: Engine['work'];
   readonly instanceBytes: number;
 }
 
@@ -165,18 +168,9 @@ const PROBE = JSON.stringify({
   time: { rfc3339: '2026-01-01T00:00:00.000Z', ns: 1_767_225_600_000_000_000 },
 });
 
-/**
- * Compiles a policy module off the main thread, makes one instance and evaluates a probe. Throws `bundle_invalid` when
- * the bytes are no policy module, ask for built-ins that are not supplied, lack the entrypoint, need more memory, or
- * fail the probe.
- */
-export const createWasmEvaluator = async (options: WasmEvaluatorOptions): Promise<WasmEvaluator> => {
-  const { wasm, files } = options;
-  const engine = await refusing(createEngine({ ...DEFAULT_LIMITS, ...options, builtins: BUILTINS }), files);
+const evaluatorOf = (engine: Engine, reads: InputReads | undefined): WasmEvaluator => {
   const entrypoint = engine.entrypoints.get(ENTRYPOINT);
   if (entrypoint === undefined) throw refuse(`policy.wasm has no entrypoint ${ENTRYPOINT}`);
-  const isRepeatable = !engine.hostBuiltins.some((name) => NONDETERMINISTIC.has(name));
-  const reads = options.withReads === true && isRepeatable ? await findInputReads(wasm) : undefined;
   const read = createOutputReader();
   const evaluateOn =
     (used: Engine): Evaluate =>
@@ -189,20 +183,18 @@ export const createWasmEvaluator = async (options: WasmEvaluatorOptions): Promis
         ? { outcome: 'answer', value: output.value, fuelUsed, fuelLimit, drawn }
         : { outcome: 'fault', code: output.code, message: output.message, fuelUsed, fuelLimit };
     };
-  const evaluate = evaluateOn(engine);
-
-  const probe = evaluate(PROBE, PROBE_MS);
-  if (probe.outcome === 'fault') throw refuse(`policy fails its self-check (${probe.code}): ${probe.message}`);
   return {
-    evaluate,
+    evaluate: evaluateOn(engine),
     engine: WASM_ENGINE,
     entrypoint: ENTRYPOINT,
     hostBuiltins: engine.hostBuiltins,
     entrypoints: [...engine.entrypoints.keys()].sort(),
     reads,
+    loaded: { module: engine.loaded, reads },
     instances: engine.instances,
     bytes: engine.bytes,
     release: engine.release,
+    work: engine.work,
     instanceBytes: engine.instanceBytes,
     fork: (limits) => {
       const forked = engine.fork(limits);
@@ -216,4 +208,27 @@ export const createWasmEvaluator = async (options: WasmEvaluatorOptions): Promis
       };
     },
   };
+};
+
+/** The evaluator of a policy that was loaded within the same limits, maybe by another thread. Has no instance yet. */
+export const evaluatorFrom = (
+  { module, reads }: LoadedPolicy,
+  limits: EngineLimits,
+  pool?: MemoryPool,
+): WasmEvaluator => evaluatorOf(engineFrom(module, { builtins: BUILTINS, pool, ...limits }), reads);
+
+/**
+ * Compiles a policy module, makes one instance and evaluates a probe: the longer the data, the longer this thread is
+ * busy. Throws `bundle_invalid` when the bytes are no policy module, ask for built-ins that are not supplied, lack the
+ * entrypoint, need more memory, or fail the probe.
+ */
+export const createWasmEvaluator = async (options: WasmEvaluatorOptions): Promise<WasmEvaluator> => {
+  const { wasm, files } = options;
+  const engine = await refusing(createEngine({ ...DEFAULT_LIMITS, ...options, builtins: BUILTINS }), files);
+  const isRepeatable = !engine.hostBuiltins.some((name) => NONDETERMINISTIC.has(name));
+  const reads = options.withReads === true && isRepeatable ? await findInputReads(wasm) : undefined;
+  const evaluator = evaluatorOf(engine, reads);
+  const probe = evaluator.evaluate(PROBE, PROBE_MS);
+  if (probe.outcome === 'fault') throw refuse(`policy fails its self-check (${probe.code}): ${probe.message}`);
+  return evaluator;
 };

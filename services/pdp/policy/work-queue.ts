@@ -3,6 +3,9 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 /** Works as long as `mayGoOn`; true when all is done. Throws what makes it useless to go on. */
 export type Task = (mayGoOn: () => boolean) => boolean;
 
+/** Has a task done; see `createWorkQueue`. */
+export type InTurns = (task: Task) => Promise<void>;
+
 /** How long work may keep the event loop before others get their turn. */
 export const TURN_MS = 4;
 
@@ -17,7 +20,7 @@ export const within = (ms: number, monotonicMs: () => number): (() => boolean) =
  * other in a circle, so a long one does not keep a short one waiting. A promise resolves when its task is done, and
  * rejects with what it threw.
  */
-export const createWorkQueue = (monotonicMs: () => number): ((task: Task) => Promise<void>) => {
+export const createWorkQueue = (monotonicMs: () => number): InTurns => {
   interface Queued {
     readonly task: Task;
     readonly resolve: () => void;

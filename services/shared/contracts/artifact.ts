@@ -1,8 +1,8 @@
 import { isObject } from './json.ts';
 
 /**
- * What events name by digest, and what a later reader needs to evaluate a decision again: a bundle. States of pushed data
- * are not archived.
+ * What events name by digest, and what a later reader needs to evaluate a decision again: a bundle, or a node of a state
+ * of pushed data (`data-node.ts`).
  */
 export interface Artifact {
   /** `sha256:` and 64 hex digits: for a bundle its digest as in `bundle-digest.ts`, else that of the bytes. */

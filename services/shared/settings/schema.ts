@@ -163,6 +163,10 @@ export const SettingsSchema = Type.Object(
           description: 'Who may sign bundles, by key id. Once one is set, unsigned bundles are refused.',
         }),
         bundle_poll: Duration('1s', 'How often bundle files are looked at; for servers see pdp.bundles[].poll.'),
+        bundle_load_max: Duration(
+          '5m',
+          'How long one bundle may take to load; 50 MB of data take 10 s where a core is free.',
+        ),
         max_staleness: OptionalDuration('How long a set may decide that its sources do not confirm. None: for ever.'),
         when_stale: Type.Enum(['deny', 'flag', 'serve'], {
           default: 'deny',

@@ -84,6 +84,47 @@ describe('artifacts', () => {
     expect(await received(home)).toEqual({ ...expected, [`2 acme ${shortOf(other)} 1`]: shortOf(other) });
   });
 
+  it('of a state go at once, its root last, and not again when the root went', async () => {
+    const home = folders.create();
+    const nodes = ['one', 'two', 'root'].map((text) => {
+      const { digest, mediaType, bytes } = artifactOf(Buffer.from(text));
+      return { digest, mediaType, size: bytes.length, bytes: () => bytes };
+    });
+    const [one, two, root] = nodes;
+    const other = artifactOf(Buffer.from('other root'));
+    const another = { ...other, size: other.bytes.length, bytes: () => other.bytes };
+    const first = await openEmitter(home, { limits: ROOMY });
+    first.sendState('acme', root!.digest, nodes);
+    // Before any tick: another state may come before it.
+    const sent = nodes.map((node) => `1 acme ${shortOf(node)} 1`);
+    expect(Object.keys(await received(home))).toEqual(sent);
+    await drain(first);
+    await first.close();
+
+    const second = await openEmitter(home, { limits: ROOMY });
+    second.sendState('acme', root!.digest, nodes);
+    expect(second.status().artifacts).toMatchObject({ waiting: 0, dropped: 0 });
+    // Only roots are remembered.
+    second.sendState('acme', another.digest, [one!, two!, another]);
+    await second.close();
+    expect(Object.keys(await received(home)).slice(3)).toEqual(
+      [one!, two!, another].map((node) => `2 acme ${shortOf(node)} 1`),
+    );
+  });
+
+  it('of states that wait go at a clean stop', async () => {
+    const home = folders.create();
+    const nodes = Array.from({ length: 40 }, (_, n) => {
+      const { digest, mediaType, bytes } = artifactOf(Buffer.from(`node ${n}`));
+      return { digest, mediaType, size: bytes.length, bytes: () => bytes };
+    });
+    const emitter = await openEmitter(home, { limits: ROOMY });
+    emitter.sendState('acme', nodes.at(-1)!.digest, nodes);
+    expect(emitter.status().artifacts.waitingBytes).toBeGreaterThan(0);
+    await emitter.close();
+    expect(Object.keys(await received(home))).toHaveLength(40);
+  });
+
   it('that were not sent to their end begin anew in the next boot', async () => {
     const home = folders.create();
     const artifact = artifactOf(randomBytes(6 * ARTIFACT_PART_BYTES));

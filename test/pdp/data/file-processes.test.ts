@@ -123,7 +123,7 @@ describe('the log of pushed data, shared by processes', () => {
     expect(last + 1 - told.length).toBeLessThanOrEqual(killed.length);
     for (const { told: own } of [...steady, ...killed]) {
       const { key = '', value = -1 } = own.at(-1) ?? {};
-      const stored = follower.book.of('acme').document[key];
+      const stored = (follower.book.of('acme').document as Readonly<Record<string, unknown>>)[key];
       expect([value, value + 1]).toContain(stored);
     }
     expect(follower.unknown()).toBe(0);

@@ -3,7 +3,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { createDataBook } from '../../../services/pdp/core/data-book.ts';
-import type { DataChange } from '../../../services/pdp/core/pushed-data.ts';
+import { applyChange, type DataChange } from '../../../services/pdp/core/pushed-data.ts';
 import { startActivePolicy, type ActivePolicy } from '../../../services/pdp/policy/active-policy.ts';
 import { createMemoryPool } from '../../../services/pdp/policy/engine/memory-pool.ts';
 import {
@@ -11,7 +11,7 @@ import {
   type TenantPolicies,
   type TenantPoliciesOptions,
 } from '../../../services/pdp/policy/tenant-policies.ts';
-import { TURN_MS } from '../../../services/pdp/policy/work-queue.ts';
+import { createWorkQueue, TURN_MS } from '../../../services/pdp/policy/work-queue.ts';
 import { inputFor, makeBundle } from './make-bundles.ts';
 
 const MIB = 1024 * 1024;
@@ -52,6 +52,8 @@ const textOf = (bad?: string): string => {
 };
 const INPUT = textOf();
 
+const MAX_BYTES = 16 * MIB;
+
 describe('engines of tenants', () => {
   let folder: string;
   let common: string;
@@ -64,7 +66,7 @@ describe('engines of tenants', () => {
   let failed: string[];
   let revision: number;
   const close: (() => Promise<void>)[] = [];
-  const book = () => createDataBook({ maxBytes: 16 * MIB, setTimer: () => () => undefined });
+  const book = () => createDataBook({ maxBytes: MAX_BYTES, setTimer: () => () => undefined });
   let data: ReturnType<typeof book>;
 
   beforeAll(async () => {
@@ -86,7 +88,8 @@ describe('engines of tenants', () => {
 
   const push = (tenant: string, name: string, value: unknown): number => {
     const change = { op: 'put', path: ['users', name], value } as DataChange;
-    data.apply({ id: `${(revision += 1)}`, tenant, change }, revision);
+    const { data: before, recent } = data.stateOf(tenant);
+    data.restore(tenant, { data: applyChange(before, change, (revision += 1), MAX_BYTES), recent });
     return revision;
   };
 
@@ -107,6 +110,7 @@ describe('engines of tenants', () => {
       limits: { maxEngines: 16, maxBytes: 1_024 * MIB, ...limits },
       waitMs,
       monotonicMs,
+      inTurns: createWorkQueue(monotonicMs),
       onFailed: (tenant, reason) => failed.push(`${tenant}: ${reason}`),
     });
     policy = await startActivePolicy({
@@ -114,7 +118,7 @@ describe('engines of tenants', () => {
       tenants: Object.fromEntries(tenants.map((tenant) => [tenant, [{ path: own }]])),
       pollMs: 3_600_000,
       nowMs: () => 1_000,
-      limits: { memoryMaxBytes: memoryMiB * MIB, fuel: 100_000, pool: createMemoryPool() },
+      loading: { limits: { memoryMaxBytes: memoryMiB * MIB, fuel: 100_000, pool: createMemoryPool() } },
       onActivated: ({ snapshot, previous }) => policies.activated(snapshot, previous),
     });
     close.push(policy.close);

@@ -6,6 +6,7 @@ import {
   type TenantPolicies,
   type TenantPoliciesOptions,
 } from '../../../services/pdp/policy/tenant-policies.ts';
+import { createWorkQueue } from '../../../services/pdp/policy/work-queue.ts';
 import { inputFor, makeBundle } from './make-bundles.ts';
 
 /** Says which push it saw. */
@@ -51,6 +52,7 @@ describe('what decides for a tenant', () => {
     limits: { maxEngines: 16, maxBytes: 1024 ** 3 },
     waitMs: 1_000,
     monotonicMs: () => 0,
+    inTurns: createWorkQueue(() => 0),
     onFailed: () => undefined,
   });
 

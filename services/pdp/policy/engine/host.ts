@@ -1,16 +1,20 @@
 import type { Builtins } from './builtin.ts';
 import { createBuiltinCalls, type BuiltinCalls, type Drawn } from './builtin-calls.ts';
-import { builtinCallers } from './call-sites.ts';
 import { faultOf, resultTooLarge, type EngineFault } from './fault.ts';
-import { NEEDED_EXPORTS, PATCH_EXPORTS, PolicyAbort, PolicyInstance, type DataPatch, type Image } from './instance.ts';
+import { PolicyAbort, PolicyInstance, type DataPatch, type Image } from './instance.ts';
+import {
+  EngineRefusal,
+  loadModule,
+  messageOf,
+  PAGE_BYTES,
+  pagesWithin,
+  refuse,
+  type LoadedModule,
+  type ModuleOptions,
+} from './load-module.ts';
 import { createMemoryPool, NoMemoryLeft, type MemoryPool } from './memory-pool.ts';
-import { FUEL_EXPORT, meterModule } from './meter.ts';
-import { MeterError } from './wasm-reader.ts';
-import { wasmApi, type WasmMemory, type WasmModule } from './wasm.ts';
+import { wasmApi, type WasmMemory } from './wasm.ts';
 
-export const PAGE_BYTES = 64 * 1024;
-/** What an instance begins with beyond the module's own data, so that common inputs make it grow no more. */
-const ROOM_PAGES = 128;
 /** An instance never gives memory back, so one large input must not cost it for ever. */
 const RECYCLE_GROWTH_BYTES = 32 * 1024 * 1024;
 /** What a new instance may have to do again before it can evaluate. */
@@ -41,15 +45,15 @@ export interface EngineLimits {
   readonly resultMaxBytes: number;
 }
 
-export interface EngineOptions extends Omit<EngineLimits, 'resultMaxBytes'> {
-  readonly wasm: Uint8Array;
-  /** UTF-8 JSON text of the `data` document. */
-  readonly dataJson: Uint8Array;
+/** What runs a module. */
+export interface EngineHost extends Omit<EngineLimits, 'resultMaxBytes'> {
   readonly builtins: Builtins;
   readonly resultMaxBytes?: number | undefined;
   /** Shared by engines of other modules; without it by those of this one. */
   readonly pool?: MemoryPool | undefined;
 }
+
+export interface EngineOptions extends ModuleOptions, EngineHost {}
 
 export type EngineResult =
   | {
@@ -79,11 +83,13 @@ export interface Engine {
   readonly entrypoints: ReadonlyMap<string, number>;
   /** Built-ins that the module asks the host for, sorted. */
   readonly hostBuiltins: readonly string[];
-  /** How many instances were made, the first included. */
+  /** What it was made from: another thread can make engines from it too. */
+  readonly loaded: LoadedModule;
+  /** How many instances were made, that of the loading included. */
   readonly instances: () => number;
   /**
    * Changes the data in place, before the next evaluation; nothing is read again but what the patches hold. `whole` is
-   * what leads from the data of `createEngine` to the data after these patches: it is asked for when the data is built
+   * what leads from the data that were loaded to the data after these patches: it is asked for when the data is built
    * anew, because too little of the memory is in use any more or because it was given up. Throws `EngineRefusal` when
    * the module is older than ABI 1.3, or could not hold the data before.
    */
@@ -103,110 +109,38 @@ export interface Engine {
   /** What an instance has at least. */
   readonly instanceBytes: number;
   /**
-   * Another engine of the same module with the data of `createEngine`, which is copied, not read again. No work. Where
+   * Another engine of the same module with the data that were loaded, which are copied, not read again. No work. Where
    * its `limits` have no room for that data, it refuses to be worked on.
    */
   readonly fork: (limits?: EngineLimits) => Engine;
 }
 
-/** A built-in that the host was asked for, and the rules and functions that call it, as paths below `data`. */
-export interface BuiltinUse {
-  readonly builtin: string;
-  /** Empty when the module has no names. */
-  readonly rules: readonly string[];
-}
-
-/** The module cannot be used: no OPA policy module, built-ins that nobody supplies, no room for its data. */
-export class EngineRefusal extends Error {
-  /** The built-ins that nobody supplies, where those are the reason. */
-  readonly missing: readonly BuiltinUse[];
-  constructor(message: string, options: { readonly cause?: unknown; readonly missing?: readonly BuiltinUse[] } = {}) {
-    super(message, options);
-    this.missing = options.missing ?? [];
-  }
-}
-
-const refuse = (message: string, cause?: unknown): never => {
-  throw new EngineRefusal(message, { cause });
-};
-
-const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause));
-
-interface Compiled {
-  readonly module: WasmModule;
-  /** The least that the module can be given. */
-  readonly memoryPages: number;
-  /** Whether it exports what changing its data needs. */
-  readonly isPatchable: boolean;
-}
-
-const compile = async (bytes: Uint8Array): Promise<Compiled> => {
-  try {
-    // Before it is rewritten: the counter, which is added, must not be something that the module already names.
-    if (!wasmApi.validate(bytes)) return refuse('policy.wasm is no WebAssembly module');
-    const { wasm, memoryPages } = meterModule(bytes);
-    const module = await wasmApi.compile(wasm);
-    const exported = new Set(wasmApi.Module.exports(module).map(({ name }) => name));
-    if (![...NEEDED_EXPORTS, FUEL_EXPORT].every((name) => exported.has(name)))
-      return refuse('policy.wasm is no OPA policy module');
-    return { module, memoryPages, isPatchable: PATCH_EXPORTS.every((name) => exported.has(name)) };
-  } catch (cause) {
-    if (cause instanceof EngineRefusal) throw cause;
-    if (cause instanceof MeterError) return refuse(`policy.wasm cannot be metered: ${cause.message}`, cause);
-    return refuse(`policy.wasm is no WebAssembly module: ${messageOf(cause)}`, cause);
-  }
-};
-
-const tableOf = (instance: PolicyInstance, which: 'builtins' | 'entrypoints'): ReadonlyMap<string, number> => {
-  const table: unknown = JSON.parse(instance.tableJson(which));
-  if (typeof table !== 'object' || table === null) return refuse(`policy.wasm has no table of ${which}`);
-  return new Map(Object.entries(table).map(([name, number]) => [name, Number(number)]));
-};
-
-/** The built-ins that a module asks its host for, sorted. Throws `EngineRefusal` for what is no OPA policy module. */
-export const hostBuiltinsOf = async (wasm: Uint8Array): Promise<readonly string[]> => {
-  const { module, memoryPages } = await compile(wasm);
-  const initial = memoryPages + 1;
-  const instance = new PolicyInstance(
-    module,
-    new wasmApi.Memory({ initial, maximum: initial }),
-    createBuiltinCalls(new Map(), {}),
-  );
-  return [...tableOf(instance, 'builtins').keys()].sort();
-};
-
 /** What all engines of one module share. */
 interface Prepared {
-  readonly make: (memory: WasmMemory) => PolicyInstance;
+  readonly loaded: LoadedModule;
   readonly calls: BuiltinCalls;
-  /** With the data of `createEngine`. */
-  readonly image: Image;
   /** Those of the engine that was made first. */
   readonly limits: EngineLimits;
-  readonly isPatchable: boolean;
-  readonly entrypoints: ReadonlyMap<string, number>;
-  readonly hostBuiltins: readonly string[];
   readonly pool: MemoryPool;
-  /** An instance with the data of `image` that its owner can do without. */
+  readonly hostBuiltins: readonly string[];
+  /** An instance with the data of the loaded image that its owner can do without. */
   lend: () => PolicyInstance | undefined;
 }
 
-const maxPagesOf = ({ memoryMaxBytes }: Pick<EngineLimits, 'memoryMaxBytes'>): number =>
-  Math.floor(memoryMaxBytes / PAGE_BYTES);
 const tooLittle = ({ memoryBytes }: Image, { memoryMaxBytes }: EngineLimits): string =>
   `an instance of policy.wasm has ${memoryBytes} bytes, more than the ${memoryMaxBytes} that it may have`;
 
 const bytesOf = ({ memory }: PolicyInstance): number => memory.buffer.byteLength;
 
-/** An engine whose data are those of `prepared.image`, which `first` already has. */
+/** An engine whose data are those of the loaded image, which `first` already has. */
 const engineOf = (
   prepared: Prepared,
   limits: EngineLimits,
   first?: PolicyInstance,
 ): Engine & Pick<Prepared, 'lend'> => {
-  const { calls, pool } = prepared;
+  const { calls, pool, loaded } = prepared;
   const { fuel, resultMaxBytes } = limits;
-  const maxPages = maxPagesOf(limits);
+  const maxPages = pagesWithin(limits);
   let instances = first === undefined ? 0 : 1;
   /** It has the data once `queue` is empty. */
   let current = first;
@@ -216,7 +150,7 @@ const engineOf = (
   /** Of the last instance; an own one need not be wiped. */
   let spare: WasmMemory | undefined;
   /** What the next instance begins with, and what it has to do again then: unless `isAnew`, `since`. */
-  let image = prepared.image;
+  let image = loaded.image;
   let since: readonly DataPatch[] = [];
   let isAnew = false;
   let whole = (): readonly DataPatch[] => [];
@@ -244,14 +178,14 @@ const engineOf = (
     spare = memory.buffer.byteLength === image.memoryBytes ? memory : undefined;
   };
   const startAnew = (): void => {
-    image = prepared.image;
+    image = loaded.image;
     since = [];
     isAnew = true;
   };
 
   function* instanceOf(from: Image): Generator<void, PolicyInstance> {
-    const isAlike = maxPages === maxPagesOf(prepared.limits);
-    const lent = from === prepared.image && isAlike ? prepared.lend() : undefined;
+    const isAlike = maxPages === pagesWithin(prepared.limits);
+    const lent = from === loaded.image && isAlike ? prepared.lend() : undefined;
     if (lent !== undefined) {
       instances += 1;
       return lent;
@@ -262,7 +196,7 @@ const engineOf = (
     const { memory, isUsed } =
       own === undefined ? pool.take(from.memoryBytes, maxPages) : { memory: own, isUsed: false };
     begun = memory;
-    const instance = prepared.make(memory);
+    const instance = new PolicyInstance(loaded.module, memory, calls, maxPages * PAGE_BYTES);
     instances += 1;
     yield* instance.restore(from, isUsed);
     return instance;
@@ -336,7 +270,7 @@ const engineOf = (
   };
 
   const changeData: Engine['changeData'] = (patches, next) => {
-    if (!prepared.isPatchable) refuse('policy.wasm is older than ABI 1.3: no data can be pushed to it');
+    if (!loaded.isPatchable) refuse('policy.wasm is older than ABI 1.3: no data can be pushed to it');
     if (unusable !== undefined) refuse(unusable);
     whole = next;
     // What an evaluation made larger would stay as large in every instance after it.
@@ -380,7 +314,7 @@ const engineOf = (
     work,
     bytes() {
       const held = current?.memory.buffer.byteLength ?? begun?.buffer.byteLength ?? 0;
-      return held + (spare?.buffer.byteLength ?? 0) + (image === prepared.image ? 0 : image.bytes.length);
+      return held + (spare?.buffer.byteLength ?? 0) + (image === loaded.image ? 0 : image.bytes.length);
     },
     release() {
       dropSpare();
@@ -389,10 +323,11 @@ const engineOf = (
       [current, begun, making] = [undefined, undefined, undefined];
       if (hasOwnData) startAnew();
     },
-    instanceBytes: prepared.image.memoryBytes,
+    instanceBytes: loaded.image.memoryBytes,
     fork: (own = limits) => engineOf(prepared, own),
-    entrypoints: prepared.entrypoints,
+    entrypoints: loaded.entrypoints,
     hostBuiltins: prepared.hostBuiltins,
+    loaded,
     instances: () => instances,
     lend() {
       const lent = current;
@@ -406,53 +341,33 @@ const engineOf = (
 
 const always = (): boolean => true;
 
+const engineWith = (
+  loaded: LoadedModule,
+  { memoryMaxBytes, fuel, resultMaxBytes = DEFAULT_RESULT_MAX_BYTES, pool = createMemoryPool() }: EngineHost,
+  calls: BuiltinCalls,
+  first?: PolicyInstance,
+): Engine => {
+  const hostBuiltins = [...loaded.builtins.keys()].sort();
+  const limits = { memoryMaxBytes, fuel, resultMaxBytes };
+  const prepared: Prepared = { loaded, calls, limits, pool, hostBuiltins, lend: () => undefined };
+  const engine = engineOf(prepared, limits, first);
+  prepared.lend = engine.lend;
+  return engine;
+};
+
+/** An engine of a module that was loaded with these built-ins, maybe by another thread. It has no instance yet. */
+export const engineFrom = (loaded: LoadedModule, host: EngineHost): Engine => {
+  const names = new Map([...loaded.builtins].map(([name, id]) => [id, name] as const));
+  return engineWith(loaded, host, createBuiltinCalls(names, host.builtins));
+};
+
 /**
- * Meters and compiles a policy module (off this thread), makes one instance and reads the data into it. Throws
- * `EngineRefusal`.
+ * Loads a module and gives an engine that has its first instance. Throws `EngineRefusal`.
  *
  * An instance is given up after anything was thrown out of it: an abort leaves its stack pointer where it was. The next
  * one begins with a copy of the memory with the data in it.
  */
 export const createEngine = async (options: EngineOptions): Promise<Engine> => {
-  const { memoryMaxBytes, fuel, resultMaxBytes = DEFAULT_RESULT_MAX_BYTES, pool = createMemoryPool() } = options;
-  const limits = { memoryMaxBytes, fuel, resultMaxBytes };
-  const maxPages = maxPagesOf(limits);
-  const { module, memoryPages, isPatchable } = await compile(options.wasm);
-  const initial = Math.min(memoryPages + ROOM_PAGES, maxPages);
-  /** The module's built-ins by their numbers in it; known once there is an instance. */
-  const names = new Map<number, string>();
-  const calls = createBuiltinCalls(names, options.builtins);
-  const make = (memory: WasmMemory): PolicyInstance => new PolicyInstance(module, memory, calls);
-
-  const begin = () => {
-    const first = make(new wasmApi.Memory({ initial, maximum: maxPages }));
-    const [major, minor] = first.abi;
-    if (major !== 1 || minor < 2) return refuse(`policy.wasm speaks ABI ${major}.${minor}; 1.2 or later is needed`);
-    const builtins = tableOf(first, 'builtins');
-    const entrypoints = tableOf(first, 'entrypoints');
-    const missing = [...builtins.keys()].filter((name) => !Object.hasOwn(options.builtins, name)).sort();
-    if (missing.length > 0) {
-      const callers = builtinCallers(options.wasm);
-      throw new EngineRefusal(`policy.wasm needs built-ins that are not supplied: ${missing.join(', ')}`, {
-        missing: missing.map((builtin) => ({ builtin, rules: callers.get(builtins.get(builtin) ?? -1) ?? [] })),
-      });
-    }
-    return { first, builtins, entrypoints, image: first.readData(options.dataJson) };
-  };
-  const begun = (() => {
-    try {
-      return begin();
-    } catch (cause) {
-      if (cause instanceof EngineRefusal) throw cause;
-      return refuse(`policy.wasm cannot be set up in ${maxPages * PAGE_BYTES} bytes: ${messageOf(cause)}`, cause);
-    }
-  })();
-  const { first, builtins, entrypoints, image } = begun;
-  for (const [name, id] of builtins) names.set(id, name);
-  const hostBuiltins = [...builtins.keys()].sort();
-  const shared = { make, calls, image, limits, isPatchable, entrypoints, hostBuiltins, pool };
-  const prepared: Prepared = { ...shared, lend: () => undefined };
-  const engine = engineOf(prepared, limits, first);
-  prepared.lend = engine.lend;
-  return engine;
+  const { loaded, first, calls } = await loadModule(options);
+  return engineWith(loaded, options, calls, first);
 };

@@ -1,7 +1,10 @@
 import { OutOfFuel } from './builtin.ts';
 import type { BuiltinCalls, ValueMemory } from './builtin-calls.ts';
+import { createInputWriter } from './input-writer.ts';
 import { FUEL_EXPORT } from './meter.ts';
 import { FEW, ORDER_CHAR, READ_TEXT_BYTE, READ_VALUE_BYTE, WRITE_BYTE } from './prices.ts';
+import { createResultPrinter } from './result-text.ts';
+import { INTERNED_STRING, STRING } from './value-layout.ts';
 import { parseValue, printValue, textSize } from './value-text.ts';
 import type { Value } from './value.ts';
 import { wasmApi, type WasmMemory, type WasmModule } from './wasm.ts';
@@ -74,9 +77,7 @@ export interface DataPatch {
   readonly json: string | undefined;
 }
 
-/** Tags and offsets of values in memory (OPA, wasm/src/value.h). */
-const STRING = 4;
-const INTERNED_STRING = 8;
+/** Where a string has its length and its text. */
 const STRING_LENGTH_AT = 4;
 const STRING_TEXT_AT = 8;
 /** Most bytes of UTF-8 that one UTF-16 unit becomes. */
@@ -84,8 +85,16 @@ const BYTES_PER_UNIT = 3;
 const MAX_FUEL = 0x7fffffff;
 /** OPA's aborts name a place in the sources and what went wrong there. */
 const MAX_ABORT_BYTES = 64 * 1024;
-/** What is copied without a pause: less than a millisecond. */
-const STEP_BYTES = 1024 * 1024;
+/** What is copied without a pause: a fifth of a millisecond. */
+const STEP_BYTES = 256 * 1024;
+/** What an instance has beside its code and data, unless its limit is nearer. */
+export const ROOM_BYTES = 8 * 1024 * 1024;
+/** What the allocator's addresses are multiples of. */
+const HEAP_STEP_BYTES = 16;
+/** What the allocator takes with it: its notes on a block, and the rest of a page. */
+const ROOM_SPARE_BYTES = 128 * 1024;
+/** What is added at least when values find no room. */
+const MIN_MORE_BYTES = 1024 * 1024;
 /** A size beyond the allocator's fixed ones (OPA, wasm/src/malloc.c). */
 const VARYING_BYTES = 129;
 /** What may be owed for arguments before it is taken; one call takes what little it has read at once. */
@@ -97,6 +106,19 @@ const MAX_OWED = 4_096;
 const READING_FUEL_PER_BYTE = 32;
 const READING_FUEL = 4_096;
 
+/** Whether a module keeps values as this host builds them is tried with all kinds of them, and tables that grew. */
+const LAYOUT_PROBE = JSON.stringify({
+  words: [null, true, false],
+  numbers: [0, -1, 123_456_789, 1_234_567_890, 0.5, 1e21, -1.5e-7],
+  texts: ['', 'a', 'ä€\u{1f600}', '\n"\\'],
+  nested: { empty: {}, none: [], deep: [[{}]] },
+  ...Object.fromEntries(Array.from({ length: 40 }, (_, at) => [`key-${at}`, at])),
+});
+
+/** Shared by all instances: nothing of an evaluation is left in it for the next. */
+const writer = createInputWriter();
+const printResult = createResultPrinter();
+
 /** What an instance is made of again: its memory with the data in it, up to the heap. */
 export interface Image {
   readonly bytes: Uint8Array;
@@ -104,6 +126,8 @@ export interface Image {
   readonly memoryBytes: number;
   readonly data: number;
   readonly heap: number;
+  /** Its values lie in memory as the host knows them: it may build and print them. */
+  readonly isKnownLayout: boolean;
 }
 
 /** One instance of a policy module. After anything was thrown out of it, it must not be used again. */
@@ -116,11 +140,18 @@ export class PolicyInstance implements ValueMemory {
   #owed = 0;
   readonly #exports: PolicyExports;
   #bytes: Buffer;
+  #words: Int32Array;
   #data = 0;
   #heap = 0;
+  readonly #maxBytes: number;
+  #isKnownLayout = false;
+  /** What reading the input took. */
+  #readUnits = 0;
 
-  constructor(module: WasmModule, memory: WasmMemory, calls: BuiltinCalls) {
+  /** `maxBytes`: what the memory may grow to. */
+  constructor(module: WasmModule, memory: WasmMemory, calls: BuiltinCalls, maxBytes: number) {
     this.memory = memory;
+    this.#maxBytes = maxBytes;
     const call = (id: number, ...addresses: readonly number[]): number => calls.call(this, id, addresses);
     const env = {
       memory,
@@ -135,6 +166,7 @@ export class PolicyInstance implements ValueMemory {
       opa_builtin4: (id: number, _context: number, a: number, b: number, c: number, d: number) => call(id, a, b, c, d),
     };
     this.#bytes = Buffer.from(memory.buffer);
+    this.#words = new Int32Array(memory.buffer);
     // That the exports are there was tested on the module.
     this.#exports = new wasmApi.Instance(module, { env }).exports as unknown as PolicyExports;
   }
@@ -159,7 +191,20 @@ export class PolicyInstance implements ValueMemory {
     this.#memoryBytes().set(json, address);
     this.#data = this.#exports.opa_value_parse(address, json.length);
     this.#heap = this.#exports.opa_heap_ptr_get();
+    this.#makeRoom();
+    this.#isKnownLayout = this.#knowsLayout();
     return this.image();
+  }
+
+  /** Whether the module prints what the host built as it prints what it read itself. */
+  #knowsLayout(): boolean {
+    const policy = this.#exports;
+    const at = policy.opa_malloc(LAYOUT_PROBE.length * BYTES_PER_UNIT);
+    const length = this.#memoryBytes().write(LAYOUT_PROBE, at, 'utf8');
+    const own = this.#textAt(policy.opa_json_dump(policy.opa_value_parse(at, length)));
+    policy.opa_heap_ptr_set(at + length);
+    const built = this.#build(at, length, true, MAX_FUEL);
+    return built !== undefined && this.#textAt(policy.opa_json_dump(built)) === own;
   }
 
   /** Where evaluations begin to use memory: what lies below is code's own and the data. */
@@ -176,6 +221,7 @@ export class PolicyInstance implements ValueMemory {
       memoryBytes: bytes.length,
       data: this.#data,
       heap: this.#heap,
+      isKnownLayout: this.#isKnownLayout,
     };
   }
 
@@ -183,7 +229,7 @@ export class PolicyInstance implements ValueMemory {
    * Takes over what another instance of the module read, a part at each step. The memory must be as large as that one's
    * was. `isUsed`: what an earlier instance left above it is wiped, too.
    */
-  *restore({ bytes, data, heap }: Image, isUsed: boolean): Generator<void, void> {
+  *restore({ bytes, data, heap, isKnownLayout }: Image, isUsed: boolean): Generator<void, void> {
     for (let at = 0; at < heap; at += STEP_BYTES) {
       this.#memoryBytes().set(bytes.subarray(at, at + STEP_BYTES), at);
       yield;
@@ -195,6 +241,7 @@ export class PolicyInstance implements ValueMemory {
     }
     this.#data = data;
     this.#heap = heap;
+    this.#isKnownLayout = isKnownLayout;
   }
 
   /**
@@ -215,6 +262,7 @@ export class PolicyInstance implements ValueMemory {
     wasm.opa_value_free(at);
     wasm.opa_heap_blocks_stash();
     this.#heap = wasm.opa_heap_ptr_get();
+    this.#makeRoom();
     if (code !== 0) throw new PolicyAbort(`the module does not take a change of its data (${code})`);
   }
 
@@ -246,12 +294,11 @@ export class PolicyInstance implements ValueMemory {
     const policy = this.#exports;
     const counter = policy[FUEL_EXPORT];
     this.#owed = 0;
-    this.fuelLimit = READING_FUEL + length * READING_FUEL_PER_BYTE;
-    counter.value = this.fuelLimit;
-    policy.opa_heap_ptr_set(at + length);
-    const value = length === 0 ? 0 : policy.opa_value_parse(at, length);
+    const reading = READING_FUEL + length * READING_FUEL_PER_BYTE;
+    this.fuelLimit = reading;
+    const value = this.#readInput(at, length, typeof input === 'string', reading);
     // What was not needed for reading is no part of the budget.
-    this.fuelLimit = Math.min(MAX_FUEL, this.fuelLimit - counter.value + fuel);
+    this.fuelLimit = Math.min(MAX_FUEL, this.#readUnits + fuel);
     counter.value = fuel;
     const context = policy.opa_eval_ctx_new();
     policy.opa_eval_ctx_set_input(context, value);
@@ -259,8 +306,54 @@ export class PolicyInstance implements ValueMemory {
     policy.opa_eval_ctx_set_entrypoint(context, entrypoint);
     policy.eval(context);
     const result = policy.opa_eval_ctx_get_result(context);
+    if (format === 0 && this.#isKnownLayout) {
+      const bytesNow = this.#memoryBytes();
+      const printed = printResult(bytesNow, this.#words, result);
+      if (printed !== undefined) {
+        this.spend(printed.units);
+        return Buffer.byteLength(printed.text) > resultMaxBytes ? undefined : printed.text;
+      }
+    }
     const text = format === 0 ? policy.opa_json_dump(result) : policy.opa_value_dump(result);
     return this.#boundedTextAt(text, resultMaxBytes);
+  }
+
+  /** The value of a text in memory, behind which all memory is free. Nothing of no text. */
+  #readInput(at: number, length: number, isWellFormed: boolean, fuel: number): number {
+    const built = length > 0 && this.#isKnownLayout ? this.#build(at, length, isWellFormed, fuel) : undefined;
+    if (built !== undefined) return built;
+    const policy = this.#exports;
+    policy.opa_heap_ptr_set(at + length);
+    policy[FUEL_EXPORT].value = fuel;
+    const value = length === 0 ? 0 : policy.opa_value_parse(at, length);
+    this.#readUnits = fuel - policy[FUEL_EXPORT].value;
+    return value;
+  }
+
+  /** The same, built here; undefined: the module must read it. */
+  #build(at: number, length: number, isWellFormed: boolean, fuel: number): number | undefined {
+    const policy = this.#exports;
+    const text = { at, length, isWellFormed };
+    for (let more = MIN_MORE_BYTES; ; more *= 2) {
+      const bytes = this.#memoryBytes();
+      const failed = writer.write(bytes, this.#words, text, fuel);
+      if (failed === 'left to the module') return undefined;
+      if (failed === 'no room') {
+        // Through the allocator, which would not learn of pages that are added from outside.
+        // It adds as much as it is asked for, whatever is free.
+        policy.opa_heap_ptr_set(bytes.length - 1);
+        policy[FUEL_EXPORT].value = MAX_FUEL;
+        policy.opa_malloc(more);
+        continue;
+      }
+      if (failed === 'no fuel') {
+        policy[FUEL_EXPORT].value = -1;
+        throw new OutOfFuel();
+      }
+      this.#readUnits = writer.units;
+      policy.opa_heap_ptr_set(writer.end);
+      return writer.value;
+    }
   }
 
   readonly spend = (units: number): void => {
@@ -309,6 +402,22 @@ export class PolicyInstance implements ValueMemory {
     return this.#exports.opa_value_parse(address, length);
   }
 
+  /**
+   * What an evaluation commonly needs above the data: to make a large memory larger costs more than reading a small
+   * input may. Through the allocator, which would not learn of pages that are added from outside.
+   */
+  #makeRoom(): void {
+    const room = Math.min(ROOM_BYTES, this.#maxBytes - this.#heap - ROOM_SPARE_BYTES);
+    const { length } = this.#memoryBytes();
+    const missing = this.#heap + room - length;
+    if (missing <= 0) return;
+    this.#exports[FUEL_EXPORT].value = MAX_FUEL;
+    // It adds as much as it is asked for, whatever is free before the end.
+    this.#exports.opa_heap_ptr_set(length - HEAP_STEP_BYTES);
+    this.#exports.opa_malloc(missing);
+    this.#exports.opa_heap_ptr_set(this.#heap);
+  }
+
   #parse(json: string): number {
     const length = Buffer.byteLength(json, 'utf8');
     const address = this.#exports.opa_malloc(length);
@@ -322,7 +431,10 @@ export class PolicyInstance implements ValueMemory {
   /** The memory as it is now: growing makes another buffer. */
   #memoryBytes(): Buffer {
     const { buffer } = this.memory;
-    if (this.#bytes.buffer !== buffer) this.#bytes = Buffer.from(buffer);
+    if (this.#bytes.buffer !== buffer) {
+      this.#bytes = Buffer.from(buffer);
+      this.#words = new Int32Array(buffer);
+    }
     return this.#bytes;
   }
 

@@ -19,10 +19,10 @@ const price = (call: number, byte: number): Price => ({ call, byte });
 
 /** Work that is linear and light: comparing, cutting, casting. */
 const USUAL = price(800, 4);
-const DIGEST = price(2_000, 1);
+const DIGEST = price(3_500, 1);
 const HMAC = price(4_000, 1);
 const TIME = price(8_000, 12);
-const PATTERN = price(4_000, 1);
+const PATTERN = price(6_000, 1);
 /** Libraries written for completeness, not for speed. */
 const YAML = price(10_000, 500);
 const SCHEMA = price(12_000, 300);

@@ -3,12 +3,8 @@ import path from 'node:path';
 import { packageFolder } from '../../../../services/cli/opa-binary.ts';
 import { readBundle } from '../../../../services/pdp/policy/bundle-reader.ts';
 import { BuiltinError, BuiltinHalt, type Builtins } from '../../../../services/pdp/policy/engine/builtin.ts';
-import {
-  createEngine,
-  hostBuiltinsOf,
-  type Engine,
-  type EngineResult,
-} from '../../../../services/pdp/policy/engine/host.ts';
+import { createEngine, type Engine, type EngineResult } from '../../../../services/pdp/policy/engine/host.ts';
+import { hostBuiltinsOf } from '../../../../services/pdp/policy/engine/load-module.ts';
 import { RegoSet, type Value } from '../../../../services/pdp/policy/engine/value.ts';
 import { wasmApi } from '../../../../services/pdp/policy/engine/wasm.ts';
 import { makeBundle } from '../make-bundles.ts';
@@ -44,6 +40,18 @@ describe('an engine', () => {
     const small = ask(engine, '{"short": 2}');
     expect(textOf(evaluate({ entrypoint, input: JSON.stringify(long), nowMs: 0 }))).toBe('[{"result":1}]');
     expect(ask(engine, '{"short": 2}')).toEqual(small);
+  });
+
+  it('has room for evaluations beside any data, so that none pays for making a large memory larger', async () => {
+    const { wasm } = await readBundle(await makeBundle({ rego: rule('decide := input.a') }));
+    for (const units of [1, 4_000_000, 8_100_000, 8_300_000, 12_345_678]) {
+      const dataJson = Buffer.from(JSON.stringify({ long: 'x'.repeat(units) }));
+      const engine = await createEngine({ wasm, dataJson, builtins: {}, memoryMaxBytes: 2 ** 26, fuel: 500_000 });
+      const { heap, memoryBytes } = engine.loaded.image;
+      expect(memoryBytes - heap).toBeGreaterThanOrEqual(8 * 1024 * 1024);
+      expect(ask(engine, JSON.stringify({ a: 'y'.repeat(1_000) }))).toMatchObject({ outcome: 'result' });
+      expect(engine.bytes()).toBe(memoryBytes);
+    }
   });
 
   it('gives a built-in its arguments as values, and its value back to the policy', async () => {

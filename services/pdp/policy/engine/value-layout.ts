@@ -1,0 +1,13 @@
+/** Tags of values in a module's memory (OPA, wasm/src/value.h). */
+export const NULL = 1;
+export const BOOLEAN = 2;
+export const NUMBER = 3;
+export const STRING = 4;
+export const ARRAY = 5;
+export const OBJECT = 6;
+export const SET = 7;
+export const INTERNED_STRING = 8;
+export const INTERNED_BOOLEAN = 9;
+/** The byte behind the tag of a number: whether it is one of 64 bits, or has its text elsewhere. */
+export const NUMBER_INT = 1;
+export const NUMBER_REF = 2;
