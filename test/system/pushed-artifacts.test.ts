@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
+import type { Drawn } from '../../services/pdp/core/evaluate.ts';
 import { patchesBetween } from '../../services/pdp/core/pushed-data.ts';
 import { readBundle } from '../../services/pdp/policy/bundle-reader.ts';
 import { createWasmEvaluator } from '../../services/pdp/policy/wasm-evaluator.ts';
@@ -10,11 +11,12 @@ import { startEmbedded, startExternal, writeSecret, type Deployment } from '../s
 import { until } from './support/until.ts';
 
 const minutes = 60_000;
-const REGO = `package edict
+/** Draws by chance, and does not end for one action: both must come out the same when it is evaluated again. */
+const rego = (least: number) => `package edict
 
 # METADATA
 # entrypoint: true
-decide := {"version": 1, "allow": allow, "reasons": [{"code": sprintf("grade_%d", [grade])}], "obligations": [], "advice": [], "legs": {"subject": allow}}
+decide := {"version": 1, "allow": allow, "reasons": [{"code": sprintf("grade_%d", [grade]), "message": sprintf("%d", [rand.intn("ticket", 1000000000)])}], "obligations": [], "advice": [], "legs": {"subject": allow}}
 
 default grade := 0
 
@@ -22,7 +24,15 @@ grade := data.users[input.subject.id].grade
 
 default allow := false
 
-allow if grade > 2
+allow if {
+	grade > ${least}
+	input.action.name == "read"
+}
+
+allow if {
+	input.action.name == "spin"
+	count([1 | some a in numbers.range(1, 100000); some b in numbers.range(1, 100000); a + b < 0]) > 0
+}
 `;
 
 interface Decided {
@@ -38,7 +48,7 @@ interface Decided {
 interface DecisionEvent {
   readonly data: {
     readonly input: unknown;
-    readonly evaluation: { readonly time_ns: string };
+    readonly evaluation: { readonly time_ns: string; readonly nondeterministic: Drawn };
     readonly policy: Decided['policy'];
   };
 }
@@ -46,7 +56,11 @@ interface DecisionEvent {
 describe('the pushed data that decisions saw', () => {
   const files = mkdtempSync(path.join(os.tmpdir(), 'edict-pushed-artifacts-'));
   const bundleFile = path.join(files, 'policy.tar.gz');
-  beforeAll(async () => writeFile(bundleFile, await makeBundle({ rego: REGO })));
+  const otherFile = path.join(files, 'other.tar.gz');
+  beforeAll(async () => {
+    await writeFile(bundleFile, await makeBundle({ rego: rego(2) }));
+    await writeFile(otherFile, await makeBundle({ rego: rego(1) }));
+  });
   afterAll(() => rmSync(files, { recursive: true, force: true }));
 
   const settings = { pdp: { bundles: [bundleFile] } };
@@ -129,11 +143,41 @@ describe('the pushed data that decisions saw', () => {
           evaluator.changeData(patchesBetween({}, data, []), () => patchesBetween({}, data, []));
           while (!evaluator.work(() => true));
           const nowMs = Number(BigInt(event.data.evaluation.time_ns) / 1_000_000n);
-          expect(evaluator.evaluate(JSON.stringify(event.data.input), nowMs)).toMatchObject({
+          expect(
+            evaluator.evaluate(JSON.stringify(event.data.input), nowMs, event.data.evaluation.nondeterministic),
+          ).toMatchObject({
             outcome: 'answer',
             value: { allow, reasons },
           });
         }
+        const spun = await deployment.gateway('acme').post('/decide', {
+          subject: { type: 'user', id: 'user-7' },
+          action: { name: 'spin' },
+          resource: { type: 'x', id: 'y' },
+        });
+        expect(spun).toMatchObject({ status: 500, body: { code: 'policy_fuel' } });
+        const ids = [...decided, spun.body as Decided].map(({ decision_id: id }) => id);
+        await until('the fault is in the ledger', async () => {
+          const { status } = await deployment.auditor('acme').get(`/v1/decisions/${ids[4]}`);
+          return status === 200 ? true : undefined;
+        });
+        const replayed = await deployment.run('policy', 'replay', ...ids, '--key-file', keyFile, '--json');
+        expect(JSON.parse(replayed.stdout)).toMatchObject({
+          passed: true,
+          counts: { same: 5, changed: 0, not_replayable: 0 },
+          results: ids.map((id) => ({ decision_id: id, verdict: 'same', differences: [] })),
+        });
+        expect(replayed.code).toBe(0);
+        const others = await deployment.run(
+          ...['policy', 'replay', '--decision', 'deny', '--action', 'read', '--bundle', otherFile],
+          ...['--key-file', keyFile],
+        );
+        expect(others.stdout.split('\n')).toEqual([
+          `changed         ${ids[3]}  deny grade_2 -> allow grade_2  [decision]`,
+          '2 decisions: 1 the same, 1 changed, 0 not replayable',
+          '',
+        ]);
+        expect(others.code).toBe(1);
         const verified = await deployment.run('audit', 'verify', '--key-file', keyFile, '--json');
         expect(verified.code).toBe(0);
       } finally {

@@ -1,11 +1,8 @@
 import { Command } from 'commander';
-import { isArtifactIntact } from '../../shared/bundles/artifact-digest.ts';
 import { isArtifactDigest } from '../../shared/contracts/artifact.ts';
-import { DATA_MEDIA_TYPE } from '../../shared/contracts/data-node.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
-import { canonicalJson } from '../../shared/contracts/json.ts';
 import { createAuditClient, type AuditConnection } from './audit-client.ts';
-import { composeState } from './audit-data.ts';
+import { fetchArtifact } from './audit-artifacts.ts';
 import { replaceFile } from './policy-build.ts';
 
 interface ArtifactOptions extends AuditConnection {
@@ -14,41 +11,10 @@ interface ArtifactOptions extends AuditConnection {
   readonly json?: boolean;
 }
 
-interface Found {
-  readonly mediaType: string;
-  readonly bytes: Uint8Array;
-  readonly isIntact: boolean;
-  /** Of a state of pushed data. */
-  readonly nodes?: number;
-}
-
-/** Neither the service nor the way to it is trusted: nothing counts that has not the digest. */
-const fetchArtifact = async (digest: string, options: ArtifactOptions): Promise<Found> => {
-  const client = createAuditClient(options);
-  const download = async (wanted: string): Promise<Found> => {
-    const found = await client.download(
-      `/v1/artifacts/${wanted}`,
-      options.tenant === undefined ? {} : { tenant: options.tenant },
-    );
-    const [mediaType = ''] = found.mediaType.split(';');
-    const { bytes } = found;
-    return { mediaType, bytes, isIntact: await isArtifactIntact({ digest: wanted, mediaType, bytes }) };
-  };
-  const found = await download(digest);
-  if (found.mediaType !== DATA_MEDIA_TYPE || !found.isIntact) return found;
-  let isIntact = true;
-  const { document, nodes } = await composeState(found.bytes, async (wanted) => {
-    const node = await download(wanted);
-    isIntact &&= node.isIntact;
-    return node.bytes;
-  });
-  return { mediaType: 'application/json', bytes: Buffer.from(canonicalJson(document), 'utf8'), isIntact, nodes };
-};
-
 /** Writes nothing that has not the digest. */
 const writeArtifact = async (digest: string, options: ArtifactOptions): Promise<void> => {
   if (!isArtifactDigest(digest)) throw new AppError('usage', `${digest} is not sha256: and 64 hex digits`);
-  const { mediaType, bytes, isIntact, nodes } = await fetchArtifact(digest, options);
+  const { mediaType, bytes, isIntact, nodes } = await fetchArtifact(createAuditClient(options), options.tenant, digest);
   if (isIntact) await replaceFile(options.out, bytes);
   else process.exitCode = 1;
   const { out } = options;

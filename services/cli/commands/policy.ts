@@ -23,6 +23,7 @@ import {
   type VerificationOptions,
 } from './policy-sign.ts';
 import { readCases, runCases } from './policy-cases.ts';
+import { policyReplayCommand } from './policy-replay.ts';
 import { createModule, notesOfRoots, rootsOf } from './policy-new.ts';
 import { checkPolicies, formatPolicies, measureCoverage, runOpaTests, warnOfPolicies } from './policy-opa.ts';
 import { junitXml, testText, warningLines } from './policy-report.ts';
@@ -333,7 +334,16 @@ const newCommand = (): Command =>
 /** `edict policy …`: everything between an edited Rego file and a bundle that a decision point loads. */
 export const policyCommand = (): Command => {
   const policy = new Command('policy').description('check, test, build, sign and inspect policies');
-  const parts = [checkCommand, fmtCommand, testCommand, buildCommand, signCommand, inspectCommand, newCommand];
+  const parts = [
+    checkCommand,
+    fmtCommand,
+    testCommand,
+    buildCommand,
+    signCommand,
+    inspectCommand,
+    newCommand,
+    policyReplayCommand,
+  ];
   for (const part of parts.map((make) => make())) policy.addCommand(part);
   return policy.addHelpText('after', EXIT_CODES);
 };

@@ -13,6 +13,9 @@ export type PolicyFaultCode =
   /** The evaluation took more steps than it may. */
   | 'policy_fuel';
 
+/** What built-ins drew in an evaluation, by name and then arguments: texts of Rego values. */
+export type Drawn = Readonly<Record<string, Readonly<Record<string, string>>>>;
+
 export type EvaluationResult =
   | {
       readonly outcome: 'answer';
@@ -22,7 +25,7 @@ export type EvaluationResult =
       /** What it might have cost: the configured budget, and what reading the input took. */
       readonly fuelLimit: number;
       /** What built-ins drew, by name and arguments; undefined when nothing. */
-      readonly drawn: Readonly<Record<string, Readonly<Record<string, string>>>> | undefined;
+      readonly drawn: Drawn | undefined;
     }
   | {
       readonly outcome: 'fault';
@@ -38,9 +41,10 @@ export type EvaluationResult =
  *
  * `inputJson` is the JSON text of the input (UTF-8 when bytes). **The caller guarantees strict JSON**, which its own
  * serialiser gives: the parser inside a policy module is lenient and takes text that is no JSON for no input.
- * `nowMs` is the evaluation's clock, whole milliseconds since 1970.
+ * `nowMs` is the evaluation's clock, whole milliseconds since 1970. `given`: what was drawn in the evaluation that this
+ * one repeats, and is not drawn again.
  */
-export type Evaluate = (inputJson: Uint8Array | string, nowMs: number) => EvaluationResult;
+export type Evaluate = (inputJson: Uint8Array | string, nowMs: number, given?: Drawn) => EvaluationResult;
 
 /** Told of each evaluation for a tenant, also of those whose decision could not be recorded. Never throws. */
 export type ChargeFuel = (tenant: string, result: EvaluationResult) => void;

@@ -3,7 +3,7 @@ import type { BundleIdentity } from '../../shared/contracts/decision.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
 import type { PolicyOutput } from '../../shared/contracts/policy-io.ts';
 import { combineOutputs, type NamedOutput } from '../core/combine-outputs.ts';
-import type { Evaluate } from '../core/evaluate.ts';
+import type { Drawn, Evaluate } from '../core/evaluate.ts';
 import type { Freshness } from '../core/freshness.ts';
 import type { OptionalLimits } from '../../shared/settings/policy-limits.ts';
 import { readPointers, unionReads, type InputReads } from '../core/input-reads.ts';
@@ -114,22 +114,29 @@ export interface PolicyLoading {
 const isWithinOutputBounds = (output: PolicyOutput): boolean =>
   output.reasons.length <= 256 && output.obligations.length <= 64 && output.advice.length <= 64;
 
+/** Each bundle draws for itself, so what two drew stands apart. */
+const drawnBy = (drawn: Drawn, bundle: string): Drawn =>
+  Object.fromEntries(
+    Object.entries(drawn).flatMap(([name, calls]) =>
+      name.startsWith(`${bundle}/`) ? [[name.slice(bundle.length + 1), calls] as const] : [],
+    ),
+  );
+
 /** Asks every bundle; the first that faults makes the whole set fault. */
 const evaluateAll =
   (evaluators: readonly NamedEvaluate[]): Evaluate =>
-  (inputJson, nowMs) => {
+  (inputJson, nowMs, given) => {
     const outputs: NamedOutput[] = [];
     let fuelUsed = 0;
     let fuelLimit = 0;
     let drawn: Record<string, Readonly<Record<string, string>>> | undefined;
     for (const { bundle, evaluate } of evaluators) {
-      const result = evaluate(inputJson, nowMs);
+      const result = evaluate(inputJson, nowMs, given === undefined ? undefined : drawnBy(given, bundle));
       fuelUsed += result.fuelUsed;
       fuelLimit += result.fuelLimit;
       if (result.outcome === 'fault')
         return { ...result, message: `bundle ${bundle}: ${result.message}`, fuelUsed, fuelLimit };
       outputs.push({ bundle, output: result.value });
-      // Each bundle draws for itself, so what two drew stands apart.
       for (const [name, values] of Object.entries(result.drawn ?? {})) (drawn ??= {})[`${bundle}/${name}`] = values;
     }
     const value = combineOutputs(outputs);

@@ -174,8 +174,8 @@ const evaluatorOf = (engine: Engine, reads: InputReads | undefined): WasmEvaluat
   const read = createOutputReader();
   const evaluateOn =
     (used: Engine): Evaluate =>
-    (input, nowMs) => {
-      const result = used.evaluate({ entrypoint, input, nowMs });
+    (input, nowMs, given) => {
+      const result = used.evaluate({ entrypoint, input, nowMs, given });
       if (result.outcome === 'fault') return result;
       const { fuelUsed, fuelLimit, drawn } = result;
       const output = read(result.text);

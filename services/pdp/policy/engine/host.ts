@@ -72,6 +72,8 @@ export interface EngineRequest {
   readonly input: string | Uint8Array | undefined;
   /** The evaluation's clock, whole milliseconds since 1970. */
   readonly nowMs: number;
+  /** What it need not draw. */
+  readonly given?: Drawn | undefined;
   /** `rego` tells sets from arrays and keeps keys of any type. Default: `json`. */
   readonly format?: 'json' | 'rego';
 }
@@ -285,8 +287,8 @@ const engineOf = (
   };
 
   return {
-    evaluate({ entrypoint, input = '', nowMs, format }) {
-      calls.begin(nowMs);
+    evaluate({ entrypoint, input = '', nowMs, given, format }) {
+      calls.begin(nowMs, given);
       let instance: PolicyInstance | undefined;
       try {
         if (unusable !== undefined) throw new PolicyAbort(unusable);

@@ -1,0 +1,237 @@
+import { readFile } from 'node:fs/promises';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { judgeReplay, readRecorded, type RecordedDecision, type Replayed } from '../../pdp/core/replay.ts';
+import { patchesBetween } from '../../pdp/core/pushed-data.ts';
+import { loadPolicySet, type PolicySnapshot } from '../../pdp/policy/policy-set.ts';
+import { DEFAULT_LIMITS, WASM_ENGINE, type ForkedEvaluator } from '../../pdp/policy/wasm-evaluator.ts';
+import { AppError, errorMessage, isAppError } from '../../shared/contracts/errors.ts';
+import { isObject } from '../../shared/contracts/json.ts';
+import { fuelRange } from '../../shared/settings/policy-limits.ts';
+import { fetchArtifact } from './audit-artifacts.ts';
+import { createAuditClient, type AuditClient, type AuditConnection } from './audit-client.ts';
+import { printable, printableJson } from './audit-print.ts';
+
+interface ReplayOptions extends AuditConnection {
+  readonly tenant?: string;
+  readonly bundle?: readonly string[];
+  readonly limit: number;
+  readonly json?: boolean;
+  readonly [filter: string]: unknown;
+}
+
+type NotReplayed = { readonly decision_id: string; readonly verdict: 'not_replayable'; readonly reason: string };
+type Result = Replayed | NotReplayed;
+
+const FILTERS = [
+  ['from', 'time', 'events at or after this time (RFC 3339)'],
+  ['to', 'time', 'events before this time (RFC 3339)'],
+  ['subject', 'id', 'whose authority was used'],
+  ['agent', 'id', 'the program that acted'],
+  ['action', 'name', 'what was asked for'],
+  ['resource', 'id', 'on what'],
+  ['session', 'id', 'the session'],
+  ['purpose', 'text', 'the purpose'],
+] as const;
+
+const MAX_DECISIONS = 10_000;
+const PAGE = 500;
+const DEFAULT_DECISIONS = 100;
+/** Sets with their data that are kept for the next decision: neighbours in time share them. */
+const MAX_KEPT = 4;
+/** Enough to read no input, so that what reading takes is all that the limit has beside it. */
+const LEAST_FUEL = 1;
+
+const countOf = (text: string): number => {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || value < 1 || value > MAX_DECISIONS)
+    throw new InvalidArgumentError(`a number from 1 to ${MAX_DECISIONS}`);
+  return value;
+};
+
+/** Ids of the newest matching decisions. */
+const listIds = async (client: AuditClient, options: ReplayOptions): Promise<readonly string[]> => {
+  const parameters: Record<string, string> = {};
+  for (const name of [...FILTERS.map(([filter]) => filter), 'decision', 'tenant']) {
+    const value = options[name];
+    if (typeof value === 'string') parameters[name] = value;
+  }
+  const ids: string[] = [];
+  for (;;) {
+    parameters['limit'] = String(Math.min(PAGE, options.limit - ids.length));
+    const page = await client.get('/v1/decisions', parameters);
+    const rows: readonly unknown[] = Array.isArray(page['decisions']) ? page['decisions'] : [];
+    for (const row of rows) if (isObject(row) && typeof row['decision_id'] === 'string') ids.push(row['decision_id']);
+    const cursor = page['next_cursor'];
+    if (rows.length === 0 || typeof cursor !== 'string' || ids.length >= options.limit) return ids;
+    parameters['cursor'] = cursor;
+  }
+};
+
+/** The policy of recorded decisions, with the pushed data that each of them saw. */
+interface Policies {
+  /** Gives evaluations `fuel` units beyond reading their input. */
+  readonly of: (decision: RecordedDecision, fuel: number) => Promise<ForkedEvaluator>;
+}
+
+type ArtifactOf = (digest: string, what: string) => Promise<Uint8Array>;
+
+const createPolicies = (artifactOf: ArtifactOf, candidate: readonly string[] | undefined): Policies => {
+  const sets = new Map<string, Promise<PolicySnapshot>>();
+  const documents = new Map<string, Promise<Readonly<Record<string, unknown>>>>();
+  const evaluators = new Map<string, Promise<ForkedEvaluator>>();
+
+  const kept = <T>(known: Map<string, Promise<T>>, key: string, make: () => Promise<T>): Promise<T> => {
+    const found = known.get(key);
+    if (found !== undefined) return found;
+    for (const [oldest] of known) if (known.size >= MAX_KEPT) known.delete(oldest);
+    const made = make();
+    known.set(key, made);
+    return made;
+  };
+
+  const load = async (archives: readonly { readonly path: string; readonly bytes: Uint8Array }[]) => {
+    const files = archives.map(({ path, bytes }) => ({ source: path, path, bytes, signing: undefined }));
+    const { snapshot } = await loadPolicySet(files);
+    return { ...snapshot, freshness: () => ({ state: 'fresh', untilMs: undefined }) as const };
+  };
+
+  const setOf = ({ bundles }: RecordedDecision): Promise<PolicySnapshot> =>
+    candidate === undefined
+      ? kept(sets, bundles.map(({ digest }) => digest).join(' '), async () => {
+          const archives: { readonly path: string; readonly bytes: Uint8Array }[] = [];
+          for (const { name, digest } of bundles)
+            archives.push({ path: `${name} ${digest}`, bytes: await artifactOf(digest, `bundle ${name}`) });
+          return await load(archives);
+        })
+      : kept(sets, '', async () =>
+          load(await Promise.all(candidate.map(async (path) => ({ path, bytes: await readFile(path) })))),
+        );
+
+  const documentOf = (digest: string): Promise<Readonly<Record<string, unknown>>> =>
+    kept(documents, digest, async () => {
+      const parsed: unknown = JSON.parse(Buffer.from(await artifactOf(digest, 'pushed data')).toString('utf8'));
+      if (!isObject(parsed)) throw new AppError('upstream_unavailable', `${digest} is no state of pushed data`);
+      return parsed;
+    });
+
+  return {
+    of: (decision, fuel) => {
+      const set = candidate === undefined ? decision.bundles.map(({ digest }) => digest).join(' ') : '';
+      return kept(evaluators, `${set}|${decision.data?.digest ?? ''}|${fuel}`, async () => {
+        const snapshot = await setOf(decision);
+        const evaluator = snapshot.fork({ ...DEFAULT_LIMITS, fuel });
+        if (decision.data === undefined) return evaluator;
+        const document = await documentOf(decision.data.digest);
+        const whole = () => patchesBetween({}, document, snapshot.roots);
+        evaluator.changeData(whole(), whole);
+        return evaluator;
+      });
+    },
+  };
+};
+
+/** The bounds that the decision point had, where one of them ended the evaluation; else none that counts. */
+const fuelFor = async (policies: Policies, decision: RecordedDecision, text: string): Promise<number> => {
+  const { answer, fuelLimit, bundles, timeMs } = decision;
+  if (answer.fault !== 'policy_fuel' || fuelLimit === undefined) return fuelRange.maximum;
+  const { evaluate } = await policies.of(decision, LEAST_FUEL);
+  const read = evaluate(text, timeMs).fuelLimit - LEAST_FUEL * bundles.length;
+  return Math.max(LEAST_FUEL, Math.floor((fuelLimit - read) / bundles.length));
+};
+
+const replayOne = async (
+  policies: Policies,
+  shown: Readonly<Record<string, unknown>>,
+  isCandidate: boolean,
+): Promise<Replayed | string> => {
+  const checks = isObject(shown['checks']) ? shown['checks'] : {};
+  if (checks['leaf'] !== true || checks['commitment'] !== true)
+    return 'its bytes are not those that its ledger entry commits to: run edict audit verify';
+  const decision = readRecorded(shown['event']);
+  if (typeof decision === 'string') return decision;
+  const text = JSON.stringify(decision.input);
+  const fuel = isCandidate ? fuelRange.maximum : await fuelFor(policies, decision, text);
+  const { evaluate } = await policies.of(decision, fuel);
+  const isSame = !isCandidate && decision.engine === WASM_ENGINE;
+  return judgeReplay(decision, evaluate(text, decision.timeMs, decision.drawn), isSame);
+};
+
+const codesOf = ({ decision, reasons, fault }: Replayed['now']): string => {
+  const codes = (Array.isArray(reasons) ? reasons : []).flatMap((reason) =>
+    isObject(reason) && typeof reason['code'] === 'string' ? [reason['code']] : [],
+  );
+  return [decision, ...codes, ...(fault === undefined ? [] : [`fault ${String(fault)}`])].map(String).join(' ');
+};
+
+const lineOf = (result: Result): string => {
+  if (result.verdict === 'not_replayable')
+    return `not replayable  ${printable(result.decision_id)}  ${printable(result.reason)}`;
+  const { decision_id: id, verdict, recorded, now, differences, aged } = result;
+  const note = aged ? '  (the age of policy or data counted then)' : '';
+  return verdict === 'same'
+    ? `same            ${printable(id)}  ${printable(codesOf(recorded))}${note}`
+    : `changed         ${printable(id)}  ${printable(codesOf(recorded))} -> ${printable(codesOf(now))}  [${differences.join(', ')}]${note}`;
+};
+
+const replay = async (asked: readonly string[], options: ReplayOptions): Promise<void> => {
+  const client = createAuditClient(options);
+  const { tenant, bundle } = options;
+  const artifactOf: ArtifactOf = async (digest, what) => {
+    const { bytes, isIntact } = await fetchArtifact(client, tenant, digest);
+    if (!isIntact) throw new AppError('not_found', `${what}: what came has not the digest ${digest}`);
+    return bytes;
+  };
+  const policies = createPolicies(artifactOf, bundle);
+  const ids = asked.length > 0 ? asked : await listIds(client, options);
+  const results: Result[] = [];
+  for (const id of ids) {
+    const found = await client.get(`/v1/decisions/${encodeURIComponent(id)}`, tenant === undefined ? {} : { tenant });
+    let replayed: Replayed | string;
+    try {
+      replayed = await replayOne(policies, found, bundle !== undefined);
+    } catch (cause) {
+      // What decided it is not archived, or cannot be loaded here: the others may be.
+      if (!isAppError(cause) || (cause.code !== 'not_found' && cause.code !== 'bundle_invalid')) throw cause;
+      if (cause.code === 'bundle_invalid' && bundle !== undefined) throw cause;
+      replayed = errorMessage(cause);
+    }
+    const result: Result =
+      typeof replayed === 'string' ? { decision_id: id, verdict: 'not_replayable', reason: replayed } : replayed;
+    results.push(result);
+    const isTold = asked.length > 0 || result.verdict !== 'same';
+    if (options.json !== true && isTold) process.stdout.write(`${lineOf(result)}\n`);
+  }
+  const count = (verdict: Result['verdict']): number => results.filter((result) => result.verdict === verdict).length;
+  const counts = { same: count('same'), changed: count('changed'), not_replayable: count('not_replayable') };
+  const passed = counts.changed === 0 && (counts.same > 0 || results.length === 0);
+  if (options.json === true) process.stdout.write(`${printableJson(JSON.stringify({ passed, counts, results }))}\n`);
+  else
+    process.stdout.write(
+      `${results.length} decisions: ${counts.same} the same, ${counts.changed} changed, ${counts.not_replayable} not replayable\n`,
+    );
+  if (!passed) process.exitCode = 1;
+};
+
+/** `edict policy replay`: recorded decisions are made again, from the ledger alone. */
+export const policyReplayCommand = (): Command => {
+  const command = new Command('replay')
+    .description('make recorded decisions again, by the bundles and data that made them or by others, and compare')
+    .argument('[decisions...]', 'decision ids (default: the newest that match the filters)')
+    .option('--bundle <files...>', 'by these bundles instead: what would be decided otherwise?')
+    .option('-t, --tenant <name>', 'the tenant; the credential’s own when left out')
+    .option('--url <url>', 'address of the audit service (default: audit.listen of the settings)')
+    .option('--key-file <file>', 'file with the API key of an auditor')
+    .option('-c, --config <file>', 'settings file (default: the environment variable EDICT_CONFIG)')
+    .option('--limit <n>', 'decisions at most', countOf, DEFAULT_DECISIONS)
+    .addOption(new Option('--decision <decision>', 'allow or deny').choices(['allow', 'deny']))
+    .option('--json', 'print one JSON document');
+  for (const [name, value, description] of FILTERS) command.option(`--${name} <${value}>`, description);
+  return command
+    .addHelpText(
+      'after',
+      '\nExit codes: 0 all the same, 1 something changed or nothing could be replayed, 2 usage or environment.\n' +
+        'By its own bundles also the fuel must be the same. Not compared: expires_at, what is masked, and what the age of\n' +
+        'bundles or data made of an answer.\n',
+    )
+    .action(replay);
+};
