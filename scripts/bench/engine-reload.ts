@@ -85,7 +85,7 @@ export const measureReload = async (scratch: string, dataBytes: number): Promise
   const probeFile = path.join(scratch, 'turns');
   const deployment = await startEmbedded({
     nodeOptions: { pdp: ['--import', builtScript('loop-probe')] },
-    environment: { pdp: { EDICT_LOOP_PROBE: probeFile } },
+    environment: { pdp: { LOOP_PROBE_FILE: probeFile } },
     tenants: [TENANT],
     services: ['pdp'],
     settings: { log: { level: 'warn' }, pdp: { bundles: [file], bundle_poll: `${POLL_MS}ms`, policy_memory: '2GiB' } },

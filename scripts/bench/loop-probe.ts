@@ -1,7 +1,7 @@
 // Preloaded into a process that is measured (`node --import`): writes down each turn of its event loop that took long.
 import { appendFileSync, readFileSync } from 'node:fs';
 
-const file = process.env['EDICT_LOOP_PROBE'];
+const file = process.env['LOOP_PROBE_FILE'];
 const TICK_MS = 1;
 const LONG_MS = 2;
 

@@ -156,7 +156,7 @@ describe('an engine whose data is changed in place', () => {
     expect(outcome(engine.fork({ ...limits, fuel: 10 }))).toBe('policy_fuel of false');
     expect(outcome(engine.fork({ ...limits, resultMaxBytes: whole.length - 1 }))).toBe('policy_output_invalid of true');
     expect(outcome(engine.fork({ ...limits, resultMaxBytes: whole.length }))).toBe(whole);
-    const large = JSON.stringify({ x: Array.from({ length: 200_000 }, (_, i) => i) });
+    const large = JSON.stringify({ x: Array.from({ length: 400_000 }, (_, i) => i) });
     const [less, more] = [{ memoryMaxBytes: 12 * MIB }, { memoryMaxBytes: 64 * MIB }];
     expect(ask(engine.fork({ ...limits, ...less }), large)).toMatchObject({ outcome: 'fault', code: 'policy_memory' });
     expect(ask(engine.fork({ ...limits, ...more }), large)).toMatchObject({ outcome: 'result' });
