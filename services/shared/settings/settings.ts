@@ -89,7 +89,7 @@ const overlay = (
   return out;
 };
 
-const PATH_MEMBER = /^(home|bundles)$|_files?$/;
+const PATH_MEMBER = /^(home|bundles)$|_(files?|dir)$/;
 
 /** A path, or a mapping with one in `path`. */
 const absoluteItem = (item: unknown, base: string): unknown => {
