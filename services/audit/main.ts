@@ -33,6 +33,7 @@ import { createKafkaSource } from './kafka/kafka-source.ts';
 import { startSignerLink } from './link/server.ts';
 import { createLedgerReader } from './postgres/read-ledger.ts';
 import { readSigningState } from './postgres/read-checkpoints.ts';
+import { createTileReader } from './postgres/read-tiles.ts';
 import { createVerifier } from './postgres/read-verification.ts';
 import { createSigningStore } from './postgres/signing-store.ts';
 import { createSpoolSource } from './spool/spool-source.ts';
@@ -342,6 +343,7 @@ const openAudit = async (
 
   const audit = createAuditApp({
     reader: createLedgerReader({ database: store.reader, keys: store.keys }),
+    tiles: createTileReader(store.reader),
     verify: createVerifier({
       database: store.reader,
       reports: store.database,

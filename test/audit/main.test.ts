@@ -4,6 +4,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startAudit, type Audit } from '../../services/audit/main.ts';
 import { startSigner } from '../../services/audit/signer-main.ts';
+import { fsck } from '../support/fsck.ts';
 import { freePorts } from '../support/free-ports.ts';
 import { parseVkey } from '../../services/shared/contracts/signatures.ts';
 import { homePaths } from '../../services/shared/settings/home.ts';
@@ -112,6 +113,10 @@ describe('the audit service with embedded parts', () => {
       expect(await (await fetch(`${signer.url}/metrics`)).text()).toMatch(
         /edict_signer_checkpoints_total\{[^}]*\} [2-9]/,
       );
+      for (const tenant of ['default', 'edict'])
+        expect(
+          await fsck(`${audit.url}/log/${tenant}/0/1`, path.join(homePaths(home).ledgerKeys, `${tenant}-1.vkey`)),
+        ).toMatchObject({ code: 0 });
     } finally {
       await signer.close();
     }

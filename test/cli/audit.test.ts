@@ -7,6 +7,7 @@ import { createAuditApp, type AuditApp } from '../../services/audit/http/app.ts'
 import type { Database } from '../../services/audit/core/database.ts';
 import { connectPostgres } from '../../services/audit/postgres/connect.ts';
 import { createLedgerReader } from '../../services/audit/postgres/read-ledger.ts';
+import { createTileReader } from '../../services/audit/postgres/read-tiles.ts';
 import { createVerifier } from '../../services/audit/postgres/read-verification.ts';
 import { createAuthenticate, newApiKey } from '../../services/shared/callers/api-keys.ts';
 import { listen, type ListeningServer } from '../../services/shared/runtime/http-server.ts';
@@ -46,6 +47,7 @@ describe('edict audit', () => {
     ]);
     audit = createAuditApp({
       reader: createLedgerReader({ database, keys }),
+      tiles: createTileReader(database),
       verify: createVerifier({ database, reports: database, keys, nameForSearch: searchNames, graceMs: 60_000 }),
       access: () => ({ mode: 'callers', authenticate }),
       cursorKey: Buffer.alloc(32, 3),

@@ -13,13 +13,16 @@ import { parseDecisionQuery, searchCriteria } from '../core/query.ts';
 import { readCursor, writeCursor, type Cursor } from '../core/query-cursor.ts';
 import type { EmitterState, LedgerReader } from '../core/query-reader.ts';
 import type { RememberedLeaf, VerifyTenant } from '../core/verify-tenant.ts';
+import type { TileReader } from '../core/tiles.ts';
 import { NO_CHECKPOINT, showDecision, showEntry } from '../core/query-show.ts';
-import { auditorOf, authorize, checkHost, parametersOf, sendProblem, type AuditAccess } from './access.ts';
+import { auditorOf, authorize, checkHost, namedByPath, parametersOf, sendProblem, type AuditAccess } from './access.ts';
 import { artifactHandler } from './artifacts.ts';
+import { checkpointHandler, tileHandler } from './log.ts';
 import { createVerificationRuns, type VerificationRuns } from './verification-runs.ts';
 
 export interface AuditAppDeps {
   readonly reader: LedgerReader;
+  readonly tiles: TileReader;
   readonly verify: VerifyTenant;
   /** Asked anew for each request, so that callers can be changed while the service runs; see `auditAccess`. */
   readonly access: () => AuditAccess;
@@ -242,6 +245,11 @@ const onlyJson: RequestHandler = (request, response, next) => {
   else sendProblem(response, 415, 'unsupported_media_type', 'send application/json');
 };
 
+const onlyGet: RequestHandler = (_request, response) => {
+  response.set('allow', 'GET');
+  sendProblem(response, 405, 'method_not_allowed', 'use GET');
+};
+
 /**
  * The audit service's HTTP side. Every answer is about one tenant: the credential's, and on an open loopback listener
  * the one named by `?tenant=`.
@@ -281,22 +289,15 @@ export const createAuditApp = (deps: AuditAppDeps): AuditApp => {
     response.type(registry.contentType).send(await registry.metrics());
   });
   app.get('/v1/decisions', count('decisions'), auditors, decisionsHandler(deps));
-  app
-    .route('/v1/decisions/:id')
-    .get(count('decision'), auditors, oneDecisionHandler(deps))
-    .all((_request, response) => {
-      response.set('allow', 'GET');
-      sendProblem(response, 405, 'method_not_allowed', 'use GET');
-    });
+  app.route('/v1/decisions/:id').get(count('decision'), auditors, oneDecisionHandler(deps)).all(onlyGet);
   app.get('/v1/verify', count('verify'), auditors, verify.read);
   app.post('/v1/verify', count('verify'), auditors, onlyJson, express.json({ limit: MAX_BODY }), verify.start);
-  app
-    .route('/v1/artifacts/:digest')
-    .get(count('artifact'), auditors, artifactHandler(deps.reader))
-    .all((_request, response) => {
-      response.set('allow', 'GET');
-      sendProblem(response, 405, 'method_not_allowed', 'use GET');
-    });
+  app.route('/v1/artifacts/:digest').get(count('artifact'), auditors, artifactHandler(deps.reader)).all(onlyGet);
+  const log = app.route('/log/:tenant/:shard/:incarnation/checkpoint');
+  const tiles = app.route('/log/:tenant/:shard/:incarnation/tile/*path');
+  const logAuditors = authorize(access, ['audit'], namedByPath);
+  log.get(count('checkpoint'), logAuditors, checkpointHandler(deps.tiles)).all(onlyGet);
+  tiles.get(count('tile'), logAuditors, tileHandler(deps.tiles)).all(onlyGet);
   app.get('/v1/emitters', count('emitters'), operators, emittersHandler(deps));
   app
     .route('/v1/emitters/:emitter/retire')

@@ -75,7 +75,7 @@ export const openSigningFixture = async (): Promise<SigningFixture> => {
         .query('select log_id, alarm, signed_size, seq from edict.signer_alarm order by raised_us', []),
     tamper: (sql) =>
       ledger.as('admin').transaction(async (admin) => {
-        for (const table of ['entry', 'payload', 'log', 'log_head', 'checkpoint'])
+        for (const table of ['entry', 'payload', 'log', 'log_head', 'checkpoint', 'tree_node'])
           await admin.query(
             `do $$ declare t text; begin
                for t in select c.oid::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
