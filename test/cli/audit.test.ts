@@ -16,7 +16,8 @@ import { createRegistry } from '../../services/shared/runtime/metrics.ts';
 import { printable } from '../../services/cli/commands/audit-print.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import { repositoryRoot } from '../support/prepared-parts.ts';
-import { LEDGER_TEMPLATE, openLedger, searchNames } from '../audit/http/ledger-fixture.ts';
+import { formatVkey, generateSigningKey, signingKeyFromPem } from '../../services/shared/contracts/signatures.ts';
+import { LEDGER_TEMPLATE, ledgerKeys, openLedger, searchNames, signLedgers } from '../audit/http/ledger-fixture.ts';
 
 describe('edict audit', () => {
   let test: TestDatabase;
@@ -199,6 +200,27 @@ describe('edict audit', () => {
       reports: [{ verdicts: { projection: { status: 'failed', firstBad: { seq: '3', attack: 'search_edited' } } } }],
     });
   }, 60_000);
+
+  it('verifies signed logs, by the ledger’s word and by keys that the auditor holds', async () => {
+    await database.query("update edict.decision set decision = 'deny' where log_id = 2 and seq = 3");
+    await signLedgers(database, path.join(folder, 'signer'));
+    const vkeyFile = path.join(folder, 'acme.vkey');
+    const { publicKey } = signingKeyFromPem(ledgerKeys.get('acme') ?? '');
+    writeFileSync(vkeyFile, `${formatVkey('audit.example.com/acme/0/1', publicKey)}\n`);
+    const signed = await asAuditor('verify', '--vkey', vkeyFile);
+    expect(signed.stdout).toMatch(/authenticity +ok {2}\(.*1 checkpoints\)/);
+    expect(signed.stdout).toMatch(/your key +ok {2}signed up to entry 10/);
+    expect(signed.code).toBe(0);
+    const other = generateSigningKey().key.publicKey;
+    writeFileSync(vkeyFile, `${formatVkey('audit.example.com/acme/0/1', other)}\n`);
+    const foreign = await asAuditor('verify', '--vkey', vkeyFile);
+    expect(foreign.stdout).toMatch(/your key +FAILED {2}the checkpoint was not signed with this key/);
+    expect(foreign.code).toBe(1);
+    writeFileSync(vkeyFile, `${formatVkey('audit.example.com/other/0/1', other)}\n`);
+    expect((await asAuditor('verify', '--vkey', vkeyFile)).stdout).toContain('no --vkey is of');
+    writeFileSync(vkeyFile, 'none');
+    expect(await asAuditor('verify', '--vkey', vkeyFile)).toMatchObject({ code: 2, stdout: '' });
+  }, 120_000);
 
   it('ends with 2 for a wrong option, a foreign tenant, a missing key and a service that is not there', async () => {
     expect((await asAuditor('query', '--nonsense')).code).toBe(2);
