@@ -13,6 +13,7 @@ import {
 } from '../services/audit/core/entry.ts';
 import { signCheckpoint } from '../services/audit/core/checkpoint.ts';
 import { createTreeHasher, nodeHash } from '../services/audit/core/merkle.ts';
+import { consistencyProof, inclusionProof, type ReadHashes } from '../services/audit/core/proofs.ts';
 import { encodeBundle } from '../services/audit/core/tiles.ts';
 import { signAck } from '../services/shared/contracts/ack.ts';
 import { bundleDigest, digestText, setDigest } from '../services/shared/contracts/bundle-digest.ts';
@@ -198,6 +199,23 @@ const payloads = [
 
 /** The leaves of the reference tests of RFC 6962's first implementation. */
 const LEAVES = ['', '00', '10', '2021', '3031', '40414243', '5051525354555657', '606162636465666768696a6b6c6d6e6f'];
+const readLeaves: ReadHashes = (_level, from, count) =>
+  Promise.resolve(LEAVES.slice(Number(from), Number(from) + count).map((leaf) => leafHash(fromHex(leaf))));
+const proofs = async () => {
+  const inclusion = [];
+  const consistency = [];
+  for (let size = 1; size <= LEAVES.length; size += 1) {
+    for (let index = 0; index < size; index += 1)
+      inclusion.push({ index, size, hashes: (await inclusionProof(BigInt(index), BigInt(size), readLeaves)).map(hex) });
+    for (let from = 1; from < size; from += 1)
+      consistency.push({
+        from,
+        to: size,
+        hashes: (await consistencyProof(BigInt(from), BigInt(size), readLeaves)).map(hex),
+      });
+  }
+  return { leaves: LEAVES, inclusion, consistency };
+};
 const tree = () => {
   const hasher = createTreeHasher();
   const roots = LEAVES.map((leaf) => {
@@ -312,7 +330,16 @@ const digests = {
 
 /** The files, by name. */
 export const vectorFiles = async (): Promise<ReadonlyMap<string, string>> => {
-  const documents = { entries, genesis, payloads, tree: tree(), checkpoints: checkpoints(), signatures, digests };
+  const documents = {
+    entries,
+    genesis,
+    payloads,
+    tree: tree(),
+    proofs: await proofs(),
+    checkpoints: checkpoints(),
+    signatures,
+    digests,
+  };
   const out = new Map<string, string>();
   for (const [name, document] of Object.entries(documents))
     out.set(`${name}.json`, await format(JSON.stringify(document), { parser: 'json', printWidth: 120 }));

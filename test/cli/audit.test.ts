@@ -211,16 +211,28 @@ describe('edict audit', () => {
     expect(signed.stdout).toMatch(/authenticity +ok {2}\(.*1 checkpoints\)/);
     expect(signed.stdout).toMatch(/your key +ok {2}signed up to entry 10/);
     expect(signed.code).toBe(0);
+    const { stdout } = await asAuditor('query', '--json', '--limit', '1');
+    const id = (JSON.parse(stdout) as { decisions: { decision_id: string }[] }).decisions[0]?.decision_id ?? '';
+    expect((await asAuditor('show', id)).stdout).toMatch(/proof +not checked {2}in a tree of 11; --vkey/);
+    const proven = await asAuditor('show', id, '--vkey', vkeyFile);
+    expect([proven.code, proven.stdout]).toEqual([
+      0,
+      expect.stringMatching(/proof +good {2}entry 9 of the 11 that your key signed/),
+    ]);
     const other = generateSigningKey().key.publicKey;
     writeFileSync(vkeyFile, `${formatVkey('audit.example.com/acme/0/1', other)}\n`);
     const foreign = await asAuditor('verify', '--vkey', vkeyFile);
     expect(foreign.stdout).toMatch(/your key +FAILED {2}the checkpoint was not signed with this key/);
     expect(foreign.code).toBe(1);
+    expect(await asAuditor('show', id, '--vkey', vkeyFile)).toMatchObject({
+      code: 1,
+      stdout: expect.stringMatching(/proof +NONE {2}the checkpoint was not signed with this key/) as string,
+    });
     writeFileSync(vkeyFile, `${formatVkey('audit.example.com/other/0/1', other)}\n`);
     expect((await asAuditor('verify', '--vkey', vkeyFile)).stdout).toContain('no --vkey is of');
     writeFileSync(vkeyFile, 'none');
     expect(await asAuditor('verify', '--vkey', vkeyFile)).toMatchObject({ code: 2, stdout: '' });
-  }, 120_000);
+  }, 240_000);
 
   it('ends with 2 for a wrong option, a foreign tenant, a missing key and a service that is not there', async () => {
     expect((await asAuditor('query', '--nonsense')).code).toBe(2);

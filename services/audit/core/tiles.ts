@@ -65,6 +65,7 @@ export interface PublishedLog {
 export interface TileReader {
   /** Undefined when there is no such log, or no checkpoint of it. */
   readonly published: (tenant: string, shard: number, incarnation: number) => Promise<PublishedLog | undefined>;
+  readonly newest: (logId: number) => Promise<PublishedLog | undefined>;
   /** The hashes `from` to `from + count - 1` of a level. Rejects with `ledger_corrupt` when one is missing. */
   readonly hashes: (logId: number, level: number, from: bigint, count: number) => Promise<readonly Buffer[]>;
   /** E_i of `count` entries. Rejects with `ledger_corrupt` when one is missing. */

@@ -14,10 +14,11 @@ import { readCursor, writeCursor, type Cursor } from '../core/query-cursor.ts';
 import type { EmitterState, LedgerReader } from '../core/query-reader.ts';
 import type { RememberedLeaf, VerifyTenant } from '../core/verify-tenant.ts';
 import type { TileReader } from '../core/tiles.ts';
-import { NO_CHECKPOINT, showDecision, showEntry } from '../core/query-show.ts';
+import { showCovered, showDecision, showEntry } from '../core/query-show.ts';
 import { auditorOf, authorize, checkHost, namedByPath, parametersOf, sendProblem, type AuditAccess } from './access.ts';
 import { artifactHandler } from './artifacts.ts';
 import { checkpointHandler, tileHandler } from './log.ts';
+import { knownSizeIn, proofOf } from './proofs.ts';
 import { createVerificationRuns, type VerificationRuns } from './verification-runs.ts';
 
 export interface AuditAppDeps {
@@ -173,13 +174,24 @@ const decisionsHandler =
     const found = await deps.reader.decisions(tenant, criteria, { before: from, limit: limit + 1 });
     const page = found.slice(0, limit);
     const last = page.at(-1);
+    const checkpoint = await deps.tiles.newest(newest.id);
+    const signed = new Map([[newest.id, checkpoint?.size ?? 0n]]);
+    for (const { log } of page)
+      if (!signed.has(log.id)) signed.set(log.id, (await deps.tiles.newest(log.id))?.size ?? 0n);
     response.json({
       tenant,
       as_of: { log: newest.origin, size: String(asOfSize) },
-      covered_by: null,
-      not_proven: NO_CHECKPOINT,
+      ...showCovered(
+        checkpoint === undefined
+          ? undefined
+          : {
+              log: newest.origin,
+              size: String(checkpoint.size),
+              checkpoint: Buffer.from(checkpoint.note).toString('utf8'),
+            },
+      ),
       filter,
-      decisions: page.map((row) => showDecision(tenant, row, deps.nameSubject)),
+      decisions: page.map((row) => showDecision(tenant, row, deps.nameSubject, signed.get(row.log.id) ?? 0n)),
       next_cursor:
         found.length > limit && last !== undefined
           ? writeCursor(deps.cursorKey, scope, { logId: last.log.id, beforeSeq: last.seq, asOfSize })
@@ -188,15 +200,16 @@ const decisionsHandler =
   };
 
 const oneDecisionHandler =
-  ({ reader }: AuditAppDeps): RequestHandler =>
+  ({ reader, tiles }: AuditAppDeps): RequestHandler =>
   async (request, response) => {
     const { tenant } = auditorOf(response);
-    onlyParameters(request.originalUrl);
+    onlyParameters(request.originalUrl, 'known_size');
+    const knownSize = knownSizeIn(parametersOf(request.originalUrl).getAll('known_size'));
     const id = String(request.params['id']);
     if (!isUuidV7(id)) throw new AppError('request_invalid', 'decision_id: is no UUIDv7 in lower case');
     const found = await reader.event(tenant, id);
     if (found === undefined) throw new AppError('not_found', `the ledger of tenant ${tenant} has no event ${id}`);
-    response.json(showEntry(tenant, found));
+    response.json(showEntry(tenant, found, await proofOf(tiles, found.log.id, found.seq, knownSize)));
   };
 
 const emittersHandler =

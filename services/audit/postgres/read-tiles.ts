@@ -44,6 +44,14 @@ export const createTileReader = (sql: Pick<Sql, 'query'>): TileReader => {
       );
       return log;
     },
+    newest: async (logId) => {
+      const [log] = await sql.query<PublishedLog>(
+        `select c.log_id as id, c.size, c.note from edict.checkpoint c where c.log_id = $1::int
+         order by c.size desc limit 1`,
+        [logId],
+      );
+      return log;
+    },
     hashes: (logId, level, from, count) =>
       level === 0
         ? read(ENTRIES('leaf'), 'leaf', logId, from, count)

@@ -12,6 +12,7 @@ import { createAuditClient, type AuditConnection } from './audit-client.ts';
 import { auditEmitterCommand } from './audit-emitter.ts';
 import { paintFor, printable, printableJson, printReport, table } from './audit-print.ts';
 import { openWithOwnKey, readVkeys } from './audit-keys.ts';
+import { auditShowCommand } from './audit-show.ts';
 import { readRemembered, requireWritable, verifyTenant, writeRemembered } from './audit-verify.ts';
 
 interface CommonOptions extends AuditConnection {
@@ -125,33 +126,6 @@ const query = async (options: QueryOptions): Promise<void> => {
   }
 };
 
-const prettyJson = (value: unknown): string => printableJson(JSON.stringify(value ?? null, undefined, 2));
-
-const show = async (id: string, options: CommonOptions): Promise<void> => {
-  const client = createAuditClient(options);
-  const shown = await client.get(
-    `/v1/decisions/${encodeURIComponent(id)}`,
-    options.tenant === undefined ? {} : { tenant: options.tenant },
-  );
-  if (options.json === true) return print(jsonLine(shown));
-  const paint = paintFor(process.stdout, process.env);
-  const checks = isObject(shown['checks']) ? shown['checks'] : {};
-  const mark = (value: unknown): string =>
-    value === true ? paint.green('fits') : value === false ? paint.red('DOES NOT FIT') : paint.yellow('not checked');
-  print(
-    [
-      `${paint.bold('event')} ${prettyJson(shown['event'])}`,
-      `${paint.bold('entry')} ${prettyJson(shown['entry'])}`,
-      `log         ${text(shown['log'])}`,
-      `leaf        ${text(shown['leaf'])}  ${mark(checks['leaf'])}`,
-      `commitment  ${mark(checks['commitment'])}`,
-      `proof       none: ${text(shown['not_proven'])}`,
-      '',
-    ].join('\n'),
-  );
-  if (checks['leaf'] === false || checks['commitment'] === false) process.exitCode = 1;
-};
-
 interface VerifyOptions extends CommonOptions {
   readonly allTenants?: boolean;
   readonly remember?: string;
@@ -227,12 +201,7 @@ export const auditCommand = (): Command => {
     .addOption(new Option('--decision <decision>', 'allow or deny').choices(['allow', 'deny']));
   for (const [name, value, description] of FILTERS) queries.option(`--${name} <${value}>`, description);
   audit.addCommand(queries.action(query));
-  audit.addCommand(
-    common(new Command('show'))
-      .description('one event, its entry and its hashes')
-      .argument('<id>', 'decision id')
-      .action(show),
-  );
+  audit.addCommand(auditShowCommand(common));
   audit.addCommand(
     common(new Command('verify'))
       .description('read the whole ledger back and check it')

@@ -1,12 +1,16 @@
 import { createServer } from 'node:http';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { openCheckpoint } from '../../../services/audit/core/checkpoint.ts';
+import { leafHash } from '../../../services/audit/core/entry.ts';
+import { isConsistent, rootOfInclusion } from '../../../services/audit/core/proofs.ts';
 import { createAuditApp, type AuditApp } from '../../../services/audit/http/app.ts';
 import type { AuditAccess } from '../../../services/audit/http/access.ts';
 import { createLedgerReader } from '../../../services/audit/postgres/read-ledger.ts';
 import { createTileReader } from '../../../services/audit/postgres/read-tiles.ts';
 import { createAuthenticate, newApiKey } from '../../../services/shared/callers/api-keys.ts';
 import { listen, type ListeningServer } from '../../../services/shared/runtime/http-server.ts';
+import { parseVkey } from '../../../services/shared/contracts/signatures.ts';
 import { createRegistry } from '../../../services/shared/runtime/metrics.ts';
 import { fsck, type FsckResult } from '../../support/fsck.ts';
 import { silent } from '../ingest/fixtures.ts';
@@ -152,6 +156,56 @@ describe('a log over HTTP', () => {
       'tile/0/001.p/1',
     ])
       expect((await get(resource)).status).toBe(404);
+  });
+
+  it('proves an entry, and that it goes on from what the auditor holds', async () => {
+    const vkey = parseVkey(readFileSync(path.join(fixture.ledger.folder, 'acme-1.vkey'), 'utf8'));
+    const ask = async (route: string): Promise<{ status: number; body: Readonly<Record<string, unknown>> }> => {
+      const response = await fetch(`${server.url}${route}`, { headers: { authorization: `Bearer ${auditor.key}` } });
+      return { status: response.status, body: (await response.json()) as Readonly<Record<string, unknown>> };
+    };
+    const hashesIn = (proof: unknown): readonly Buffer[] =>
+      (proof as { hashes: string[] }).hashes.map((hash) => Buffer.from(hash, 'base64'));
+    const page = async (): Promise<{ readonly [name: string]: unknown; decisions: Record<string, string>[] }> =>
+      (await ask('/v1/decisions?limit=1')).body as never;
+
+    await fixture.ledger.write(({ append }) => append(fixture.ledger.log, [newDecision()]));
+    expect(await page()).toMatchObject({
+      covered_by: null,
+      not_proven: 'no checkpoint yet',
+      decisions: [{ covered_by: null }],
+    });
+    await grow(300);
+    const held = openCheckpoint(Buffer.from(await (await get('checkpoint')).text()), vkey);
+    await grow(300);
+    const { decisions, ...covered } = await page();
+    expect(covered).toMatchObject({ covered_by: { size: '604' }, not_proven: null });
+    expect(decisions[0]).toMatchObject({ covered_by: '604' });
+
+    const id = decisions[0]!['decision_id'];
+    const { body } = await ask(`/v1/decisions/${id}?known_size=${held!.size}`);
+    const signed = openCheckpoint(Buffer.from(body['checkpoint'] as string), vkey)!;
+    const leaf = leafHash(Buffer.from(body['entry_base64'] as string, 'base64'));
+    expect(body['proof']).toMatchObject({ index: decisions[0]!['seq'], tree_size: '604' });
+    expect(rootOfInclusion(leaf, BigInt(decisions[0]!['seq']!), signed.size, hashesIn(body['proof']))).toEqual(
+      signed.root,
+    );
+    expect(body['consistency']).toMatchObject({ from: String(held!.size), to: '604' });
+    expect(isConsistent(held!, signed, hashesIn(body['consistency']))).toBe(true);
+
+    await fixture.ledger.write(({ append }) => append(fixture.ledger.log, [newDecision()]));
+    const [newest] = (await page()).decisions;
+    const uncovered = await ask(`/v1/decisions/${newest!['decision_id']}`);
+    expect(newest).toMatchObject({ covered_by: null });
+    expect(uncovered.body).toMatchObject({
+      proof: null,
+      consistency: null,
+      not_proven: 'the newest checkpoint does not cover this entry yet',
+    });
+    for (const wrong of ['605', '0', '-1', '01', 'x', '1&known_size=1'])
+      expect((await ask(`/v1/decisions/${id}?known_size=${wrong}`)).status).toBe(400);
+    await fixture.tamper(`delete from edict.tree_node where log_id = ${fixture.ledger.log.id}`);
+    expect((await ask(`/v1/decisions/${id}`)).status).toBe(500);
   });
 
   it('is its tenant’s auditor’s alone', async () => {
