@@ -69,7 +69,7 @@ describe('the signer on a database server', () => {
       );
       const ready = async () => {
         const response = await fetch(`${signer.url}/health/ready`);
-        return { status: response.status, body: (await response.json()) as unknown };
+        return { status: response.status, body: await response.json() };
       };
       await until(ready, ({ status }) => status === 200);
       await tamper(`update edict.log_head set size = 1 where log_id = ${ledger.log.id}`);
@@ -104,7 +104,7 @@ describe('the signer on a database server', () => {
     const signer = await startSigner(settings, { logger: silent });
     try {
       const body = await until(
-        async () => (await (await fetch(`${signer.url}/health/ready`)).json()) as unknown,
+        async () => (await fetch(`${signer.url}/health/ready`)).json(),
         (value) => JSON.stringify(value).includes('is no private key'),
       );
       expect(body).toMatchObject({ failing: ['signing'] });
