@@ -40,6 +40,14 @@ export const parseTilePath = (path: string): Tile | undefined => {
   return { content: isEntries ? 'entries' : 'hashes', level, index, width: isPartial ? Number(last) : TILE_WIDTH };
 };
 
+/** The path of a tile, as `parseTilePath` reads it. */
+export const formatTilePath = ({ content, level, index, width }: Tile): string => {
+  const digits = String(index);
+  const parts = digits.padStart(Math.ceil(digits.length / 3) * 3, '0').match(/\d{3}/g) ?? [];
+  const path = parts.map((part, at) => (at < parts.length - 1 ? `x${part}` : part)).join('/');
+  return `${content === 'entries' ? 'entries' : level}/${path}${width === TILE_WIDTH ? '' : `.p/${width}`}`;
+};
+
 /** Whether a tree of this size has all that the tile holds. */
 export const isTileIn = ({ level, index, width }: Tile, size: bigint): boolean =>
   index * BigInt(TILE_WIDTH) + BigInt(width) <= size >> BigInt(8 * level);

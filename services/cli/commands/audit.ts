@@ -8,6 +8,7 @@ import { loadSettings, tenantNames } from '../../shared/settings/settings.ts';
 import { hasFailed, type VerificationReport } from '../../audit/core/verify-report.ts';
 import { isOutputGone } from '../output.ts';
 import { auditArtifactCommand } from './audit-artifact.ts';
+import { auditCheckpointCommand } from './audit-checkpoint.ts';
 import { createAuditClient, type AuditConnection } from './audit-client.ts';
 import { auditEmitterCommand } from './audit-emitter.ts';
 import { paintFor, printable, printableJson, printReport, table } from './audit-print.ts';
@@ -223,6 +224,7 @@ export const auditCommand = (): Command => {
       )
       .action(verify),
   );
+  audit.addCommand(auditCheckpointCommand(common));
   audit.addCommand(auditArtifactCommand(common));
   audit.addCommand(auditEmitterCommand());
   return audit;

@@ -1,23 +1,18 @@
 import fc from 'fast-check';
-import { encodeBundle, isTileIn, parseTilePath } from '../../../services/audit/core/tiles.ts';
-
-/** The path that C2SP tlog-tiles gives an index. */
-const indexPath = (index: bigint): string => {
-  const digits = String(index);
-  const padded = digits.padStart(Math.ceil(digits.length / 3) * 3, '0');
-  const parts = padded.match(/.{3}/g) ?? [];
-  return parts.map((part, at) => (at < parts.length - 1 ? `x${part}` : part)).join('/');
-};
+import {
+  encodeBundle,
+  formatTilePath,
+  isTileIn,
+  parseTilePath,
+  type Tile,
+} from '../../../services/audit/core/tiles.ts';
 
 describe('the paths of tiles', () => {
   it('are those of the specification', () => {
-    expect(indexPath(1_234_067n)).toBe('x001/x234/067');
-    expect(parseTilePath('2/x001/x234/067.p/112')).toEqual({
-      content: 'hashes',
-      level: 2,
-      index: 1_234_067n,
-      width: 112,
-    });
+    const tile: Tile = { content: 'hashes', level: 2, index: 1_234_067n, width: 112 };
+    expect(formatTilePath(tile)).toBe('2/x001/x234/067.p/112');
+    expect(formatTilePath({ content: 'entries', level: 0, index: 67n, width: 256 })).toBe('entries/067');
+    expect(parseTilePath('2/x001/x234/067.p/112')).toEqual(tile);
   });
 
   it('name one tile each', () => {
@@ -28,13 +23,10 @@ describe('the paths of tiles', () => {
         fc.integer({ min: 1, max: 256 }),
         fc.boolean(),
         (level, index, width, isEntries) => {
-          const partial = width === 256 ? '' : `.p/${width}`;
-          expect(parseTilePath(`${isEntries ? 'entries' : level}/${indexPath(index)}${partial}`)).toEqual({
-            content: isEntries ? 'entries' : 'hashes',
-            level: isEntries ? 0 : level,
-            index,
-            width,
-          });
+          const tile: Tile = isEntries
+            ? { content: 'entries', level: 0, index, width }
+            : { content: 'hashes', level, index, width };
+          expect(parseTilePath(formatTilePath(tile))).toEqual(tile);
         },
       ),
     );
