@@ -61,6 +61,8 @@ export interface SigningAlarm {
     | 'key_mismatch'
     /** The newest checkpoint in the database was not made with the log's key. */
     | 'checkpoint_forged'
+    /** The database has lost the newest checkpoint; the signer puts it back. */
+    | 'checkpoint_removed'
     /** The signer's own file cannot be believed. */
     | 'memory_unreadable';
   readonly what: string;

@@ -132,7 +132,7 @@ const alertEntry = ({ tenant, origin, alarm, what, expected, actual, ...row }: A
   );
 
 export interface Sealer {
-  /** Writes a seal into each log that wants one; how many. Rejects when the database is away. */
+  /** Writes a seal into each log that wants one; how many. Rejects with the first failure, once all were tried. */
   readonly sealAll: () => Promise<number>;
   /** Makes alert entries of what the signer raised; how many. */
   readonly enterAlarms: () => Promise<number>;
@@ -149,17 +149,23 @@ export const createSealer = (options: {
   return {
     async sealAll() {
       let sealed = 0;
+      const failures: unknown[] = [];
       for (const log of await readUnsealed(database)) {
-        const isSealed = await writeLedger(
-          async ({ sql, append }) => {
-            const seal = await sealOf(sql, log, ids);
-            if (seal !== undefined) await append(log, [seal]);
-            return seal !== undefined;
-          },
-          [log],
-        );
-        if (isSealed) sealed += 1;
+        try {
+          const seals = await writeLedger(
+            async ({ sql, append }) => {
+              const seal = await sealOf(sql, log, ids);
+              if (seal !== undefined) await append(log, [seal]);
+              return seal === undefined ? 0 : 1;
+            },
+            [log],
+          );
+          sealed += seals;
+        } catch (error) {
+          failures.push(error);
+        }
       }
+      if (failures.length > 0) throw failures[0];
       return sealed;
     },
     async enterAlarms() {

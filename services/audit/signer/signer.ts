@@ -43,15 +43,33 @@ const alarmText = ({ alarm, what, expected, actual }: SigningAlarm): string =>
 export const createSigner = (options: SignerOptions): Signer => {
   const { store, memory, keyOf, nowUs, logger, metrics } = options;
   const refusals = new Map<string, string>();
+  /** By origin: the last alarm that the store took. */
+  const raised = new Map<string, string>();
+
+  /** Once for each state of a log; again when it did not get through. */
+  const raise = async (log: SignableLog, signedSize: bigint, alarm: SigningAlarm): Promise<void> => {
+    const state = `${alarm.alarm}/${signedSize}`;
+    if (raised.get(log.origin) === state) return;
+    metrics.alarms.inc({ alarm: alarm.alarm });
+    logger.error({ origin: log.origin, ...alarm, signed_size: String(signedSize) }, 'alarm');
+    await store.raise(log.id, { ...alarm, signedSize, raisedUs: nowUs() });
+    raised.set(log.origin, state);
+  };
 
   const refuse = async (log: SignableLog, signedSize: bigint, alarm: SigningAlarm): Promise<void> => {
-    const text = alarmText(alarm);
-    if (refusals.get(log.origin) !== text) {
-      metrics.alarms.inc({ alarm: alarm.alarm });
-      logger.error({ origin: log.origin, ...alarm, signed_size: String(signedSize) }, 'refused to sign');
-    }
-    refusals.set(log.origin, text);
-    await store.raise(log.id, { ...alarm, signedSize, raisedUs: nowUs() });
+    refusals.set(log.origin, alarmText(alarm));
+    await raise(log, signedSize, alarm);
+  };
+
+  /** The newest checkpoint, which is stored as far as the memory knows, is not in the database. */
+  const putBack = async (log: SignableLog, { signed }: SigningMemory, note: Buffer): Promise<void> => {
+    await raise(log, signed.size, {
+      alarm: 'checkpoint_removed',
+      what: 'newest checkpoint in the database',
+      expected: String(signed.size),
+      actual: String(log.checkpoint?.size ?? 'none'),
+    });
+    await store.store(log.id, { ...signed, note, nodes: [], signedUs: nowUs() });
   };
 
   const sign = async (log: SignableLog, closing: AbortSignal | undefined): Promise<void> => {
@@ -76,6 +94,8 @@ export const createSigner = (options: SignerOptions): Signer => {
     const plan = planSigning(log, verifier, remembered);
     if (plan === undefined) {
       refusals.delete(log.origin);
+      if (remembered !== undefined && (log.checkpoint?.size ?? 0n) < signedSize)
+        await putBack(log, remembered, signCheckpoint({ origin: log.origin, ...remembered.signed }, key, verifier));
       return;
     }
     if ('alarm' in plan) return refuse(log, signedSize, plan.alarm);

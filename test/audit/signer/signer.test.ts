@@ -2,6 +2,9 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { createTreeHasher } from '../../../services/audit/core/merkle.ts';
+import { freshIds } from '../../../services/audit/core/own-entry.ts';
+import { createSealer } from '../../../services/audit/ingest/seals.ts';
+import { readNewestLogs } from '../../../services/audit/ingest/statements.ts';
 import { memoryFile, openMemoryFolder } from '../../../services/audit/signer/memory-file.ts';
 import { openPayloads } from '../../../services/audit/core/query-reader.ts';
 import { repositoryRoot } from '../../support/prepared-parts.ts';
@@ -182,6 +185,25 @@ describe('what the signer finds in the database', () => {
     },
   );
 
+  it('the newest checkpoint taken away: puts it back, says so once, and goes on', async () => {
+    const { sealer, newSigner, ledger, checkpoints, alarms, tamper } = fixture;
+    await add(3);
+    await sealer.sealAll();
+    const signer = newSigner();
+    await signer.signAll();
+    const [before] = await checkpoints(ledger.log.id);
+    await tamper(`delete from edict.checkpoint where log_id = ${ledger.log.id}`);
+    await signer.signAll();
+    await signer.signAll();
+    expect(await checkpoints(ledger.log.id)).toEqual([before]);
+    expect(await alarms()).toMatchObject([{ alarm: 'checkpoint_removed', signed_size: 5n }]);
+    // Without it nothing would be sealed any more.
+    await add(1);
+    expect(await sealer.sealAll()).toBe(1);
+    await signer.signAll();
+    expect((await checkpoints(ledger.log.id)).map((checkpoint) => checkpoint?.size)).toEqual([5n, 7n]);
+  });
+
   it('an end that was written anew to the same size', async () => {
     const { sealer, newSigner, ledger, alarms, tamper } = fixture;
     await add(3);
@@ -200,6 +222,53 @@ describe('what the signer finds in the database', () => {
     await sealer.sealAll();
     await newSigner().signAll();
     expect(await alarms()).toMatchObject([{ alarm: 'log_forked', signed_size: 5n }]);
+  });
+});
+
+describe('alarms', () => {
+  it('are raised once as long as they last, and again when that failed', async () => {
+    const { sealer, newSigner, ledger, store, tamper } = fixture;
+    await add(3);
+    await sealer.sealAll();
+    const raised: string[] = [];
+    let isAway = true;
+    const signer = newSigner({
+      ...store,
+      raise: (_logId, { alarm }) => {
+        raised.push(alarm);
+        return isAway ? Promise.reject(new Error('away')) : Promise.resolve();
+      },
+    });
+    await tamper(`update edict.entry set leaf = sha256('x') where log_id = ${ledger.log.id} and seq = 2`).catch(() =>
+      ledger.as('admin').query('alter table edict.entry drop constraint entry_leaf'),
+    );
+    await tamper(`update edict.entry set leaf = sha256('x') where log_id = ${ledger.log.id} and seq = 2`);
+    await expect(signer.signAll()).rejects.toMatchObject({ code: 'signer_failed' });
+    isAway = false;
+    for (let n = 0; n < 3; n += 1) await signer.signAll();
+    expect(raised).toEqual(['row_damaged', 'row_damaged']);
+  });
+});
+
+describe('sealing', () => {
+  it('goes on with the other logs when one fails', async () => {
+    const { ledger } = fixture;
+    const database = ledger.as('writer');
+    const sealer = createSealer({
+      database,
+      writeLedger: (work, logs) =>
+        logs?.some(({ tenant }) => tenant === 'acme') === true
+          ? Promise.reject(new Error('acme cannot be written'))
+          : ledger.write(work, logs),
+      logs: () => readNewestLogs(database),
+      ids: freshIds(),
+    });
+    await expect(sealer.sealAll()).rejects.toThrow('acme cannot be written');
+    expect(
+      await ledger
+        .as('admin')
+        .query<{ log_id: number }>('select log_id from edict.entry where get_byte(header, 1) = 10', []),
+    ).toEqual([{ log_id: 2 }]);
   });
 });
 
