@@ -2,7 +2,7 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sha256Hex } from '../../shared/contracts/bytes.ts';
 import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors.ts';
-import { replaceFile } from '../../shared/spool/files.ts';
+import { realReplaceFs, replaceFile, type ReplaceFs } from '../../shared/spool/files.ts';
 import type { SigningMemory } from '../core/signing.ts';
 import { formatMemory, parseMemory } from '../core/signing-memory.ts';
 
@@ -19,7 +19,7 @@ export const memoryFile = (folder: string, origin: string): string =>
   join(folder, `${sha256Hex(origin).slice(0, 32)}.json`);
 
 /** Throws `signer_memory_failed` when the folder cannot be made. */
-export const openMemoryFolder = (folder: string): MemoryFolder => {
+export const openMemoryFolder = (folder: string, fs: ReplaceFs = realReplaceFs): MemoryFolder => {
   const failed = (cause: unknown): AppError =>
     new AppError('signer_memory_failed', `${folder}: ${errorCode(cause) ?? errorMessage(cause)}`, { cause });
   try {
@@ -40,7 +40,7 @@ export const openMemoryFolder = (folder: string): MemoryFolder => {
     },
     write: (memory) => {
       try {
-        replaceFile(memoryFile(folder, memory.origin), formatMemory(memory));
+        replaceFile(memoryFile(folder, memory.origin), formatMemory(memory), fs);
       } catch (cause) {
         throw failed(cause);
       }

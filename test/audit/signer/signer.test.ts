@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { createTreeHasher } from '../../../services/audit/core/merkle.ts';
 import { freshIds } from '../../../services/audit/core/own-entry.ts';
@@ -7,9 +7,10 @@ import { createSealer } from '../../../services/audit/ingest/seals.ts';
 import { readNewestLogs } from '../../../services/audit/ingest/statements.ts';
 import { memoryFile, openMemoryFolder } from '../../../services/audit/signer/memory-file.ts';
 import { openPayloads } from '../../../services/audit/core/query-reader.ts';
+import { realReplaceFs } from '../../../services/shared/spool/files.ts';
 import { repositoryRoot } from '../../support/prepared-parts.ts';
 import { masterKey, newDecision } from '../postgres/ledger-fixture.ts';
-import { openSigningFixture, type SigningFixture } from './signing-fixture.ts';
+import { openSigningFixture, signerIn, type SigningFixture } from './signing-fixture.ts';
 
 let fixture: SigningFixture;
 beforeEach(async () => {
@@ -302,6 +303,51 @@ describe('the signer’s own files', () => {
     expect(await checkpoints(ledger.log.id)).toHaveLength(1);
     expect(openMemoryFolder(memoryFolder).read(ledger.log.origin)).toMatchObject({ signed: { size: 3n } });
   });
+
+  it.each(
+    (['create', 'write', 'sync', 'rename', 'syncFolder'] as const).flatMap((step) =>
+      ([1, 2] as const).map((time) => ({ step, time })),
+    ),
+  )(
+    '$step fails for the $time. time: nothing is signed that is not written down, and the next start goes on',
+    async ({ step, time }) => {
+      const { sealer, newSigner, ledger, store, memoryFolder, checkpoints, alarms } = fixture;
+      await add(2);
+      await sealer.sealAll();
+      await newSigner().signAll();
+      await add(300);
+      await sealer.sealAll();
+      let calls = 0;
+      const fault = <Parameters extends readonly unknown[], Result>(
+        real: (...parameters: Parameters) => Result,
+      ): ((...parameters: Parameters) => Result) => {
+        return (...parameters) => {
+          calls += 1;
+          if (calls === time) throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' });
+          return real(...parameters);
+        };
+      };
+      const broken = { ...realReplaceFs, [step]: fault(realReplaceFs[step] as (...parameters: unknown[]) => unknown) };
+      await expect(signerIn(ledger.folder, memoryFolder, store, broken).signAll()).rejects.toMatchObject({
+        code: 'signer_failed',
+      });
+      // The first file is written before signing, the second after storing.
+      expect((await checkpoints(ledger.log.id)).length).toBe(time === 1 ? 1 : 2);
+      await newSigner().signAll();
+      const [, second] = await checkpoints(ledger.log.id);
+      expect(second).toEqual({
+        origin: ledger.log.origin,
+        size: 305n,
+        root: await rootInDatabase(ledger.log.id, 305n),
+      });
+      await add(1);
+      await sealer.sealAll();
+      await newSigner().signAll();
+      expect(await checkpoints(ledger.log.id)).toHaveLength(3);
+      expect(await alarms()).toEqual([]);
+      expect(readdirSync(memoryFolder).filter((name) => !name.endsWith('.json'))).toEqual([]);
+    },
+  );
 
   it('a folder that cannot be made is said at once', () => {
     const file = path.join(fixture.ledger.folder, 'file');

@@ -11,6 +11,7 @@ import { openMemoryFolder } from '../../../services/audit/signer/memory-file.ts'
 import { createSignerMetrics } from '../../../services/audit/signer/metrics.ts';
 import { createSigner, type Signer } from '../../../services/audit/signer/signer.ts';
 import { formatVkey, parseVkey, signingKeyFromPem } from '../../../services/shared/contracts/signatures.ts';
+import type { ReplaceFs } from '../../../services/shared/spool/files.ts';
 import { createRegistry } from '../../../services/shared/runtime/metrics.ts';
 import { silent } from '../ingest/fixtures.ts';
 import { openLedgerFixture, type LedgerFixture } from '../postgres/ledger-fixture.ts';
@@ -30,10 +31,10 @@ export interface SigningFixture {
 }
 
 /** `keys`: the folder of the ledgers' private keys. */
-export const signerIn = (keys: string, memoryFolder: string, store: SigningStore): Signer =>
+export const signerIn = (keys: string, memoryFolder: string, store: SigningStore, fs?: ReplaceFs): Signer =>
   createSigner({
     store,
-    memory: openMemoryFolder(memoryFolder),
+    memory: openMemoryFolder(memoryFolder, fs),
     keyOf: ({ tenant, incarnation, origin }) => {
       const key = signingKeyFromPem(readFileSync(path.join(keys, `${tenant}-${incarnation}.pem`), 'utf8'));
       return { key, verifier: parseVkey(formatVkey(origin, key.publicKey)) };
