@@ -16,7 +16,7 @@ COPY --from=build /app/dist ./dist
 COPY migrations ./migrations
 COPY bundles ./bundles
 # Everything that a program writes lies here; it belongs to the user that the image comes with.
-RUN install -d -o node -g node -m 0700 /var/lib/edict
+RUN install -d -o node -g node -m 0700 /var/lib/edict /var/lib/edict-signer
 ENV EDICT_HOME=/var/lib/edict
 USER 1000:1000
 VOLUME /var/lib/edict

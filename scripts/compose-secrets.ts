@@ -25,6 +25,7 @@ const logins = [
   { name: 'migrator', urlFile: 'owner.url', database: 'edict' },
   { name: 'writer', urlFile: 'writer.url', database: 'edict' },
   { name: 'reader', urlFile: 'reader.url', database: 'edict' },
+  { name: 'signer', urlFile: 'signer.url', database: 'edict' },
   { name: 'keys', urlFile: 'keys.url', database: 'edict_keys' },
 ] as const;
 
@@ -54,6 +55,7 @@ const settings = (storedApiKeys: ReadonlyMap<string, string>) => ({
     owner_url_file: 'owner.url',
     writer_url_file: 'writer.url',
     reader_url_file: 'reader.url',
+    signer_url_file: 'signer.url',
     keys_url_file: 'keys.url',
   },
   ledger: { authority: 'edict.example' },

@@ -11,13 +11,16 @@ import {
   leafHash,
   type Entry,
 } from '../services/audit/core/entry.ts';
+import { signCheckpoint } from '../services/audit/core/checkpoint.ts';
 import { createTreeHasher, nodeHash } from '../services/audit/core/merkle.ts';
+import { consistencyProof, inclusionProof, type ReadHashes } from '../services/audit/core/proofs.ts';
+import { encodeBundle } from '../services/audit/core/tiles.ts';
 import { signAck } from '../services/shared/contracts/ack.ts';
 import { bundleDigest, digestText, setDigest } from '../services/shared/contracts/bundle-digest.ts';
 import { fromHex, hex, lp, sha256, u64 } from '../services/shared/contracts/bytes.ts';
 import { EVENT_CONTENT_TYPE, signEvent } from '../services/shared/contracts/events.ts';
 import { canonicalJson } from '../services/shared/contracts/json.ts';
-import { emitterId, formatVkey, signingKeyFromPem } from '../services/shared/contracts/signatures.ts';
+import { emitterId, formatVkey, parseVkey, signingKeyFromPem } from '../services/shared/contracts/signatures.ts';
 import { uuidToBytes } from '../services/shared/contracts/uuid.ts';
 
 /** RFC 8032, section 7.1, test 1: a private key that everybody knows. */
@@ -196,6 +199,23 @@ const payloads = [
 
 /** The leaves of the reference tests of RFC 6962's first implementation. */
 const LEAVES = ['', '00', '10', '2021', '3031', '40414243', '5051525354555657', '606162636465666768696a6b6c6d6e6f'];
+const readLeaves: ReadHashes = (_level, from, count) =>
+  Promise.resolve(LEAVES.slice(Number(from), Number(from) + count).map((leaf) => leafHash(fromHex(leaf))));
+const proofs = async () => {
+  const inclusion = [];
+  const consistency = [];
+  for (let size = 1; size <= LEAVES.length; size += 1) {
+    for (let index = 0; index < size; index += 1)
+      inclusion.push({ index, size, hashes: (await inclusionProof(BigInt(index), BigInt(size), readLeaves)).map(hex) });
+    for (let from = 1; from < size; from += 1)
+      consistency.push({
+        from,
+        to: size,
+        hashes: (await consistencyProof(BigInt(from), BigInt(size), readLeaves)).map(hex),
+      });
+  }
+  return { leaves: LEAVES, inclusion, consistency };
+};
 const tree = () => {
   const hasher = createTreeHasher();
   const roots = LEAVES.map((leaf) => {
@@ -212,6 +232,32 @@ const tree = () => {
     },
     leaves: LEAVES,
     roots,
+  };
+};
+
+const checkpoints = () => {
+  const vkey = formatVkey(ORIGIN, KEY.publicKey);
+  const hasher = createTreeHasher();
+  for (const leaf of LEAVES) hasher.add(leafHash(fromHex(leaf)));
+  const root = hasher.root();
+  const note = signCheckpoint({ origin: ORIGIN, size: hasher.size(), root }, KEY, parseVkey(vkey));
+  return {
+    notes: [
+      {
+        source: 'documentation of golang.org/x/mod/sumdb/note',
+        vkey: 'PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW',
+        text: "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n",
+        note: "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n\n— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n",
+      },
+      {
+        source: 'c2sp.org/signed-note',
+        vkey: 'example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k',
+        text: 'This is an example message.\n',
+        note: 'This is an example message.\n\n— example.com/foo Uw2QOkn8srV1yJGh2VYRlL1Tnagv1YEq6TfXppzi2ONncAlTgK7Ztg1ERYNZXsYjOBH3mFXmRKuwHjG1Yu72IneyaQM=\n',
+      },
+    ],
+    checkpoint: { origin: ORIGIN, size: '8', root: hex(root), vkey, note: note.toString('utf8') },
+    bundle: { entries: LEAVES, bytes: hex(encodeBundle(LEAVES.map(fromHex))) },
   };
 };
 
@@ -284,7 +330,16 @@ const digests = {
 
 /** The files, by name. */
 export const vectorFiles = async (): Promise<ReadonlyMap<string, string>> => {
-  const documents = { entries, genesis, payloads, tree: tree(), signatures, digests };
+  const documents = {
+    entries,
+    genesis,
+    payloads,
+    tree: tree(),
+    proofs: await proofs(),
+    checkpoints: checkpoints(),
+    signatures,
+    digests,
+  };
   const out = new Map<string, string>();
   for (const [name, document] of Object.entries(documents))
     out.set(`${name}.json`, await format(JSON.stringify(document), { parser: 'json', printWidth: 120 }));

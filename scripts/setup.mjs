@@ -2,6 +2,7 @@
 // Node's own modules only: it runs before any package is installed.
 // Usage: node scripts/setup.mjs packages|start|check|test|conformance
 import { installOpa } from './install-opa.mjs';
+import { prepareFsck } from './test-parts/fsck.mjs';
 import { prepareKafka } from './test-parts/kafka-jars.mjs';
 import { prepareOracle } from './test-parts/oracle.mjs';
 import { compile, installPackages } from './test-parts/packages.mjs';
@@ -13,7 +14,10 @@ const lanes = {
   packages: [[installPackages]],
   start: [[installPackages, compile]],
   check: [[installPackages], [installOpa]],
-  test: [[installPackages, compile, preparePostgres, prepareKafka], [installOpa]],
+  test: [
+    [installPackages, compile, preparePostgres, prepareKafka],
+    [installOpa, prepareFsck],
+  ],
   conformance: [[installPackages], [prepareOracle]],
 };
 

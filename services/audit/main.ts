@@ -24,11 +24,18 @@ import { createAuditApp } from './http/app.ts';
 import { createAuditServer } from './http/server.ts';
 import { createIngest, type Ingest } from './ingest/ingest.ts';
 import { createIngestMetrics } from './ingest/metrics.ts';
+import { createSealer } from './ingest/seals.ts';
 import { raiseCovered, readStreamsOf } from './ingest/statements.ts';
+import type { Sql } from './core/append.ts';
 import { completeTo } from './core/ingest-stream.ts';
+import { freshIds } from './core/own-entry.ts';
 import { createKafkaSource } from './kafka/kafka-source.ts';
+import { startSignerLink } from './link/server.ts';
 import { createLedgerReader } from './postgres/read-ledger.ts';
+import { readSigningState } from './postgres/read-checkpoints.ts';
+import { createTileReader } from './postgres/read-tiles.ts';
 import { createVerifier } from './postgres/read-verification.ts';
+import { createSigningStore } from './postgres/signing-store.ts';
 import { createSpoolSource } from './spool/spool-source.ts';
 import { ensureLedgers, openLedgerStore, type LedgerStore } from './store.ts';
 
@@ -95,23 +102,29 @@ const checksOf = (
     const failure = acks.failure();
     return failure === undefined ? { ok: true } : { ok: false, reason: failure };
   },
+  // How old they are is a fact: without a signer the service goes on taking and answering.
+  checkpoints: async () => {
+    const { alarms, ...facts } = await readSigningState(store.database, BigInt(Date.now()) * 1_000n);
+    return alarms.length === 0
+      ? { ok: true, facts }
+      : { ok: false, reason: 'the signer refuses to sign', facts: { ...facts, alarms } };
+  },
   settings: () => {
     const failure = reloadFailure();
     return failure === undefined ? { ok: true } : { ok: true, facts: { reload_failed: failure } };
   },
 });
 
-/** Looks for overdue holes until closed. */
-const startGapCheck = (ingest: Ingest, graceMs: number, logger: Logger): Handle => {
+/** Does `upkeep`, waits, and does it again until closed; what fails is done later. */
+const startUpkeep = (what: string, waitMs: number, upkeep: () => Promise<unknown>, logger: Logger): Handle => {
   const closing = new AbortController();
   const work = async (): Promise<void> => {
     while (!closing.signal.aborted) {
       try {
-        await ingest.writeGaps();
+        await upkeep();
       } catch (error) {
-        logger.debug({ err: error }, 'gaps are looked for again later');
+        logger.debug({ err: error }, `${what}: tried again later`);
       }
-      const waitMs = Math.max(100, Math.min(graceMs / 2, MAX_GAP_CHECK_MS));
       await sleep(waitMs, undefined, { signal: closing.signal }).catch(() => undefined);
     }
   };
@@ -277,7 +290,24 @@ const openAudit = async (
       ? createSpoolSource({ home, batch: settings.audit.batch, logger })
       : createKafkaSource({ kafka: client, topic: DECISIONS_TOPIC, groupId: KAFKA_GROUP, logger });
   parts.push(startSource(ingest, sink, acks, source, logger));
-  parts.push(startGapCheck(ingest, graceMs, logger));
+  const gapCheckMs = Math.max(100, Math.min(graceMs / 2, MAX_GAP_CHECK_MS));
+  parts.push(startUpkeep('gap entries', gapCheckMs, ingest.writeGaps, logger));
+  const sealer = createSealer({
+    database: store.database,
+    writeLedger: store.write,
+    logs: ingest.logs,
+    ids: freshIds(),
+  });
+  const seal = async (): Promise<void> => {
+    await sealer.sealAll();
+    await sealer.enterAlarms();
+  };
+  parts.push(startUpkeep('seals', durationMs(settings.audit.seal_interval), seal, logger));
+  if (store.isEmbedded) {
+    const transaction = (work: (sql: Sql) => Promise<void>): Promise<void> => store.write(({ sql }) => work(sql));
+    const signing = createSigningStore({ database: store.database, keys: store.keys, transaction });
+    parts.push(await startSignerLink({ store: signing, file: paths.signerLink, logger }));
+  }
   registerGauges(registry, {
     edict_source_lag_messages: { help: 'Messages that wait in the source.', read: () => source.health().lag },
   });
@@ -313,6 +343,7 @@ const openAudit = async (
 
   const audit = createAuditApp({
     reader: createLedgerReader({ database: store.reader, keys: store.keys }),
+    tiles: createTileReader(store.reader),
     verify: createVerifier({
       database: store.reader,
       reports: store.database,

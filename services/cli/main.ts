@@ -14,7 +14,7 @@ const GROUPS: readonly {
 }[] = [
   {
     name: 'serve',
-    description: 'run the policy decision point, the audit service, or both',
+    description: 'run the policy decision point, the audit service, the signer, or all',
     load: async () => (await import('./commands/serve.ts')).serveCommand(),
   },
   {

@@ -3,6 +3,9 @@ import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startAudit, type Audit } from '../../services/audit/main.ts';
+import { startSigner } from '../../services/audit/signer-main.ts';
+import { fsck } from '../support/fsck.ts';
+import { freePorts } from '../support/free-ports.ts';
 import { parseVkey } from '../../services/shared/contracts/signatures.ts';
 import { homePaths } from '../../services/shared/settings/home.ts';
 import { loadSettings } from '../../services/shared/settings/settings.ts';
@@ -90,6 +93,33 @@ describe('the audit service with embedded parts', () => {
     );
     expect(acks).toMatchObject([{ tenant: 'default', boot: '1', complete_to: '20', holes: [] }]);
     expect(Number(acks[0]?.tree_size)).toBeGreaterThanOrEqual(21);
+  }, 60_000);
+
+  it('has its logs signed by a signer that works through it', async () => {
+    const [port] = await freePorts(1);
+    const signer = await startSigner(
+      { ...settings, signer: { ...settings.signer, interval: '100ms', listen: `127.0.0.1:${port}` } },
+      { logger: silent },
+    );
+    const facts = { logs: 2, signed: 2 };
+    try {
+      await until(
+        () => get('/health/ready'),
+        (ready) => JSON.stringify(ready).includes('"logs":2,"signed":2'),
+      );
+      expect(await get('/health/ready')).toMatchObject({ checks: { checkpoints: { ok: true, facts } } });
+      const answer = await fetch(`${signer.url}/health/ready`);
+      expect(await answer.json()).toMatchObject({ status: 'ok' });
+      expect(await (await fetch(`${signer.url}/metrics`)).text()).toMatch(
+        /edict_signer_checkpoints_total\{[^}]*\} [2-9]/,
+      );
+      for (const tenant of ['default', 'edict'])
+        expect(
+          await fsck(`${audit.url}/log/${tenant}/0/1`, path.join(homePaths(home).ledgerKeys, `${tenant}-1.vkey`)),
+        ).toMatchObject({ code: 0 });
+    } finally {
+      await signer.close();
+    }
   }, 60_000);
 
   it('continues the same ledger after a restart', async () => {

@@ -170,6 +170,64 @@ describe('golden vectors', () => {
     expect(tree.roots[7]).toBe('5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328');
   });
 
+  it('proofs, as RFC 6962 has them', () => {
+    const { leaves, inclusion, consistency } = read('proofs.json') as {
+      readonly leaves: readonly string[];
+      readonly inclusion: readonly {
+        readonly index: number;
+        readonly size: number;
+        readonly hashes: readonly string[];
+      }[];
+      readonly consistency: readonly {
+        readonly from: number;
+        readonly to: number;
+        readonly hashes: readonly string[];
+      }[];
+    };
+    const splitOf = (n: number): number => (n < 3 ? 1 : 2 * splitOf(Math.ceil(n / 2)));
+    const pathOf = (m: number, part: readonly string[]): readonly string[] => {
+      if (part.length === 1) return [];
+      const k = splitOf(part.length);
+      const [left, right] = [part.slice(0, k), part.slice(k)];
+      return m < k ? [...pathOf(m, left), rootOf(right)] : [...pathOf(m - k, right), rootOf(left)];
+    };
+    const proof = (m: number, part: readonly string[], isWhole = true): readonly string[] => {
+      if (m === part.length) return isWhole ? [] : [rootOf(part)];
+      const k = splitOf(part.length);
+      const [left, right] = [part.slice(0, k), part.slice(k)];
+      return m <= k ? [...proof(m, left, isWhole), rootOf(right)] : [...proof(m - k, right, false), rootOf(left)];
+    };
+    for (const { index, size, hashes } of inclusion) expect(hashes).toEqual(pathOf(index, leaves.slice(0, size)));
+    for (const { from, to, hashes } of consistency) expect(hashes).toEqual(proof(from, leaves.slice(0, to)));
+    expect([inclusion.length, consistency.length]).toEqual([36, 28]);
+  });
+
+  it('signed notes, checkpoints and entry bundles, as C2SP has them', () => {
+    const { notes, checkpoint, bundle } = read('checkpoints.json') as {
+      readonly notes: readonly { readonly vkey: string; readonly text: string; readonly note: string }[];
+      readonly checkpoint: Readonly<Record<'origin' | 'size' | 'root' | 'vkey' | 'note', string>>;
+      readonly bundle: { readonly entries: readonly string[]; readonly bytes: string };
+    };
+    const { origin, size, root, vkey } = checkpoint;
+    const text = `${origin}\n${size}\n${Buffer.from(root, 'hex').toString('base64')}\n`;
+    for (const { vkey: line, text: signed, note } of [...notes, { ...checkpoint, text }]) {
+      const [name = '', id = '', key = ''] = /^([^+]+)\+([^+]+)\+(.*)$/.exec(line)?.slice(1) ?? [];
+      const [, lineName, encoded = ''] = /^— (\S+) (\S+)\n$/.exec(note.slice(signed.length + 1)) ?? [];
+      expect(note.startsWith(`${signed}\n`)).toBe(true);
+      const bytes = Buffer.from(encoded, 'base64');
+      expect([lineName, bytes.subarray(0, 4).toString('hex')]).toEqual([name, id]);
+      const publicKey = createPublicKey({
+        key: Buffer.concat([Buffer.from('302a300506032b6570032100', 'hex'), Buffer.from(key, 'base64').subarray(1)]),
+        format: 'der',
+        type: 'spki',
+      });
+      expect(verify(null, Buffer.from(signed), publicKey, bytes.subarray(4))).toBe(true);
+    }
+    expect(root).toBe(rootOf(bundle.entries));
+    expect(vkey.startsWith(`${origin}+`)).toBe(true);
+    expect(bundle.bytes).toBe(bundle.entries.map((entry) => uint(entry.length / 2, 2) + entry).join(''));
+  });
+
   it('verifier keys, emitter ids and signatures', () => {
     const vectors = read('signatures.json') as {
       readonly private_key: { readonly seed: string; readonly public_key: string };

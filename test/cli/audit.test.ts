@@ -4,9 +4,12 @@ import os from 'node:os';
 import path from 'node:path';
 import { spawn } from 'node:child_process';
 import { createAuditApp, type AuditApp } from '../../services/audit/http/app.ts';
+import { signCheckpoint } from '../../services/audit/core/checkpoint.ts';
 import type { Database } from '../../services/audit/core/database.ts';
+import { freshIds, ownEntry } from '../../services/audit/core/own-entry.ts';
 import { connectPostgres } from '../../services/audit/postgres/connect.ts';
 import { createLedgerReader } from '../../services/audit/postgres/read-ledger.ts';
+import { createTileReader } from '../../services/audit/postgres/read-tiles.ts';
 import { createVerifier } from '../../services/audit/postgres/read-verification.ts';
 import { createAuthenticate, newApiKey } from '../../services/shared/callers/api-keys.ts';
 import { listen, type ListeningServer } from '../../services/shared/runtime/http-server.ts';
@@ -15,7 +18,13 @@ import { createRegistry } from '../../services/shared/runtime/metrics.ts';
 import { printable } from '../../services/cli/commands/audit-print.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import { repositoryRoot } from '../support/prepared-parts.ts';
-import { LEDGER_TEMPLATE, openLedger, searchNames } from '../audit/http/ledger-fixture.ts';
+import {
+  formatVkey,
+  generateSigningKey,
+  parseVkey,
+  signingKeyFromPem,
+} from '../../services/shared/contracts/signatures.ts';
+import { LEDGER_TEMPLATE, ledgerKeys, openLedger, searchNames, signLedgers } from '../audit/http/ledger-fixture.ts';
 
 describe('edict audit', () => {
   let test: TestDatabase;
@@ -46,6 +55,7 @@ describe('edict audit', () => {
     ]);
     audit = createAuditApp({
       reader: createLedgerReader({ database, keys }),
+      tiles: createTileReader(database),
       verify: createVerifier({ database, reports: database, keys, nameForSearch: searchNames, graceMs: 60_000 }),
       access: () => ({ mode: 'callers', authenticate }),
       cursorKey: Buffer.alloc(32, 3),
@@ -197,6 +207,80 @@ describe('edict audit', () => {
       reports: [{ verdicts: { projection: { status: 'failed', firstBad: { seq: '3', attack: 'search_edited' } } } }],
     });
   }, 60_000);
+
+  it('verifies signed logs, by the ledger’s word and by keys that the auditor holds', async () => {
+    await database.query("update edict.decision set decision = 'deny' where log_id = 2 and seq = 3");
+    await signLedgers(database, path.join(folder, 'signer'));
+    const vkeyFile = path.join(folder, 'acme.vkey');
+    const { publicKey } = signingKeyFromPem(ledgerKeys.get('acme') ?? '');
+    writeFileSync(vkeyFile, `${formatVkey('audit.example.com/acme/0/1', publicKey)}\n`);
+    const signed = await asAuditor('verify', '--vkey', vkeyFile);
+    expect(signed.stdout).toMatch(/authenticity +ok {2}\(.*1 checkpoints\)/);
+    expect(signed.stdout).toMatch(/your key +ok {2}signed up to entry 10/);
+    expect(signed.code).toBe(0);
+    const { stdout } = await asAuditor('query', '--json', '--limit', '1');
+    const id = (JSON.parse(stdout) as { decisions: { decision_id: string }[] }).decisions[0]?.decision_id ?? '';
+    expect((await asAuditor('show', id)).stdout).toMatch(/proof +not checked {2}in a tree of 11; --vkey/);
+    const proven = await asAuditor('show', id, '--vkey', vkeyFile);
+    expect([proven.code, proven.stdout]).toEqual([
+      0,
+      expect.stringMatching(/proof +good {2}entry 9 of the 11 that your key signed/),
+    ]);
+    const other = generateSigningKey().key.publicKey;
+    writeFileSync(vkeyFile, `${formatVkey('audit.example.com/acme/0/1', other)}\n`);
+    const foreign = await asAuditor('verify', '--vkey', vkeyFile);
+    expect(foreign.stdout).toMatch(/your key +FAILED {2}the checkpoint was not signed with this key/);
+    expect(foreign.code).toBe(1);
+    expect(await asAuditor('show', id, '--vkey', vkeyFile)).toMatchObject({
+      code: 1,
+      stdout: expect.stringMatching(/proof +NONE {2}the checkpoint was not signed with this key/) as string,
+    });
+    writeFileSync(vkeyFile, `${formatVkey('audit.example.com/other/0/1', other)}\n`);
+    expect((await asAuditor('verify', '--vkey', vkeyFile)).stdout).toContain('no --vkey is of');
+    writeFileSync(vkeyFile, 'none');
+    expect(await asAuditor('verify', '--vkey', vkeyFile)).toMatchObject({ code: 2, stdout: '' });
+  }, 240_000);
+
+  it('has the newest checkpoint, and that it continues the one that is held', async () => {
+    const vkeyFile = path.join(folder, 'own.vkey');
+    const held = path.join(folder, 'acme.checkpoint');
+    const { publicKey } = signingKeyFromPem(ledgerKeys.get('acme') ?? '');
+    writeFileSync(vkeyFile, `${formatVkey('audit.example.com/acme/0/1', publicKey)}\n`);
+    const first = await asAuditor('checkpoint', '--vkey', vkeyFile, '--hold', held);
+    expect(first).toMatchObject({ code: 0, stdout: readFileSync(held, 'utf8') });
+    expect(first.stdout).toMatch(/^audit\.example\.com\/acme\/0\/1\n11\n/);
+    await openLedger(database).write(({ append }) =>
+      append({ id: 2, tenant: 'acme', origin: 'audit.example.com/acme/0/1' }, [
+        ownEntry('acme', 'alert', { alert: 'of a test' }, freshIds()),
+      ]),
+    );
+    await signLedgers(database, path.join(folder, 'signer'));
+    const second = await asAuditor('checkpoint', '--vkey', vkeyFile, '--hold', held);
+    expect(second).toMatchObject({ code: 0, stderr: 'continues the checkpoint of size 11\n' });
+    expect(readFileSync(held, 'utf8')).toBe(second.stdout);
+    // Somebody takes the newest one away: what is left is good in itself, and less than what the auditor holds.
+    await database.query(
+      'alter table edict.checkpoint disable trigger all; delete from edict.checkpoint where log_id = 2 and size = 13',
+    );
+    expect(await asAuditor('checkpoint', '--vkey', vkeyFile, '--hold', held)).toMatchObject({
+      code: 1,
+      stdout: '',
+      stderr: '! the log has 11 signed entries; you hold a checkpoint of 13\n',
+    });
+    const key = signingKeyFromPem(ledgerKeys.get('acme') ?? '');
+    const verifier = parseVkey(formatVkey('audit.example.com/acme/0/1', key.publicKey));
+    const forked = { origin: 'audit.example.com/acme/0/1', size: 10n, root: Buffer.alloc(32) };
+    writeFileSync(held, signCheckpoint(forked, key, verifier));
+    const broken = await asAuditor('checkpoint', '--vkey', vkeyFile, '--hold', held, '--json');
+    expect(broken.code).toBe(1);
+    expect(JSON.parse(broken.stdout)).toMatchObject({
+      size: '11',
+      continues: null,
+      problem: 'the tree of size 11 does not begin with the one of size 10 that you hold',
+    });
+    writeFileSync(held, 'none');
+    expect((await asAuditor('checkpoint', '--vkey', vkeyFile, '--hold', held)).code).toBe(2);
+  }, 240_000);
 
   it('ends with 2 for a wrong option, a foreign tenant, a missing key and a service that is not there', async () => {
     expect((await asAuditor('query', '--nonsense')).code).toBe(2);

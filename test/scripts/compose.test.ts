@@ -32,7 +32,7 @@ const compose = parse(composeText, { merge: true }) as {
 const services = Object.entries(compose.services);
 
 describe('docker-compose.yml', () => {
-  it('describes Postgres, Kafka, migrations, two decision points and the audit service', () => {
+  it('describes Postgres, Kafka, migrations, two decision points, audit service and signer', () => {
     expect(services.map(([name]) => name).toSorted()).toEqual([
       'audit',
       'kafka',
@@ -40,6 +40,7 @@ describe('docker-compose.yml', () => {
       'pdp-1',
       'pdp-2',
       'postgres',
+      'signer',
     ]);
   });
 
@@ -58,7 +59,7 @@ describe('docker-compose.yml', () => {
   it('lets nobody reach Postgres but who stores, and nobody reach Kafka but who needs it', () => {
     const on = (network: string): readonly string[] =>
       services.flatMap(([name, { networks = [] }]) => (networks.includes(network) ? [name] : [])).toSorted();
-    expect(on('store')).toEqual(['audit', 'migrate', 'postgres']);
+    expect(on('store')).toEqual(['audit', 'migrate', 'postgres', 'signer']);
     expect(on('events')).toEqual(['audit', 'kafka', 'migrate', 'pdp-1', 'pdp-2']);
     expect(compose.networks).toMatchObject({ store: { internal: true }, events: { internal: true } });
   });
@@ -68,6 +69,8 @@ describe('docker-compose.yml', () => {
     expect(secrets('migrate')).toEqual(['edict.yaml', 'keys.url', 'master.key', 'owner.url']);
     expect(secrets('pdp-1')).toEqual(['audit-ack.vkey', 'edict.yaml', 'mask.key']);
     expect(secrets('audit')).not.toContain('owner.url');
+    expect(secrets('audit')).not.toContain('signer.url');
+    expect(secrets('signer')).toEqual(['edict.yaml', 'keys.url', 'master.key', 'signer.url']);
   });
 
   it.each(services.filter(([name]) => name !== 'migrate'))('watches the health of %s', (_name, service) => {

@@ -8,8 +8,32 @@ import { parseObject } from './verify-event.ts';
 import { compareSearch, searchColumns, type SearchColumns } from './verify-search.ts';
 import type { NameSubject } from './pseudonym.ts';
 
-/** Why there is no checkpoint or proof beside an answer. */
-export const NO_CHECKPOINT = 'no checkpoint yet';
+const NO_CHECKPOINT = 'no checkpoint yet';
+const NOT_COVERED = 'the newest checkpoint does not cover this entry yet';
+
+/** What proves an entry, hashes in base64; the log's key signed `checkpoint`, a C2SP note. */
+export interface ShownProof {
+  readonly checkpoint: string;
+  /** RFC 6962, section 2.1.1; null while the checkpoint does not cover the entry. */
+  readonly proof: { readonly index: string; readonly tree_size: string; readonly hashes: readonly string[] } | null;
+  /** RFC 6962, section 2.1.2, from a size that the caller named; null when it named none. */
+  readonly consistency: { readonly from: string; readonly to: string; readonly hashes: readonly string[] } | null;
+}
+
+/** The newest checkpoint of the log that a page is read from. */
+export interface ShownCheckpoint {
+  readonly log: string;
+  readonly size: string;
+  readonly checkpoint: string;
+}
+
+/** The members of a page that say what covers it. */
+export const showCovered = (
+  covered: ShownCheckpoint | undefined,
+): { readonly covered_by: ShownCheckpoint | null; readonly not_proven: string | null } => ({
+  covered_by: covered ?? null,
+  not_proven: covered === undefined ? NO_CHECKPOINT : null,
+});
 
 /** One row of `GET /v1/decisions`. Members that the event does not have are absent. */
 export interface ShownDecision {
@@ -34,7 +58,8 @@ export interface ShownDecision {
   readonly payload: 'opened' | 'missing' | 'no_key' | 'unopened';
   /** What the search table says otherwise than the event: somebody changed it. */
   readonly search_mismatch?: readonly string[];
-  readonly covered_by: null;
+  /** The size of the checkpoint that covers the entry; null while none does. */
+  readonly covered_by: string | null;
 }
 
 const textOf = (value: SearchColumns[string] | undefined): string | undefined =>
@@ -101,8 +126,16 @@ const fromEvent = (event: Readonly<Record<string, unknown>>, entry: Entry, tenan
   };
 };
 
-/** The row as an auditor sees it: from the committed event where that opens, with what the search table says otherwise. */
-export const showDecision = (tenant: string, found: FoundDecision, nameSubject: NameSubject): ShownDecision => {
+/**
+ * The row as an auditor sees it: from the committed event where that opens, with what the search table says otherwise.
+ * `signedSize`: of the newest checkpoint of its log, 0 without one.
+ */
+export const showDecision = (
+  tenant: string,
+  found: FoundDecision,
+  nameSubject: NameSubject,
+  signedSize: bigint,
+): ShownDecision => {
   const entry = entryOf(found.header);
   const common = {
     decision_id: found.eventId,
@@ -110,7 +143,7 @@ export const showDecision = (tenant: string, found: FoundDecision, nameSubject: 
     log: found.log.origin,
     ingest_time: timeOf(Number(entry?.ingestUs ?? found.search['ingest_us'] ?? 0) / 1000),
     payload: found.payload.state,
-    covered_by: null,
+    covered_by: found.seq < signedSize ? String(signedSize) : null,
   };
   const event = found.payload.state === 'opened' ? parseObject(found.payload.payload) : undefined;
   const members = event === undefined || entry === undefined ? undefined : fromEvent(event, entry, tenant);
@@ -127,7 +160,11 @@ export const showDecision = (tenant: string, found: FoundDecision, nameSubject: 
 };
 
 /** The answer of `GET /v1/decisions/{id}`: what an auditor needs to compute every hash anew. */
-export const showEntry = (tenant: string, found: ReadEntry): Readonly<Record<string, unknown>> => {
+export const showEntry = (
+  tenant: string,
+  found: ReadEntry,
+  proven: ShownProof | undefined,
+): Readonly<Record<string, unknown>> => {
   const entry = entryOf(found.header);
   const { payload, header, leaf } = found;
   const opened = payload.state === 'opened' ? payload : undefined;
@@ -168,8 +205,9 @@ export const showEntry = (tenant: string, found: ReadEntry): Readonly<Record<str
       leaf: computedLeaf !== undefined && leaf !== undefined && bytesEqual(computedLeaf, leaf),
       commitment: commitment !== undefined && entry !== undefined ? bytesEqual(commitment, entry.commitment) : null,
     },
-    proof: null,
-    checkpoint: null,
-    not_proven: NO_CHECKPOINT,
+    checkpoint: proven?.checkpoint ?? null,
+    proof: proven?.proof ?? null,
+    consistency: proven?.consistency ?? null,
+    not_proven: proven === undefined ? NO_CHECKPOINT : proven.proof === null ? NOT_COVERED : null,
   };
 };

@@ -1,4 +1,5 @@
 import type { Entry } from './entry.ts';
+import type { TreeNode } from './signing.ts';
 import type { SearchColumns } from './verify-search.ts';
 import type { IngestTables, ReceivedRow } from './verify-state.ts';
 import type { StreamClaim } from './verify-streams.ts';
@@ -13,6 +14,13 @@ export type StoredPayload =
   /** There are a row and a key, and they do not fit: AES-GCM refused. */
   | { readonly state: 'unopened' };
 
+/** A row of `edict.checkpoint`. */
+export interface StoredCheckpoint {
+  readonly size: bigint;
+  readonly root: Uint8Array;
+  readonly note: Uint8Array;
+}
+
 /** One row as it is stored. */
 export interface StoredEntry {
   readonly seq: bigint;
@@ -22,6 +30,10 @@ export interface StoredEntry {
   readonly payload: StoredPayload;
   /** The search rows that name this entry. */
   readonly search: readonly SearchColumns[];
+  /** The checkpoint that ends with this entry. */
+  readonly checkpoint?: StoredCheckpoint;
+  /** Stored hashes of tiles, level 1 and above, whose last entry this is. */
+  readonly nodes?: readonly TreeNode[];
   /** The row of `edict.received` with this entry's event id. */
   readonly received?: ReceivedRow;
 }
@@ -59,6 +71,8 @@ export interface VerifyInput {
   /** The end that the next incarnation's genesis names, where there is one. */
   readonly continued?: { readonly by: string; readonly size: bigint; readonly root: Uint8Array };
   readonly claims: readonly StreamClaim[];
+  /** The largest checkpoint, also when the log is shorter. */
+  readonly newest?: StoredCheckpoint;
   /** Absent: there are no such tables, the log is all there is. */
   readonly tables?: IngestTables;
   /** Acknowledgements, earlier reports, what the auditor wrote down. */

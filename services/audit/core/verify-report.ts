@@ -37,6 +37,12 @@ export type AttackClass =
   /** Tables from which duplicates are told and acknowledgements are made. */
   | 'state_edited'
   | 'emitter_gap'
+  /** A note that the log's key did not sign, or not of this size and root. */
+  | 'checkpoint_forged'
+  | 'checkpoint_removed'
+  | 'tile_edited'
+  /** A seal counts other entries than there are. */
+  | 'seal_wrong'
   | 'emitter_forged'
   | 'time_shifted';
 
@@ -71,6 +77,11 @@ export interface VerificationReport {
   readonly lastLeaf: string | null;
   /** Hex RFC 6962 root over the leaves as they were computed from the stored headers. */
   readonly root: string;
+  /**
+   * The largest checkpoint whose signature is good and whose root the entries have: the note, for whoever holds the
+   * log's verifier key. Null without one; absent in reports of older programs.
+   */
+  readonly checkpoint?: { readonly size: string; readonly note: string } | null;
   readonly startedAt: string;
   readonly endedAt: string;
   readonly verdicts: Readonly<Record<VerdictName, Verdict>>;

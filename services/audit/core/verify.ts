@@ -14,9 +14,11 @@ import {
   type Entry,
 } from './entry.ts';
 import { comparePayload, goneSeqs, KINDS_OF_GONE, type PayloadFacts } from './verify-event.ts';
-import { createNumberSet } from './verify-ranges.ts';
+import { createGonePayloads, type GonePayloads } from './verify-gone.ts';
 import { createFindings, type AttackClass, type Findings, type VerificationReport } from './verify-report.ts';
 import { createTreeHasher, type TreeHasher } from './merkle.ts';
+import type { TreeNode } from './signing.ts';
+import { age, coverage, createCheckpointChecker, type CheckpointChecker } from './verify-checkpoints.ts';
 import type { KnownSize, Orphan, StoredEntry, StoredPayload, VerifyInput } from './verify-input.ts';
 import { compareSearch } from './verify-search.ts';
 import { createStreamTracker, type StreamTracker } from './verify-streams.ts';
@@ -25,24 +27,23 @@ import { numbersOf } from './verify-numbers.ts';
 
 /** How far ingest time may step back or stand ahead of this machine's clock. */
 const CLOCK_TOLERANCE_US = 5_000_000n;
-const NOT_CHECKPOINTED =
-  'not checkpointed yet: no signed checkpoint exists, so whoever can rewrite the whole database from an entry on, ' +
-  'hashes included, is not found by what lies in the database alone';
 
 interface Walk {
   readonly findings: Findings;
   readonly streams: StreamTracker;
   readonly state: StateChecker | undefined;
+  readonly checkpoints: CheckpointChecker;
   readonly input: VerifyInput;
   readonly keys: Map<string, Uint8Array>;
-  readonly missing: ReturnType<typeof createNumberSet>;
-  readonly gone: ReturnType<typeof createNumberSet>;
+  readonly gone: GonePayloads;
   readonly knownLeaves: Map<bigint, KnownSize[]>;
   next: bigint;
   /** The recomputed leaf of the row before; undefined where that row is missing or malformed. */
   leaf: Uint8Array | undefined;
   lastLeaf: Uint8Array | undefined;
   readonly tree: TreeHasher;
+  /** Hashes of tiles that the row at hand completes. */
+  readonly completed: TreeNode[];
   lastIngestUs: bigint;
   unattested: number;
 }
@@ -90,6 +91,7 @@ const checkHeader = (
   walk.leaf = leaf;
   walk.lastLeaf = leaf;
   walk.tree.add(leaf);
+  walk.checkpoints.row(row, walk.tree, walk.completed.splice(0));
   const { continued } = walk.input;
   if (continued !== undefined && walk.tree.size() === continued.size && !bytesEqual(walk.tree.root(), continued.root))
     fail(
@@ -193,7 +195,10 @@ const checkRecovered = (walk: Walk, entry: Entry, event: Readonly<Record<string,
 const checkSearchRows = (walk: Walk, row: StoredEntry, entry: Entry, facts: PayloadFacts): void => {
   const expected =
     facts.isEvent && facts.document !== undefined ? walk.input.expectedSearch(entry, facts.document) : undefined;
-  if (expected !== undefined) walk.findings.count('projection', 'rows');
+  if (expected !== undefined) {
+    walk.findings.count('projection', 'rows');
+    walk.checkpoints.decision(expected);
+  }
   for (const finding of compareSearch(row.seq, expected, row.search)) walk.findings.fail('projection', finding);
 };
 
@@ -225,7 +230,8 @@ const checkOpened = (
   const { document } = facts;
   if (document === undefined) return arrive(walk, entry);
   if (row.seq === 0n) checkGenesis(walk, row, document);
-  if (KINDS_OF_GONE.has(entry.kind)) for (const [from, to] of goneSeqs(document)) walk.gone.add(from, to);
+  if (entry.kind === ENTRY_KINDS.seal) walk.checkpoints.seal(entry, document);
+  if (KINDS_OF_GONE.has(entry.kind)) walk.gone.named(entry.seq, goneSeqs(document));
   if (facts.isEvent) {
     const data = isObject(document['data']) ? document['data'] : {};
     const position = isObject(data['emitter']) ? data['emitter'] : {};
@@ -277,6 +283,7 @@ const checkParts = (walk: Walk, row: StoredEntry): void => {
   const header = checkHeader(walk, row);
   if (header === undefined) return;
   const { entry, isIntact } = header;
+  walk.checkpoints.entry(entry);
   walk.state?.entry(entry, isIntact, row.received);
   const fail = failer(walk, row.seq);
   const { payload } = row;
@@ -291,12 +298,13 @@ const checkParts = (walk: Walk, row: StoredEntry): void => {
     case 'no_key':
       if (!isIntact && payload.state === 'no_key') break;
       // Whether this was allowed is known at the end: the entry that names it comes later in the log.
-      walk.missing.add(row.seq);
+      walk.gone.missing(row.seq);
       break;
     default:
       payload satisfies never;
   }
   arrive(walk, entry);
+  walk.checkpoints.unread(entry);
   // Without its payload nothing can be said of a search row's columns, but two of them are one too many.
   if (row.search.length > 1) fail('projection', 'search rows', 'one', String(row.search.length), 'search_inserted');
 };
@@ -351,21 +359,7 @@ const finishEnd = (walk: Walk): void => {
   }
 };
 
-const finishPayloads = (walk: Walk, orphans: readonly Orphan[]): bigint => {
-  let unproven = 0n;
-  for (const [from, to] of walk.missing.ranges()) {
-    const unnamed = walk.gone.missing(from, to);
-    const count = unnamed.reduce((sum, [a, b]) => sum + (b - a + 1n), 0n);
-    unproven += to - from + 1n - count;
-    for (const [first, last] of unnamed)
-      walk.findings.fail('lifecycle', {
-        seq: String(first),
-        what: first === last ? 'payload' : `payloads of entries ${first}–${last}`,
-        expected: 'there, or named by an erasure or retention entry',
-        actual: 'gone, or its key is',
-        attack: 'payload_removed',
-      });
-  }
+const finishOrphans = (walk: Walk, orphans: readonly Orphan[]): void => {
   for (const { table, seq } of orphans)
     walk.findings.fail(table === 'search' ? 'projection' : 'lifecycle', {
       seq: String(seq),
@@ -374,7 +368,6 @@ const finishPayloads = (walk: Walk, orphans: readonly Orphan[]): bigint => {
       actual: 'none',
       attack: table === 'search' ? 'search_inserted' : 'entry_removed',
     });
-  return unproven;
 };
 
 /**
@@ -386,19 +379,24 @@ export const verifyLog = async (input: VerifyInput): Promise<VerificationReport>
   const findings = createFindings();
   const knownLeaves = new Map<bigint, KnownSize[]>();
   for (const known of input.known) knownLeaves.set(known.size, [...(knownLeaves.get(known.size) ?? []), known]);
+  const completed: TreeNode[] = [];
   const walk: Walk = {
     findings,
+    checkpoints: createCheckpointChecker(findings, input.log, input.newest),
+    completed,
+
     streams: createStreamTracker(findings),
     state: input.tables === undefined ? undefined : createStateChecker(findings, input.tables),
     input,
     keys: new Map([...input.emitterKeys].filter(([id, key]) => key.length === 32 && emitterId(key) === id)),
-    missing: createNumberSet(),
-    gone: createNumberSet(),
+    gone: createGonePayloads(findings),
     knownLeaves,
     next: 0n,
     leaf: undefined,
     lastLeaf: undefined,
-    tree: createTreeHasher(),
+    tree: createTreeHasher(undefined, (height, index, hash) => {
+      if (height % 8 === 0) completed.push({ level: height / 8, index, hash });
+    }),
     lastIngestUs: 0n,
     unattested: 0,
   };
@@ -408,9 +406,15 @@ export const verifyLog = async (input: VerifyInput): Promise<VerificationReport>
   }
   finishEnd(walk);
   walk.state?.finish();
-  const unproven = finishPayloads(walk, await input.orphans());
+  const covered = walk.checkpoints.finish(walk.next);
+  const unproven = walk.gone.finish(covered.size);
+  finishOrphans(walk, await input.orphans());
   const nowUs = BigInt(Math.floor(input.now())) * 1_000n;
-  const streams = walk.streams.finish({ nowUs, graceUs: BigInt(input.graceMs) * 1_000n, claims: input.claims });
+  const streams = walk.streams.finish({
+    nowUs,
+    graceUs: BigInt(input.graceMs) * 1_000n,
+    claims: [...input.claims, ...walk.checkpoints.claims()],
+  });
   if (walk.lastIngestUs > nowUs + CLOCK_TOLERANCE_US)
     findings.fail('clock', {
       seq: null,
@@ -419,11 +423,6 @@ export const verifyLog = async (input: VerifyInput): Promise<VerificationReport>
       actual: String(walk.lastIngestUs),
       attack: 'time_shifted',
     });
-  findings.count(
-    'lifecycle',
-    'payloads_gone',
-    Number(walk.missing.ranges().reduce((n, [a, b]) => n + (b - a + 1n), 0n)),
-  );
   const note = (...parts: readonly (string | false)[]): string | undefined =>
     parts.filter((part) => part !== false).join('; ') || undefined;
   return {
@@ -432,23 +431,30 @@ export const verifyLog = async (input: VerifyInput): Promise<VerificationReport>
     size: String(input.head.size),
     lastLeaf: walk.lastLeaf === undefined ? null : hex(walk.lastLeaf),
     root: hex(walk.tree.root()),
+    checkpoint:
+      covered.note === undefined
+        ? null
+        : { size: String(covered.size), note: Buffer.from(covered.note).toString('utf8') },
     startedAt: new Date(started).toISOString(),
     endedAt: new Date(input.now()).toISOString(),
     verdicts: {
       authenticity: findings.verdict(
         'authenticity',
-        'not_checked',
+        covered.size > 0n ? 'ok' : 'not_checked',
         note(
-          NOT_CHECKPOINTED,
+          coverage(covered, walk.next),
           walk.unattested > 0 && `${walk.unattested} heartbeats of emitters whose key is not known`,
         ),
       ),
       append_only: findings.verdict(
         'append_only',
         input.known.some(({ isOutside }) => isOutside) ? 'ok' : 'not_checked',
-        input.known.some(({ isOutside }) => isOutside)
-          ? 'compared with its head and with what is remembered outside the database; no checkpoint yet'
-          : 'compared with what the database itself says only; nothing outside it remembers this log yet',
+        note(
+          input.known.some(({ isOutside }) => isOutside)
+            ? 'compared with its head and with what is remembered outside the database'
+            : 'nothing outside the database says how long this log was: an end that was cut off, with its checkpoints, is not found',
+          coverage(covered, walk.next),
+        ),
       ),
       integrity: findings.verdict('integrity', 'ok'),
       projection: findings.verdict('projection', 'ok'),
@@ -465,7 +471,7 @@ export const verifyLog = async (input: VerifyInput): Promise<VerificationReport>
         unproven > 0n ? 'not_checked' : 'ok',
         note(unproven > 0n && `${unproven} payloads are gone by entries that no checkpoint covers yet`),
       ),
-      freshness: findings.verdict('freshness', 'not_checked', 'no checkpoint yet whose age could be told'),
+      freshness: findings.verdict('freshness', 'not_checked', age(covered)),
       clock: findings.verdict('clock', 'ok'),
     },
     findings: findings.list(),

@@ -1,4 +1,4 @@
-import type { RequestHandler, Response } from 'express';
+import type { Request, RequestHandler, Response } from 'express';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { isTenant, SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import { createAuthenticate, developmentCaller, type Authenticate } from '../../shared/callers/api-keys.ts';
@@ -82,12 +82,21 @@ export const auditorOf = (response: Response): Auditor => {
   return auditor;
 };
 
+const namedByParameter = (request: Request): readonly string[] => parametersOf(request.originalUrl).getAll('tenant');
+
+/** For routes under `/log/{tenant}/`. */
+export const namedByPath = (request: Request): readonly string[] => [String(request.params['tenant'])];
+
 /**
- * Lets through whoever has one of the roles. The tenant is the credential's; the parameter `tenant` may repeat it,
- * and chooses one only on an open listener.
+ * Lets through whoever has one of the roles. The tenant is the credential's; what `namedIn` finds, by default the
+ * parameter `tenant`, may repeat it, and chooses one only on an open listener.
  */
 export const authorize =
-  (access: () => AuditAccess, roles: readonly Caller['roles'][number][]): RequestHandler =>
+  (
+    access: () => AuditAccess,
+    roles: readonly Caller['roles'][number][],
+    namedIn: (request: Request) => readonly string[] = namedByParameter,
+  ): RequestHandler =>
   (request, response, next) => {
     const current = access();
     const caller = current.mode === 'open' ? current.caller : current.authenticate(request.headers.authorization);
@@ -102,7 +111,7 @@ export const authorize =
       );
     if (!roles.some((role) => caller.roles.includes(role)))
       return sendProblem(response, 403, 'forbidden', `this caller has not the role ${roles.join(' or ')}`);
-    const named = parametersOf(request.originalUrl).getAll('tenant');
+    const named = namedIn(request);
     const [tenant = caller.tenant] = named;
     if (named.length > 1 || !isTenant(tenant))
       return sendProblem(response, 400, 'request_invalid', 'tenant: is no tenant name, or stands twice');

@@ -13,13 +13,17 @@ import { parseDecisionQuery, searchCriteria } from '../core/query.ts';
 import { readCursor, writeCursor, type Cursor } from '../core/query-cursor.ts';
 import type { EmitterState, LedgerReader } from '../core/query-reader.ts';
 import type { RememberedLeaf, VerifyTenant } from '../core/verify-tenant.ts';
-import { NO_CHECKPOINT, showDecision, showEntry } from '../core/query-show.ts';
-import { auditorOf, authorize, checkHost, parametersOf, sendProblem, type AuditAccess } from './access.ts';
+import type { TileReader } from '../core/tiles.ts';
+import { showCovered, showDecision, showEntry } from '../core/query-show.ts';
+import { auditorOf, authorize, checkHost, namedByPath, parametersOf, sendProblem, type AuditAccess } from './access.ts';
 import { artifactHandler } from './artifacts.ts';
+import { checkpointHandler, tileHandler } from './log.ts';
+import { knownSizeIn, proofOf } from './proofs.ts';
 import { createVerificationRuns, type VerificationRuns } from './verification-runs.ts';
 
 export interface AuditAppDeps {
   readonly reader: LedgerReader;
+  readonly tiles: TileReader;
   readonly verify: VerifyTenant;
   /** Asked anew for each request, so that callers can be changed while the service runs; see `auditAccess`. */
   readonly access: () => AuditAccess;
@@ -170,13 +174,24 @@ const decisionsHandler =
     const found = await deps.reader.decisions(tenant, criteria, { before: from, limit: limit + 1 });
     const page = found.slice(0, limit);
     const last = page.at(-1);
+    const checkpoint = await deps.tiles.newest(newest.id);
+    const signed = new Map([[newest.id, checkpoint?.size ?? 0n]]);
+    for (const { log } of page)
+      if (!signed.has(log.id)) signed.set(log.id, (await deps.tiles.newest(log.id))?.size ?? 0n);
     response.json({
       tenant,
       as_of: { log: newest.origin, size: String(asOfSize) },
-      covered_by: null,
-      not_proven: NO_CHECKPOINT,
+      ...showCovered(
+        checkpoint === undefined
+          ? undefined
+          : {
+              log: newest.origin,
+              size: String(checkpoint.size),
+              checkpoint: Buffer.from(checkpoint.note).toString('utf8'),
+            },
+      ),
       filter,
-      decisions: page.map((row) => showDecision(tenant, row, deps.nameSubject)),
+      decisions: page.map((row) => showDecision(tenant, row, deps.nameSubject, signed.get(row.log.id) ?? 0n)),
       next_cursor:
         found.length > limit && last !== undefined
           ? writeCursor(deps.cursorKey, scope, { logId: last.log.id, beforeSeq: last.seq, asOfSize })
@@ -185,15 +200,16 @@ const decisionsHandler =
   };
 
 const oneDecisionHandler =
-  ({ reader }: AuditAppDeps): RequestHandler =>
+  ({ reader, tiles }: AuditAppDeps): RequestHandler =>
   async (request, response) => {
     const { tenant } = auditorOf(response);
-    onlyParameters(request.originalUrl);
+    onlyParameters(request.originalUrl, 'known_size');
+    const knownSize = knownSizeIn(parametersOf(request.originalUrl).getAll('known_size'));
     const id = String(request.params['id']);
     if (!isUuidV7(id)) throw new AppError('request_invalid', 'decision_id: is no UUIDv7 in lower case');
     const found = await reader.event(tenant, id);
     if (found === undefined) throw new AppError('not_found', `the ledger of tenant ${tenant} has no event ${id}`);
-    response.json(showEntry(tenant, found));
+    response.json(showEntry(tenant, found, await proofOf(tiles, found.log.id, found.seq, knownSize)));
   };
 
 const emittersHandler =
@@ -242,6 +258,11 @@ const onlyJson: RequestHandler = (request, response, next) => {
   else sendProblem(response, 415, 'unsupported_media_type', 'send application/json');
 };
 
+const onlyGet: RequestHandler = (_request, response) => {
+  response.set('allow', 'GET');
+  sendProblem(response, 405, 'method_not_allowed', 'use GET');
+};
+
 /**
  * The audit service's HTTP side. Every answer is about one tenant: the credential's, and on an open loopback listener
  * the one named by `?tenant=`.
@@ -281,22 +302,15 @@ export const createAuditApp = (deps: AuditAppDeps): AuditApp => {
     response.type(registry.contentType).send(await registry.metrics());
   });
   app.get('/v1/decisions', count('decisions'), auditors, decisionsHandler(deps));
-  app
-    .route('/v1/decisions/:id')
-    .get(count('decision'), auditors, oneDecisionHandler(deps))
-    .all((_request, response) => {
-      response.set('allow', 'GET');
-      sendProblem(response, 405, 'method_not_allowed', 'use GET');
-    });
+  app.route('/v1/decisions/:id').get(count('decision'), auditors, oneDecisionHandler(deps)).all(onlyGet);
   app.get('/v1/verify', count('verify'), auditors, verify.read);
   app.post('/v1/verify', count('verify'), auditors, onlyJson, express.json({ limit: MAX_BODY }), verify.start);
-  app
-    .route('/v1/artifacts/:digest')
-    .get(count('artifact'), auditors, artifactHandler(deps.reader))
-    .all((_request, response) => {
-      response.set('allow', 'GET');
-      sendProblem(response, 405, 'method_not_allowed', 'use GET');
-    });
+  app.route('/v1/artifacts/:digest').get(count('artifact'), auditors, artifactHandler(deps.reader)).all(onlyGet);
+  const log = app.route('/log/:tenant/:shard/:incarnation/checkpoint');
+  const tiles = app.route('/log/:tenant/:shard/:incarnation/tile/*path');
+  const logAuditors = authorize(access, ['audit'], namedByPath);
+  log.get(count('checkpoint'), logAuditors, checkpointHandler(deps.tiles)).all(onlyGet);
+  tiles.get(count('tile'), logAuditors, tileHandler(deps.tiles)).all(onlyGet);
   app.get('/v1/emitters', count('emitters'), operators, emittersHandler(deps));
   app
     .route('/v1/emitters/:emitter/retire')

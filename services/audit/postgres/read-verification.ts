@@ -8,7 +8,8 @@ import type { PayloadKeys } from '../core/payload-keys.ts';
 import type { NameSubject } from '../core/pseudonym.ts';
 import { openPayloads } from '../core/query-reader.ts';
 import { verifyLog } from '../core/verify.ts';
-import type { KnownSize, LogFacts, Orphan, StoredEntry } from '../core/verify-input.ts';
+import type { TreeNode } from '../core/signing.ts';
+import type { KnownSize, LogFacts, Orphan, StoredCheckpoint, StoredEntry } from '../core/verify-input.ts';
 import type { VerificationReport } from '../core/verify-report.ts';
 import { searchColumns, type SearchColumns } from '../core/verify-search.ts';
 import type { EmitterRow, ReceivedRow, StreamRow } from '../core/verify-state.ts';
@@ -30,6 +31,9 @@ interface FactsRow {
   readonly size: bigint | null;
   readonly leaf: Buffer | null;
   readonly end: bigint;
+  readonly checkpoint_size: bigint | null;
+  readonly checkpoint_root: Buffer | null;
+  readonly note: Buffer | null;
   readonly received: bigint;
   readonly streams: readonly {
     readonly emitter: string;
@@ -45,6 +49,7 @@ interface FactsRow {
 const readFacts = (sql: Pick<Sql, 'query'>, tenant: string): Promise<readonly FactsRow[]> =>
   sql.query<FactsRow>(
     `select l.id, l.origin, l.vkey, l.previous_origin, l.previous_size, l.previous_root, h.size, h.leaf,
+            c.size as checkpoint_size, c.root as checkpoint_root, c.note,
             coalesce((select e.seq + 1 from edict.entry e where e.log_id = l.id
                       order by e.segment desc, e.seq desc limit 1), 0) as "end",
             (select count(*) from edict.received r where r.log_id = l.id) as received,
@@ -53,6 +58,8 @@ const readFacts = (sql: Pick<Sql, 'query'>, tenant: string): Promise<readonly Fa
                         'covered_to', s.covered_to::text, 'holes', s.holes))
                       from edict.stream s where s.log_id = l.id), '[]') as streams
      from edict.log l left join edict.log_head h on h.log_id = l.id
+     left join lateral (select k.size, k.root, k.note from edict.checkpoint k where k.log_id = l.id
+                        order by k.size desc limit 1) c on true
      where l.tenant = $1 order by l.id desc`,
     [tenant],
   );
@@ -75,6 +82,28 @@ const readPage = (sql: Pick<Sql, 'query'>, logId: number, from: bigint, end: big
        and e.seq >= $2::bigint and e.seq < $3::bigint
      order by e.segment, e.seq`,
     [logId, String(from), String(end)],
+  );
+
+/** Checkpoints of the sizes above `from`, to `to`: each ends with an entry of the page. */
+const readCheckpoints = (
+  sql: Pick<Sql, 'query'>,
+  logId: number,
+  from: bigint,
+  to: bigint,
+): Promise<readonly StoredCheckpoint[]> =>
+  sql.query(
+    `select c.size, c.root, c.note from edict.checkpoint c
+     where c.log_id = $1::int and c.size > $2::bigint and c.size <= $3::bigint`,
+    [logId, String(from), String(to)],
+  );
+
+/** Hashes of tiles whose last entry is one of `from` to `to - 1`. */
+const readNodes = (sql: Pick<Sql, 'query'>, logId: number, from: bigint, to: bigint): Promise<readonly TreeNode[]> =>
+  sql.query(
+    `select n.level, n.index, n.hash from generate_series(1, 7) as v(level)
+     join edict.tree_node n on n.log_id = $1::int and n.level = v.level
+       and n.index >= ($2::bigint >> (8 * v.level)) and n.index < ($3::bigint >> (8 * v.level))`,
+    [logId, String(from), String(to)],
   );
 
 /** Where the log goes on at or above `from`. */
@@ -196,10 +225,12 @@ const readRows = async function* (
       next = beyond;
       continue;
     }
-    const [search, payloads, received, strays] = await Promise.all([
+    const [search, payloads, received, checkpoints, nodes, strays] = await Promise.all([
       readSearch(sql, log.id, next, to - 1n),
       openPayloads(keys, log, page),
       readReceived(sql, log.id, page),
+      readCheckpoints(sql, log.id, next, to),
+      readNodes(sql, log.id, next, to),
       readStrayPayloads(
         sql,
         log.id,
@@ -217,6 +248,7 @@ const readRows = async function* (
     for (const { seq } of strays) note('payload', seq);
     for (const [index, { seq, segment, header, leaf }] of page.entries()) {
       const event = received.get(eventIdOf(header) ?? '');
+      const checkpoint = checkpoints.find(({ size }) => size === seq + 1n);
       yield {
         seq,
         segment,
@@ -224,6 +256,8 @@ const readRows = async function* (
         leaf,
         payload: payloads[index] ?? { state: 'missing' },
         search: bySeq.get(seq) ?? [],
+        nodes: nodes.filter((node) => (node.index + 1n) << BigInt(8 * node.level) === seq + 1n),
+        ...(checkpoint === undefined ? {} : { checkpoint }),
         ...(event === undefined ? {} : { received: event }),
       };
     }
@@ -231,6 +265,9 @@ const readRows = async function* (
   }
   for (const { table, seq } of await readPastEnd(sql, log.id, next)) note(table, seq);
 };
+
+const newestOf = ({ checkpoint_size: size, checkpoint_root: root, note }: FactsRow) =>
+  size === null || root === null || note === null ? {} : { newest: { size, root, note } };
 
 const readClaims = async (sql: Pick<Sql, 'query'>, logId: number): Promise<readonly StreamClaim[]> => {
   // What a row of received events stands for is an entry; what a stream's `highest` also counts may only be announced.
@@ -347,6 +384,7 @@ export const createVerifier = (options: VerifierOptions): VerifyTenant => {
         ...(next === undefined || next.previous_size === null || next.previous_root === null
           ? {}
           : { continued: { by: next.origin, size: next.previous_size, root: next.previous_root } }),
+        ...newestOf(row),
         head: { size: row.size ?? 0n, leaf: row.leaf ?? new Uint8Array(32) },
         rows: readRows(database, keys, { id, tenant, origin }, end, orphans),
         orphans: () => orphans,

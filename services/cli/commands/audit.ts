@@ -1,14 +1,19 @@
 import { Command, Option } from 'commander';
+import { hex } from '../../shared/contracts/bytes.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { isObject } from '../../shared/contracts/json.ts';
+import type { VerifierKey } from '../../shared/contracts/signatures.ts';
 import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import { loadSettings, tenantNames } from '../../shared/settings/settings.ts';
 import { hasFailed, type VerificationReport } from '../../audit/core/verify-report.ts';
 import { isOutputGone } from '../output.ts';
 import { auditArtifactCommand } from './audit-artifact.ts';
+import { auditCheckpointCommand } from './audit-checkpoint.ts';
 import { createAuditClient, type AuditConnection } from './audit-client.ts';
 import { auditEmitterCommand } from './audit-emitter.ts';
 import { paintFor, printable, printableJson, printReport, table } from './audit-print.ts';
+import { openWithOwnKey, readVkeys } from './audit-keys.ts';
+import { auditShowCommand } from './audit-show.ts';
 import { readRemembered, requireWritable, verifyTenant, writeRemembered } from './audit-verify.ts';
 
 interface CommonOptions extends AuditConnection {
@@ -122,37 +127,25 @@ const query = async (options: QueryOptions): Promise<void> => {
   }
 };
 
-const prettyJson = (value: unknown): string => printableJson(JSON.stringify(value ?? null, undefined, 2));
-
-const show = async (id: string, options: CommonOptions): Promise<void> => {
-  const client = createAuditClient(options);
-  const shown = await client.get(
-    `/v1/decisions/${encodeURIComponent(id)}`,
-    options.tenant === undefined ? {} : { tenant: options.tenant },
-  );
-  if (options.json === true) return print(jsonLine(shown));
-  const paint = paintFor(process.stdout, process.env);
-  const checks = isObject(shown['checks']) ? shown['checks'] : {};
-  const mark = (value: unknown): string =>
-    value === true ? paint.green('fits') : value === false ? paint.red('DOES NOT FIT') : paint.yellow('not checked');
-  print(
-    [
-      `${paint.bold('event')} ${prettyJson(shown['event'])}`,
-      `${paint.bold('entry')} ${prettyJson(shown['entry'])}`,
-      `log         ${text(shown['log'])}`,
-      `leaf        ${text(shown['leaf'])}  ${mark(checks['leaf'])}`,
-      `commitment  ${mark(checks['commitment'])}`,
-      `proof       none: ${text(shown['not_proven'])}`,
-      '',
-    ].join('\n'),
-  );
-  if (checks['leaf'] === false || checks['commitment'] === false) process.exitCode = 1;
-};
-
 interface VerifyOptions extends CommonOptions {
   readonly allTenants?: boolean;
   readonly remember?: string;
+  readonly vkey?: readonly string[];
 }
+
+/** Whether the log's own key, as the auditor holds it, signed what the report says; one line of it. */
+const compareOwnKey = (
+  { origin, root, size, checkpoint }: VerificationReport,
+  keys: ReadonlyMap<string, VerifierKey>,
+): { readonly isGood: boolean; readonly line: string } => {
+  const opened = openWithOwnKey(origin, checkpoint?.note, keys);
+  if ('problem' in opened) return { isGood: false, line: opened.problem };
+  const signed = opened.checkpoint;
+  // The report's root is that of the whole log, so only a checkpoint of its size can be compared with it.
+  if (String(signed.size) === size && hex(signed.root) !== root)
+    return { isGood: false, line: `the checkpoint of size ${size} has another root than the report` };
+  return { isGood: true, line: `signed up to entry ${signed.size - 1n}` };
+};
 
 const verify = async (options: VerifyOptions): Promise<void> => {
   if (options.allTenants === true && options.tenant !== undefined)
@@ -169,16 +162,26 @@ const verify = async (options: VerifyOptions): Promise<void> => {
       : [options.tenant];
   const remembered = options.remember === undefined ? [] : readRemembered(options.remember);
   if (options.remember !== undefined) requireWritable(options.remember);
+  const keys = options.vkey === undefined ? undefined : readVkeys(options.vkey);
   const paint = paintFor(process.stdout, process.env);
   const reports: VerificationReport[] = [];
+  let isSigned = true;
   for (const tenant of tenants) {
     const found = await verifyTenant(client, tenant, remembered);
     reports.push(...found);
-    if (options.json !== true) for (const report of found) print(printReport(report, paint));
+    for (const report of found) {
+      if (options.json !== true) print(printReport(report, paint));
+      if (keys === undefined) continue;
+      const { isGood, line } = compareOwnKey(report, keys);
+      isSigned &&= isGood;
+      const mark = isGood ? paint.green('ok') : paint.red('FAILED');
+      if (options.json !== true) print(`  your key      ${mark}  ${printable(line)}\n`);
+      else if (!isGood) process.stderr.write(`! ${printable(report.origin)}: ${printable(line)}\n`);
+    }
   }
   if (options.json === true) print(jsonLine({ reports }));
   if (options.remember !== undefined) writeRemembered(options.remember, remembered, reports);
-  if (reports.some(hasFailed)) process.exitCode = 1;
+  if (reports.some(hasFailed) || !isSigned) process.exitCode = 1;
 };
 
 const common = (command: Command): Command =>
@@ -199,12 +202,7 @@ export const auditCommand = (): Command => {
     .addOption(new Option('--decision <decision>', 'allow or deny').choices(['allow', 'deny']));
   for (const [name, value, description] of FILTERS) queries.option(`--${name} <${value}>`, description);
   audit.addCommand(queries.action(query));
-  audit.addCommand(
-    common(new Command('show'))
-      .description('one event, its entry and its hashes')
-      .argument('<id>', 'decision id')
-      .action(show),
-  );
+  audit.addCommand(auditShowCommand(common));
   audit.addCommand(
     common(new Command('verify'))
       .description('read the whole ledger back and check it')
@@ -216,12 +214,17 @@ export const auditCommand = (): Command => {
         '--remember <file>',
         'compare with the sizes and leaves in this file, and keep those of logs that passed; keep it elsewhere',
       )
+      .option(
+        '--vkey <file...>',
+        'verifier keys of the logs, as you hold them: the checkpoints must be signed with them, whatever the ledger says',
+      )
       .addHelpText(
         'after',
         '\nExit codes: 0 no verdict failed, 1 a verdict failed, 2 usage, or no answer from the audit service.\nEach verdict stands for itself; "not checked" is neither good nor bad and says why.\n',
       )
       .action(verify),
   );
+  audit.addCommand(auditCheckpointCommand(common));
   audit.addCommand(auditArtifactCommand(common));
   audit.addCommand(auditEmitterCommand());
   return audit;

@@ -4,7 +4,7 @@ import { Command } from 'commander';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { isEmbedded, loadSettings, type LoadedSettings } from '../../shared/settings/settings.ts';
 
-type Role = 'pdp' | 'audit';
+type Role = 'pdp' | 'audit' | 'signer';
 
 /** What a service tells the process that started it, once it listens. */
 interface ReadyMessage {
@@ -15,7 +15,7 @@ interface ReadyMessage {
 const isReady = (message: unknown): message is ReadyMessage =>
   typeof message === 'object' && message !== null && 'ready' in message && 'url' in message;
 
-const isRole = (service: string): service is Role => service === 'pdp' || service === 'audit';
+const isRole = (service: string): service is Role => service === 'pdp' || service === 'audit' || service === 'signer';
 
 const RESTARTS_MAX = 5;
 const RESTART_WINDOW_MS = 60_000;
@@ -23,10 +23,22 @@ const RESTART_DELAY_MS = 1_000;
 /** A little more than what the services take for themselves. */
 const STOP_DEADLINE_MS = 40_000;
 
+/** Each program is loaded only where it runs. */
+const programOf = async (role: Role): Promise<(loaded: LoadedSettings) => Promise<{ readonly url: string }>> => {
+  switch (role) {
+    case 'pdp':
+      return (await import('../../pdp/main.ts')).servePdp;
+    case 'audit':
+      return (await import('../../audit/main.ts')).serveAudit;
+    case 'signer':
+      return (await import('../../audit/signer-main.ts')).serveSigner;
+    default:
+      return role satisfies never;
+  }
+};
+
 const serveOne = async (role: Role, loaded: LoadedSettings): Promise<void> => {
-  const start =
-    role === 'pdp' ? (await import('../../pdp/main.ts')).servePdp : (await import('../../audit/main.ts')).serveAudit;
-  const { url } = await start(loaded);
+  const { url } = await (await programOf(role))(loaded);
   const message: ReadyMessage = { ready: role, url };
   process.send?.(message);
   // Below `serve all`: a parent that is gone closes the channel, and then this service stops as for a signal.
@@ -43,7 +55,7 @@ const EXAMPLE = {
   context: { purpose: 'headcount-report' },
 };
 
-const banner = (urls: Readonly<Record<Role, string>>, { settings }: LoadedSettings): string =>
+const banner = (urls: Readonly<Record<'pdp' | 'audit', string>>, { settings }: LoadedSettings): string =>
   [
     '',
     `  decision point   ${urls.pdp}`,
@@ -54,16 +66,16 @@ const banner = (urls: Readonly<Record<Role, string>>, { settings }: LoadedSettin
     '',
     `    curl -s ${urls.pdp}/decide -H 'content-type: application/json' -d ${shellQuote(JSON.stringify(EXAMPLE))}`,
     '',
-    '  Ctrl-C stops both.',
+    '  Ctrl-C stops all.',
     '',
     '',
   ].join('\n');
 
 /**
- * Runs both services as processes of their own below this one. A service that dies is started again, five times a
+ * Runs the services as processes of their own below this one. A service that dies is started again, five times a
  * minute at most; after that everything stops.
  */
-const serveAll = async (loaded: LoadedSettings, config: string | undefined): Promise<void> => {
+const serveAll = async (loaded: LoadedSettings, config: string | undefined, withSigner: boolean): Promise<void> => {
   const main = fileURLToPath(new URL(`../main${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url));
   const children = new Map<Role, ChildProcess>();
   const urls = new Map<Role, string>();
@@ -128,6 +140,7 @@ const serveAll = async (loaded: LoadedSettings, config: string | undefined): Pro
     };
     start('audit', whenReady, whenGone);
     start('pdp', whenReady, whenGone);
+    if (withSigner) start('signer', whenReady, whenGone);
   });
   if (failed) throw new AppError('internal', 'a service ended');
   process.stdout.write('edict: stopped\n');
@@ -135,21 +148,23 @@ const serveAll = async (loaded: LoadedSettings, config: string | undefined): Pro
 
 export const serveCommand = (): Command =>
   new Command('serve')
-    .description('run the policy decision point, the audit service, or both')
-    .argument('<service>', 'pdp, audit or all')
+    .description('run the policy decision point, the audit service, the signer, or all')
+    .argument('<service>', 'pdp, audit, signer or all')
     .option('-c, --config <file>', 'settings file (default: the environment variable EDICT_CONFIG)')
     .addHelpText(
       'after',
-      '\nall runs both on this machine. Without kafka.brokers the audit service reads the spool of the decision point;\nwithout database settings it keeps an embedded Postgres under home.\n',
+      '\nall runs them on this machine. Without kafka.brokers the audit service reads the spool of the decision point;\nwithout database settings it keeps an embedded Postgres under home.\n',
     )
     .action(async (service: string, options: { readonly config?: string }) => {
       const roles = service === 'all' ? (['pdp', 'audit'] as const) : isRole(service) ? [service] : undefined;
-      if (roles === undefined) throw new AppError('usage', `unknown service ${service}: pdp, audit or all`);
+      if (roles === undefined) throw new AppError('usage', `unknown service ${service}: pdp, audit, signer or all`);
       const loaded = loadSettings({ file: options.config, services: roles });
       if (isRole(service)) return serveOne(service, loaded);
-      if (!isEmbedded(loaded.settings))
+      const isOwnDatabase = isEmbedded(loaded.settings);
+      if (!isOwnDatabase)
         process.stderr.write(
           'edict: the settings name a database; on several machines run `serve pdp` and `serve audit` there\n',
         );
-      await serveAll(loaded, loaded.file);
+      // A signer beside the database that it watches proves little, but more than none.
+      await serveAll(loaded, loaded.file, isOwnDatabase || loaded.settings.database.signer_url_file !== undefined);
     });

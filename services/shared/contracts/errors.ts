@@ -24,6 +24,8 @@ export type ErrorCode =
   | 'ledger_corrupt'
   | 'keys_unavailable'
   | 'journal_corrupt'
+  | 'signer_failed'
+  | 'signer_memory_failed'
   | 'kafka_unavailable'
   | 'upstream_unavailable'
   | 'internal';

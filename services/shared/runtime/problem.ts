@@ -53,6 +53,8 @@ export const httpStatus = (code: ErrorCode): number => {
     case 'database_conflict':
     case 'ledger_corrupt':
     case 'journal_corrupt':
+    case 'signer_failed':
+    case 'signer_memory_failed':
     case 'internal':
       return 500;
     default:

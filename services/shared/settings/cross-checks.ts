@@ -7,7 +7,7 @@ import type { Settings } from './schema.ts';
 import { sizeBytes } from './units.ts';
 
 /** A program that is to be started with the settings: its listener and the files that it reads are looked at too. */
-export type Service = 'pdp' | 'audit';
+export type Service = 'pdp' | 'audit' | 'signer';
 
 /**
  * Whether the schema has nothing against a member, nor against what holds it. A rule looks only at such members, so
@@ -99,6 +99,9 @@ const partProblems = (settings: Settings, isSound: IsSound): readonly string[] =
         problems.push('/ledger/blind_key_file: required with ledger.blind_tenants');
     }
   }
+  const signer = settings.signer.listen;
+  if (signer !== undefined && isSound('/signer') && !isLoopback(splitListen(signer).host))
+    problems.push(`/signer/listen: ${signer} can be reached from other machines; it answers anybody, so loopback only`);
   if (isSound('/kafka/brokers') && kafka.brokers.length === 0) {
     if (kafka.tls !== undefined || kafka.sasl !== undefined) problems.push('/kafka/brokers: required with tls or sasl');
     if (isSound('/pdp/durability') && pdp.durability === 'broker')
@@ -123,6 +126,9 @@ const partProblems = (settings: Settings, isSound: IsSound): readonly string[] =
     problems.push('/pdp/data_max: is above 4MiB');
   return problems;
 };
+
+const AUDIT_URLS = ['writer_url_file', 'reader_url_file', 'keys_url_file'] as const;
+const SIGNER_URLS = ['signer_url_file', 'keys_url_file'] as const;
 
 interface NamedFile {
   readonly pointer: string;
@@ -175,12 +181,12 @@ const filesOf = (settings: Settings, service: Service, isSound: IsSound): readon
     return files;
   }
   if (isSound('/audit')) {
-    files.push({ pointer: '/audit/ack_key_file', file: audit.ack_key_file });
+    if (service === 'audit') files.push({ pointer: '/audit/ack_key_file', file: audit.ack_key_file });
     files.push({ pointer: '/audit/master_key_file', file: audit.master_key_file, bytes: KEY_BYTES });
   }
   if (!isSound('/database')) return files;
   if (database.writer_url_file !== undefined)
-    for (const member of ['writer_url_file', 'reader_url_file', 'keys_url_file'] as const)
+    for (const member of service === 'signer' ? SIGNER_URLS : AUDIT_URLS)
       files.push({ pointer: `/database/${member}`, file: database[member] });
   // On a server `edict ledger create` reads it, not the service.
   else if (isSound('/ledger/blind_tenants') && ledger.blind_tenants)

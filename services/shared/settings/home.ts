@@ -18,6 +18,7 @@ export const homePaths = (home: string) =>
     /** The last good bundles of a tenant with a set of its own; undefined: of all others. No tenant has an `@`. */
     bundles: (tenant: string | undefined) => join(home, 'bundles', tenant ?? '@all'),
     maskKey: (tenant: string) => join(home, 'keys', 'mask', `${tenant}.key`),
+    ledgerKeys: join(home, 'keys', 'ledger'),
     ledgerKey: (tenant: string, incarnation: number) => join(home, 'keys', 'ledger', `${tenant}-${incarnation}.pem`),
     ackKey: join(home, 'keys', 'audit-ack.pem'),
     ackVkey: join(home, 'keys', 'audit-ack.vkey'),
@@ -28,6 +29,10 @@ export const homePaths = (home: string) =>
     database: join(home, 'database'),
     journal: join(home, 'journal'),
     subjectKeys: join(home, 'subject-keys'),
+    /** What the signer remembers of each log. */
+    signerMemory: join(home, 'signer'),
+    /** Embedded: where the audit service listens for the signer. */
+    signerLink: join(home, 'signer-link.json'),
   }) as const;
 
 /** A file of raw bytes; throws `settings_invalid` when it is missing or has another length. */

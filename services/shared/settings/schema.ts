@@ -15,6 +15,7 @@ export const LISTEN_PATTERN = '^(\\[[0-9a-fA-F:]+\\]|[^:\\s]+):\\d{1,5}$';
 const Listen = (value: string, description: string) =>
   Type.String({ pattern: LISTEN_PATTERN, default: value, description });
 const File = (description: string) => Type.Optional(Type.String({ minLength: 1, description }));
+const Dir = (description: string) => Type.Optional(Type.String({ minLength: 1, description }));
 const Files = (description: string) => Type.Array(Type.String({ minLength: 1 }), { default: [], description });
 const Tenant = Type.String({ pattern: '^[a-z0-9][a-z0-9-]{0,62}$' });
 const Pointer = Type.String({ pattern: '^(/([^/~]|~[01])*)+$' });
@@ -274,8 +275,26 @@ export const SettingsSchema = Type.Object(
         master_key_file: File('32 random bytes that wrap the keys of data subjects. Embedded: made in home/keys.'),
         gap_grace: Duration('60s', 'How long a missing number may stay away before it becomes a gap entry.'),
         batch: Type.Integer({ default: 1_000, minimum: 1, maximum: 5_000, description: 'Events in one transaction.' }),
+        seal_interval: Duration(
+          '5s',
+          'How often logs with new entries get a seal, so that a checkpoint can be signed.',
+        ),
       },
       'The audit service.',
+    ),
+    signer: section(
+      {
+        interval: Duration('1s', 'How often it looks for seals that no checkpoint covers.'),
+        keys_dir: Dir('Private keys of the ledgers, `<tenant>-<incarnation>.pem`. Default: home/keys/ledger.'),
+        memory_dir: Dir('What it signed, one file a log; never on the database’s machine. Default: home/signer.'),
+        listen: Type.Optional(
+          Type.String({
+            pattern: LISTEN_PATTERN,
+            description: 'Loopback address of `/health` and `/metrics`. None: it listens nowhere.',
+          }),
+        ),
+      },
+      'Signs checkpoints, in a process of its own.',
     ),
     kafka: section(
       {

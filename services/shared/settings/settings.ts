@@ -53,7 +53,7 @@ const readYaml = (file: string): Readonly<Record<string, unknown>> => {
   return value;
 };
 
-const PATH_MEMBER = /^(home|bundles)$|_files?$/;
+const PATH_MEMBER = /^(home|bundles)$|_(files?|dir)$/;
 
 /** Paths in a settings file are relative to that file, those in the environment to the working directory. */
 const absolutePaths = (value: unknown, base: string, isWhole = true): unknown => {

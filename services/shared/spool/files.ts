@@ -18,7 +18,13 @@ export const realSpoolFs: SpoolFs = {
 };
 
 /** Writes all of `bytes[0..length)` at `position`; a short write goes on where it stopped. */
-export const writeFully = (fs: SpoolFs, fd: number, bytes: Buffer, length: number, position: number): void => {
+export const writeFully = (
+  fs: Pick<SpoolFs, 'write'>,
+  fd: number,
+  bytes: Buffer,
+  length: number,
+  position: number,
+): void => {
   let done = 0;
   while (done < length) {
     const written = fs.write(fd, bytes, done, length - done, position + done);
@@ -27,22 +33,38 @@ export const writeFully = (fs: SpoolFs, fd: number, bytes: Buffer, length: numbe
   }
 };
 
+/** What replacing a file asks of the file system; tests put faults here. */
+export interface ReplaceFs extends Pick<SpoolFs, 'write'> {
+  readonly create: (path: string) => number;
+  readonly sync: (fd: number) => void;
+  readonly rename: (from: string, to: string) => void;
+  readonly syncFolder: (path: string) => void;
+}
+
+export const realReplaceFs: ReplaceFs = {
+  create: (path) => openSync(path, 'wx', 0o600),
+  write: realSpoolFs.write,
+  sync: fsyncSync,
+  rename: renameSync,
+  syncFolder: fsyncDirectory,
+};
+
 /**
  * Replaces the file at `path`, all or nothing: a reader sees the old content or the new, also after a power cut.
  * Mode 0600.
  */
-export const replaceFile = (path: string, content: string | Uint8Array): void => {
+export const replaceFile = (path: string, content: string | Uint8Array, fs: ReplaceFs = realReplaceFs): void => {
   const bytes = typeof content === 'string' ? Buffer.from(content, 'utf8') : Buffer.from(content);
   const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
-  const fd = openSync(temporary, 'wx', 0o600);
+  const fd = fs.create(temporary);
   try {
     try {
-      writeFully(realSpoolFs, fd, bytes, bytes.length, 0);
-      fsyncSync(fd);
+      writeFully(fs, fd, bytes, bytes.length, 0);
+      fs.sync(fd);
     } finally {
       closeSync(fd);
     }
-    renameSync(temporary, path);
+    fs.rename(temporary, path);
   } catch (cause) {
     try {
       unlinkSync(temporary);
@@ -51,5 +73,5 @@ export const replaceFile = (path: string, content: string | Uint8Array): void =>
     }
     throw cause;
   }
-  fsyncDirectory(dirname(path));
+  fs.syncFolder(dirname(path));
 };

@@ -23,7 +23,8 @@ export const NOW_MS = 1_767_225_600_000;
 const { key } = generateSigningKey();
 export const EMITTER = emitterId(key.publicKey);
 export const ORIGIN = 'local-0123456789abcdef/acme/0/1';
-export const VKEY = formatVkey(ORIGIN, generateSigningKey().key.publicKey);
+export const { key: LOG_KEY } = generateSigningKey();
+export const VKEY = formatVkey(ORIGIN, LOG_KEY.publicKey);
 const SET = `sha256:${hex(sha256('set'))}`;
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };

@@ -11,24 +11,29 @@ import {
 } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import type { Log, NewEntry, WriteLedger } from '../../../services/audit/core/append.ts';
+import type { Log, NewEntry, Sql, WriteLedger } from '../../../services/audit/core/append.ts';
 import type { Database } from '../../../services/audit/core/database.ts';
 import type { SourceMessage } from '../../../services/audit/core/ingest-source.ts';
 import type { Journal } from '../../../services/audit/core/journal.ts';
+import { freshIds } from '../../../services/audit/core/own-entry.ts';
 import { decryptPayload } from '../../../services/audit/core/payload.ts';
 import type { PayloadKeys } from '../../../services/audit/core/payload-keys.ts';
 import { createSearchNames } from '../../../services/audit/core/pseudonym.ts';
 import { startEmbeddedPostgres } from '../../../services/audit/embedded/embedded-postgres.ts';
 import { openJournal } from '../../../services/audit/embedded/journal-file.ts';
+import { createSealer } from '../../../services/audit/ingest/seals.ts';
+import { readNewestLogs } from '../../../services/audit/ingest/statements.ts';
 import { createFilePayloadKeys } from '../../../services/audit/keys/file-payload-keys.ts';
 import { connectPostgres } from '../../../services/audit/postgres/connect.ts';
 import { createLedger } from '../../../services/audit/postgres/create-ledger.ts';
 import { createLedgerWriter } from '../../../services/audit/postgres/ledger-writer.ts';
 import { ledgerMigrations, migrate } from '../../../services/audit/postgres/migrate.ts';
 import { recoverFromJournal, type Recovered } from '../../../services/audit/postgres/recover.ts';
+import { createSigningStore } from '../../../services/audit/postgres/signing-store.ts';
 import { AppError } from '../../../services/shared/contracts/errors.ts';
 import { newUuidV7 } from '../../../services/shared/contracts/uuid.ts';
 import { createTestDatabase, type TestDatabase } from '../../support/postgres.ts';
+import { signerIn } from '../signer/signing-fixture.ts';
 
 const EMITTER = 'ab'.repeat(16);
 const TOPIC = `spool/${EMITTER}`;
@@ -226,6 +231,37 @@ describe('recovery from the journal', () => {
     await close();
     await server?.close();
     server = undefined;
+  });
+
+  it('gives checkpoints and hashes of tiles back too, and the signer goes on from its memory', async () => {
+    await onRealServer();
+    const sign = async ({ database, keys, write }: Part): Promise<void> => {
+      const logs = () => readNewestLogs(database);
+      await createSealer({ database, writeLedger: write, logs, ids: freshIds() }).sealAll();
+      const transaction = (work: (sql: Sql) => Promise<void>): Promise<void> => write(({ sql }) => work(sql));
+      const store = createSigningStore({ database, keys, transaction });
+      await signerIn(path.join(home, 'keys'), path.join(home, 'signer'), store).signAll();
+    };
+    const signed = ({ database }: Part): Promise<readonly unknown[]> =>
+      database.query(
+        `select size, root, note, null as hash from edict.checkpoint
+         union all select index, null, null, hash from edict.tree_node order by 1, 2`,
+        [],
+      );
+    const first = await open();
+    const log = await createTenant(first.write, 'acme');
+    await ingest(first.write, log, Array.from({ length: 300 }, event));
+    await sign(first);
+    const expected = await signed(first);
+    expect(expected).toHaveLength(2);
+    await close();
+    await loseDatabase();
+    const restored = await open();
+    expect(await signed(restored)).toEqual(expected);
+    await ingest(restored.write, log, [event()]);
+    await sign(restored);
+    expect(await signed(restored)).toHaveLength(3);
+    expect(await restored.database.query('select alarm from edict.signer_alarm', [])).toEqual([]);
   });
 
   it('gives an older copy of the database, and an empty one, the same entries byte for byte', async () => {

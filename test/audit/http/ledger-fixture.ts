@@ -1,23 +1,32 @@
 /** A ledger in a real Postgres: two tenants, one emitter, decisions of several people. Cloned for each test. */
 import { createHmac } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fromHex, hex, sha256, ZERO_DIGEST } from '../../../services/shared/contracts/bytes.ts';
 import { EVENT_CONTENT_TYPE, signEvent } from '../../../services/shared/contracts/events.ts';
 import { isObject } from '../../../services/shared/contracts/json.ts';
-import { emitterId, signingKeyFromPem } from '../../../services/shared/contracts/signatures.ts';
+import { emitterId, formatVkey, parseVkey, signingKeyFromPem } from '../../../services/shared/contracts/signatures.ts';
 import { newUuidV7 } from '../../../services/shared/contracts/uuid.ts';
 import type { Log, NewEntry, WriteLedger } from '../../../services/audit/core/append.ts';
 import type { EntryKind } from '../../../services/audit/core/entry.ts';
 import { describeDecision, tenantSubject } from '../../../services/audit/core/ingest-search.ts';
+import { freshIds } from '../../../services/audit/core/own-entry.ts';
 import { createSearchNames } from '../../../services/audit/core/pseudonym.ts';
+import { createSealer } from '../../../services/audit/ingest/seals.ts';
+import { readNewestLogs } from '../../../services/audit/ingest/statements.ts';
 import { createPostgresPayloadKeys } from '../../../services/audit/keys/postgres-payload-keys.ts';
 import { connectPostgres } from '../../../services/audit/postgres/connect.ts';
 import { createLedger } from '../../../services/audit/postgres/create-ledger.ts';
 import { createLedgerWriter } from '../../../services/audit/postgres/ledger-writer.ts';
 import { keyStoreMigrations, ledgerMigrations, migrate } from '../../../services/audit/postgres/migrate.ts';
+import { createSigningStore } from '../../../services/audit/postgres/signing-store.ts';
+import { openMemoryFolder } from '../../../services/audit/signer/memory-file.ts';
+import { createSignerMetrics } from '../../../services/audit/signer/metrics.ts';
+import { createSigner } from '../../../services/audit/signer/signer.ts';
+import { createRegistry } from '../../../services/shared/runtime/metrics.ts';
 import type { Database } from '../../../services/audit/core/database.ts';
+import { silent } from '../ingest/fixtures.ts';
 import type { DatabaseTemplate } from '../../support/postgres.ts';
 
 export const MASTER_KEY = Buffer.alloc(32, 7);
@@ -170,6 +179,31 @@ export const decisionMembers = (
   },
 });
 
+/** Private keys of the ledgers, by tenant; there once the template is filled. */
+export const ledgerKeys = new Map<string, string>();
+
+/** Seals every log and signs a checkpoint of it, as sealer and signer do. */
+export const signLedgers = async (database: Database, memoryFolder: string): Promise<void> => {
+  const { keys, write } = openLedger(database);
+  await createSealer({
+    database,
+    writeLedger: write,
+    logs: () => readNewestLogs(database),
+    ids: freshIds(),
+  }).sealAll();
+  await createSigner({
+    store: createSigningStore({ database, keys, transaction: database.transaction }),
+    memory: openMemoryFolder(memoryFolder),
+    keyOf: ({ tenant, origin }) => {
+      const key = signingKeyFromPem(ledgerKeys.get(tenant) ?? '');
+      return { key, verifier: parseVkey(formatVkey(origin, key.publicKey)) };
+    },
+    nowUs: () => BigInt(Date.now()) * 1000n,
+    logger: silent,
+    metrics: createSignerMetrics(createRegistry({ service: 'signer', processMetrics: false })),
+  }).signAll();
+};
+
 /** acme: incarnation, 8 decisions, a heartbeat; globex: incarnation, two decisions, one of a masked person; edict: incarnation, start. */
 const fill = async (adminUrl: string): Promise<void> => {
   const database = connectPostgres(adminUrl, { poolSize: 2 });
@@ -214,6 +248,8 @@ const fill = async (adminUrl: string): Promise<void> => {
       globex.decision(decisionMembers('alice', 'read', 'allow')),
       globex.decision(decisionMembers('', 'read', 'deny', { subject: { id: erin } })),
     ]);
+    for (const tenant of logs.keys())
+      ledgerKeys.set(tenant, readFileSync(path.join(folder, `${tenant}-1.pem`), 'utf8'));
   } finally {
     await database.close();
     rmSync(folder, { recursive: true, force: true });

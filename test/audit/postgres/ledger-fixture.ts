@@ -43,6 +43,7 @@ export const nameForSearch = createSearchNames(masterKey);
 /** A migrated database with one ledger, `acme`, and a connection for each role. */
 export interface LedgerFixture {
   readonly as: (role: TestRole | 'admin') => Database;
+  readonly url: (role: TestRole | 'admin') => string;
   readonly keys: PayloadKeys;
   readonly log: LedgerDescription;
   readonly createTenant: (tenant: string, newIncarnation?: boolean) => Promise<LedgerDescription>;
@@ -56,11 +57,11 @@ export const openLedgerFixture = async (): Promise<LedgerFixture> => {
   const test = await createTestDatabase(template);
   const folder = mkdtempSync(path.join(os.tmpdir(), 'edict-ledger-'));
   const open = new Map<string, Database>();
+  const url = (role: TestRole | 'admin'): string => (role === 'admin' ? test.adminUrl : test.url(login(role)));
   const as = (role: TestRole | 'admin'): Database => {
     const known = open.get(role);
     if (known !== undefined) return known;
-    const url = role === 'admin' ? test.adminUrl : test.url(login(role));
-    const database = connectPostgres(url, { poolSize: 3, prepares: role === 'writer' });
+    const database = connectPostgres(url(role), { poolSize: 3, prepares: role === 'writer' });
     open.set(role, database);
     return database;
   };
@@ -81,6 +82,7 @@ export const openLedgerFixture = async (): Promise<LedgerFixture> => {
     ).log;
   return {
     as,
+    url,
     keys,
     log: await createTenant('acme'),
     createTenant,

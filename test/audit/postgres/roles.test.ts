@@ -151,6 +151,35 @@ describe('what each role may do', () => {
     await expect(drop('maintainer', 65_536)).rejects.toMatchObject({ details: { sqlstate: '22023' } });
   });
 
+  it('only the signer adds checkpoints and hashes of tiles, and nobody changes them', async () => {
+    const insert = [
+      `insert into edict.checkpoint (log_id, size, root, note, signed_us) values (1, 2, sha256(''), 'x', 0)`,
+      `insert into edict.tree_node (log_id, level, index, hash) values (1, 1, 0, sha256(''))`,
+      `insert into edict.signer_alarm (log_id, alarm, signed_size, what, expected, actual, raised_us)
+       values (1, 'log_rewound', 2, '', '', '', 0)`,
+    ];
+    for (const statement of insert) {
+      for (const role of ['writer', 'reader', 'reader_all', 'maintainer'] as const)
+        await expect(ledger.as(role).query(statement)).rejects.toMatchObject({ details: { sqlstate: '42501' } });
+      await ledger.as('signer').query(statement);
+    }
+    for (const role of [...ROLES, 'admin' as const])
+      for (const table of ['checkpoint', 'tree_node'])
+        for (const statement of [
+          `update edict.${table} set log_id = 1`,
+          `delete from edict.${table}`,
+          `truncate edict.${table}`,
+        ])
+          await expect(ledger.as(role).query(statement)).rejects.toMatchObject({ details: { sqlstate: '42501' } });
+    await expect(ledger.as('writer').query('delete from edict.signer_alarm')).rejects.toMatchObject({
+      details: { sqlstate: '42501' },
+    });
+    await expect(ledger.as('signer').query('update edict.signer_alarm set seq = 1')).rejects.toMatchObject({
+      details: { sqlstate: '42501' },
+    });
+    expect(await ledger.as('reader_all').query('select log_id from edict.checkpoint', [])).toEqual([{ log_id: 1 }]);
+  });
+
   it('the maintainer may clean the search table, the signer may not', async () => {
     await expect(ledger.as('signer').query('delete from edict.decision')).rejects.toMatchObject({ code: 'internal' });
     expect(await ledger.as('maintainer').query('delete from edict.decision where seq = 1 returning seq', [])).toEqual([

@@ -1,0 +1,131 @@
+import { createServer } from 'node:http';
+import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
+import express from 'express';
+import { AppError, errorCode, errorMessage } from '../shared/contracts/errors.ts';
+import { formatVkey, parseVkey, signingKeyFromPem } from '../shared/contracts/signatures.ts';
+import { healthHandlers } from '../shared/runtime/health.ts';
+import { listen, parseListen } from '../shared/runtime/http-server.ts';
+import { createLifecycle, type Handle } from '../shared/runtime/lifecycle.ts';
+import { createLogger, type Logger } from '../shared/runtime/logger.ts';
+import { createRegistry } from '../shared/runtime/metrics.ts';
+import { homePaths, readKeyFile } from '../shared/settings/home.ts';
+import { isEmbedded, type LoadedSettings, type Settings } from '../shared/settings/settings.ts';
+import { durationMs } from '../shared/settings/units.ts';
+import type { SigningStore } from './core/signing.ts';
+import { createPostgresPayloadKeys } from './keys/postgres-payload-keys.ts';
+import { createLinkedStore } from './link/client.ts';
+import { connectPostgres, readDatabaseUrl } from './postgres/connect.ts';
+import { ledgerMigrations, requireMigrated } from './postgres/migrate.ts';
+import { createSigningStore } from './postgres/signing-store.ts';
+import { openMemoryFolder } from './signer/memory-file.ts';
+import { createSignerMetrics } from './signer/metrics.ts';
+import { createSigner, startSigning, type SignerOptions } from './signer/signer.ts';
+
+export interface RunningSigner extends Handle {
+  /** Where it answers `/health` and `/metrics`; undefined when it listens nowhere. */
+  readonly url: string | undefined;
+  close(): Promise<void>;
+}
+
+const required = (file: string | undefined, pointer: string): string => {
+  if (file === undefined) throw new AppError('settings_invalid', `${pointer}: the signer needs it`);
+  return file;
+};
+
+/** Under its own role of the ledger's database; the embedded one has a single session, so through the audit service. */
+const openStore = async (settings: Settings, parts: Handle[]): Promise<SigningStore> => {
+  if (isEmbedded(settings)) return createLinkedStore(homePaths(settings.home).signerLink);
+  const { database: files, audit } = settings;
+  const masterKey = readKeyFile(required(audit.master_key_file, '/audit/master_key_file'), 32);
+  const connect = (member: 'signer_url_file' | 'keys_url_file') => {
+    const database = connectPostgres(readDatabaseUrl(required(files[member], `/database/${member}`)), {
+      poolSize: 2,
+      applicationName: 'edict-signer',
+    });
+    parts.push(database);
+    return database;
+  };
+  const database = connect('signer_url_file');
+  const keys = createPostgresPayloadKeys(connect('keys_url_file'), { masterKey });
+  await requireMigrated(database, ledgerMigrations());
+  return createSigningStore({ database, keys, transaction: database.transaction });
+};
+
+const keysIn =
+  (folder: string): SignerOptions['keyOf'] =>
+  ({ tenant, incarnation, origin }) => {
+    const file = join(folder, `${tenant}-${incarnation}.pem`);
+    try {
+      const key = signingKeyFromPem(readFileSync(file, 'utf8'));
+      return { key, verifier: parseVkey(formatVkey(origin, key.publicKey)) };
+    } catch (cause) {
+      throw new AppError(
+        'settings_invalid',
+        `${file}: is no private key (${errorCode(cause) ?? errorMessage(cause)})`,
+        {
+          cause,
+        },
+      );
+    }
+  };
+
+/** Starts the signer. Throws `settings_invalid`, `signer_memory_failed`, `database_unavailable`; nothing runs then. */
+export const startSigner = async (settings: Settings, { logger }: { logger: Logger }): Promise<RunningSigner> => {
+  const parts: Handle[] = [];
+  const close = async (): Promise<void> => {
+    for (let part = parts.pop(); part !== undefined; part = parts.pop()) await part.close();
+  };
+  try {
+    const paths = homePaths(settings.home);
+    const registry = createRegistry({ service: 'signer' });
+    const memory = openMemoryFolder(settings.signer.memory_dir ?? paths.signerMemory);
+    const signer = createSigner({
+      store: await openStore(settings, parts),
+      memory,
+      keyOf: keysIn(settings.signer.keys_dir ?? paths.ledgerKeys),
+      nowUs: () => BigInt(Date.now()) * 1_000n,
+      logger,
+      metrics: createSignerMetrics(registry),
+    });
+    const signing = startSigning(signer, durationMs(settings.signer.interval), logger);
+    parts.push(signing);
+    const address = settings.signer.listen;
+    if (address === undefined) return { url: undefined, close };
+    const app = express().disable('x-powered-by');
+    const health = healthHandlers({
+      signing: () => {
+        const reason = signing.failure();
+        return reason === undefined ? { ok: true } : { ok: false, reason };
+      },
+      logs: () => {
+        const refused = Object.fromEntries(signer.refused());
+        return signer.refused().size === 0
+          ? { ok: true }
+          : { ok: false, reason: 'logs are not signed', facts: { refused } };
+      },
+    });
+    app.get('/health/live', health.live);
+    app.get('/health/ready', health.ready);
+    app.get('/metrics', async (_request, response) => {
+      response.type(registry.contentType).send(await registry.metrics());
+    });
+    const server = await listen(createServer(app), parseListen(address));
+    parts.push(server);
+    return { url: server.url, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+};
+
+/** `edict serve signer`: runs until a signal; resolves when it signs. */
+export const serveSigner = async (loaded: LoadedSettings): Promise<{ readonly url: string }> => {
+  const { settings, file } = loaded;
+  const logger = createLogger({ service: 'signer', level: settings.log.level });
+  logger.info({ file, settings }, 'settings');
+  const lifecycle = createLifecycle({ logger });
+  const { url } = await lifecycle.start('signer', () => startSigner(settings, { logger }));
+  logger.info({ url }, 'signer runs');
+  return { url: url ?? '' };
+};

@@ -1,0 +1,114 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { Command } from 'commander';
+import { openCheckpoint, type Checkpoint } from '../../audit/core/checkpoint.ts';
+import { consistencyProof, isConsistent, type ReadHashes } from '../../audit/core/proofs.ts';
+import { formatTilePath, TILE_WIDTH } from '../../audit/core/tiles.ts';
+import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors.ts';
+import type { VerifierKey } from '../../shared/contracts/signatures.ts';
+import { createAuditClient, type AuditClient, type AuditConnection } from './audit-client.ts';
+import { readVkeys } from './audit-keys.ts';
+import { printable } from './audit-print.ts';
+import { replaceFile } from './policy-build.ts';
+
+interface CheckpointOptions extends AuditConnection {
+  readonly tenant?: string;
+  readonly vkey: string;
+  readonly hold?: string;
+  readonly json?: boolean;
+}
+
+/** The one log whose key the auditor names. */
+const onlyKey = (file: string): VerifierKey => {
+  const [key, ...more] = readVkeys([file]).values();
+  if (key === undefined || more.length > 0)
+    throw new AppError('usage', `--vkey: ${file} holds not one key but ${more.length + (key === undefined ? 0 : 1)}`);
+  return key;
+};
+
+/** Where the log of an origin `<authority>/<tenant>/<shard>/<incarnation>` is served. */
+const logPath = (origin: string, named: string | undefined): string => {
+  const [shownTenant, shard, incarnation] = origin.split('/').slice(-3);
+  const tenant = named ?? shownTenant;
+  return `/log/${[tenant, shard, incarnation].map((part = '') => encodeURIComponent(part)).join('/')}`;
+};
+
+/** What the auditor holds already; undefined when there is no such file yet. */
+const readHeld = (file: string, key: VerifierKey): Checkpoint | undefined => {
+  if (!existsSync(file)) return undefined;
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(file);
+  } catch (cause) {
+    throw new AppError('usage', `--hold: ${file} cannot be read (${errorCode(cause) ?? errorMessage(cause)})`, {
+      cause,
+    });
+  }
+  const held = openCheckpoint(bytes, key);
+  if (held === undefined) throw new AppError('usage', `--hold: ${file} is no checkpoint that this key signed`);
+  return held;
+};
+
+const hashesOver =
+  (client: AuditClient, path: string): ReadHashes =>
+  async (level, from, count) => {
+    const tile = formatTilePath({ content: 'hashes', level, index: from / BigInt(TILE_WIDTH), width: count });
+    const { bytes } = await client.download(`${path}/tile/${tile}`, {});
+    if (bytes.length !== count * 32)
+      throw new AppError('upstream_unavailable', `tile ${tile} has ${bytes.length} bytes`);
+    return Array.from({ length: count }, (_, n) => bytes.subarray(n * 32, (n + 1) * 32));
+  };
+
+/** Why the newest checkpoint does not continue the one that is held; undefined when it does. */
+const breakOf = async (held: Checkpoint, newest: Checkpoint, read: ReadHashes): Promise<string | undefined> => {
+  if (newest.size < held.size)
+    return `the log has ${newest.size} signed entries; you hold a checkpoint of ${held.size}`;
+  const proof = await consistencyProof(held.size, newest.size, read);
+  return isConsistent(held, newest, proof)
+    ? undefined
+    : `the tree of size ${newest.size} does not begin with the one of size ${held.size} that you hold`;
+};
+
+const checkpoint = async (options: CheckpointOptions): Promise<void> => {
+  const key = onlyKey(options.vkey);
+  const held = options.hold === undefined ? undefined : readHeld(options.hold, key);
+  const client = createAuditClient(options);
+  const path = logPath(key.name, options.tenant);
+  const { bytes } = await client.download(`${path}/checkpoint`, {});
+  const newest = openCheckpoint(bytes, key);
+  const problem =
+    newest === undefined
+      ? 'the checkpoint was not signed with this key'
+      : held === undefined
+        ? undefined
+        : await breakOf(held, newest, hashesOver(client, path));
+  if (options.json === true) {
+    const document = {
+      origin: key.name,
+      note: bytes.toString('utf8'),
+      size: newest === undefined ? null : String(newest.size),
+      continues: held === undefined || newest === undefined ? null : problem === undefined ? String(held.size) : null,
+      problem: problem ?? null,
+    };
+    process.stdout.write(`${JSON.stringify(document)}\n`);
+  } else if (problem === undefined) {
+    process.stdout.write(bytes);
+    if (held !== undefined) process.stderr.write(`continues the checkpoint of size ${held.size}\n`);
+  }
+  if (problem !== undefined) {
+    process.stderr.write(`! ${printable(problem)}\n`);
+    process.exitCode = 1;
+  } else if (options.hold !== undefined) await replaceFile(options.hold, bytes);
+};
+
+/** `common`: the options that all commands of the group have. */
+export const auditCheckpointCommand = (common: (command: Command) => Command): Command =>
+  common(new Command('checkpoint'))
+    .description('the newest checkpoint of a log, checked with your key and against the one that you hold')
+    .requiredOption('--vkey <file>', 'verifier key of the log, as you hold it')
+    .option('--hold <file>', 'the checkpoint of last time; replaced by the newest when that continues it')
+    .addHelpText(
+      'after',
+      '\nThe log is the one that the key names; --tenant says whose it is when its name hides that.\n' +
+        '\nExit codes: 0 good, 1 not signed with this key or no continuation, 2 usage or no answer.\n',
+    )
+    .action(checkpoint);
