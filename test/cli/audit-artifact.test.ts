@@ -81,12 +81,20 @@ describe('edict audit artifact', () => {
     const more = encodeDataNode({ members: { x: [1] }, nodes: { users: users.digest } });
     const root = encodeDataNode({ parts: [more.digest] });
     const texts = new Map([users, more, root].map((node) => [node.digest, node.text]));
-    const type = DATA_MEDIA_TYPE;
+    // What they are called is covered by no digest.
+    let type = DATA_MEDIA_TYPE;
     answers = (url) => ({ type, body: Buffer.from(texts.get(/sha256:[0-9a-f]{64}/.exec(url)?.[0] ?? '') ?? '') });
     const { code, stdout } = await run(root.digest);
     expect(code).toBe(0);
     expect(JSON.parse(stdout)).toMatchObject({ media_type: 'application/json', intact: true, nodes: 3 });
     expect(readFileSync(out, 'utf8')).toBe('{"users":{"bob":1},"x":[1]}');
+    type = 'application/octet-stream';
+    expect(JSON.parse((await run(root.digest)).stdout)).toMatchObject({ intact: true, nodes: 3 });
+    const many = Object.fromEntries(Array.from({ length: 200_000 }, (_, n) => [`n${n}`, n]));
+    const wide = encodeDataNode({ members: many, nodes: {} });
+    const over = encodeDataNode({ parts: [wide.digest] });
+    for (const node of [wide, over]) texts.set(node.digest, node.text);
+    expect((await run(over.digest)).code).toBe(0);
 
     rmSync(out);
     texts.set(users.digest, encodeDataNode({ members: { bob: 2 }, nodes: {} }).text);

@@ -164,7 +164,7 @@ describe('the pushed data that decisions saw', () => {
         const replayed = await deployment.run('policy', 'replay', ...ids, '--key-file', keyFile, '--json');
         expect(JSON.parse(replayed.stdout)).toMatchObject({
           passed: true,
-          counts: { same: 5, changed: 0, not_replayable: 0 },
+          counts: { same: 5, changed: 0, aged: 0, not_replayable: 0 },
           results: ids.map((id) => ({ decision_id: id, verdict: 'same', differences: [] })),
         });
         expect(replayed.code).toBe(0);
@@ -174,7 +174,7 @@ describe('the pushed data that decisions saw', () => {
         );
         expect(others.stdout.split('\n')).toEqual([
           `changed         ${ids[3]}  deny grade_2 -> allow grade_2  [decision]`,
-          '2 decisions: 1 the same, 1 changed, 0 not replayable',
+          '2 decisions: 1 the same, 1 changed, 0 denied for their age, 0 not replayable',
           '',
         ]);
         expect(others.code).toBe(1);

@@ -1,5 +1,6 @@
 import { isArtifactIntact } from '../../shared/bundles/artifact-digest.ts';
-import { DATA_MEDIA_TYPE, parseDataNode } from '../../shared/contracts/data-node.ts';
+import { BUNDLE_MEDIA_TYPE } from '../../shared/contracts/artifact.ts';
+import { parseDataNode } from '../../shared/contracts/data-node.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { canonicalJson } from '../../shared/contracts/json.ts';
 import type { AuditClient } from './audit-client.ts';
@@ -37,11 +38,14 @@ export const composeState = async (
       throw new AppError('upstream_unavailable', 'what came is no state of pushed data');
     const below = async (digest: string): Promise<Record<string, unknown>> =>
       compose(await fetchNode(digest), depth + 1);
-    const members: [string, unknown][] = [];
-    if ('parts' in node) for (const part of node.parts) members.push(...Object.entries(await below(part)));
+    const members = new Map<string, unknown>();
+    const take = (more: Readonly<Record<string, unknown>>): void => {
+      for (const [name, value] of Object.entries(more)) members.set(name, value);
+    };
+    if ('parts' in node) for (const part of node.parts) take(await below(part));
     else {
-      members.push(...Object.entries(node.members));
-      for (const [name, digest] of Object.entries(node.nodes)) members.push([name, await below(digest)]);
+      take(node.members);
+      for (const [name, digest] of Object.entries(node.nodes)) members.set(name, await below(digest));
     }
     return Object.fromEntries(members);
   };
@@ -61,7 +65,9 @@ export const fetchArtifact = async (
     return { mediaType, bytes, isIntact: await isArtifactIntact({ digest: wanted, mediaType, bytes }) };
   };
   const found = await download(digest);
-  if (found.mediaType !== DATA_MEDIA_TYPE || !found.isIntact) return found;
+  // By what it is, which its digest covers, and not by what it is said to be.
+  const isNode = found.mediaType !== BUNDLE_MEDIA_TYPE && parseDataNode(found.bytes) !== undefined;
+  if (!isNode || !found.isIntact) return found;
   let isIntact = true;
   const { document, nodes } = await composeState(found.bytes, async (wanted) => {
     const node = await download(wanted);

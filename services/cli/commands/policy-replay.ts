@@ -6,14 +6,18 @@ import { loadPolicySet, type PolicySnapshot } from '../../pdp/policy/policy-set.
 import { DEFAULT_LIMITS, WASM_ENGINE, type ForkedEvaluator } from '../../pdp/policy/wasm-evaluator.ts';
 import { AppError, errorMessage, isAppError } from '../../shared/contracts/errors.ts';
 import { isObject } from '../../shared/contracts/json.ts';
+import type { VerifierKey } from '../../shared/contracts/signatures.ts';
 import { fuelRange } from '../../shared/settings/policy-limits.ts';
 import { fetchArtifact } from './audit-artifacts.ts';
+import { readVkeys } from './audit-keys.ts';
 import { createAuditClient, type AuditClient, type AuditConnection } from './audit-client.ts';
 import { printable, printableJson } from './audit-print.ts';
+import { openShown, prove } from './audit-proof.ts';
 
 interface ReplayOptions extends AuditConnection {
   readonly tenant?: string;
   readonly bundle?: readonly string[];
+  readonly vkey?: readonly string[];
   readonly limit: number;
   readonly json?: boolean;
   readonly [filter: string]: unknown;
@@ -73,9 +77,12 @@ interface Policies {
   readonly of: (decision: RecordedDecision, fuel: number) => Promise<ForkedEvaluator>;
 }
 
-type ArtifactOf = (digest: string, what: string) => Promise<Uint8Array>;
+interface Artifacts {
+  readonly bundle: (digest: string) => Promise<Uint8Array>;
+  readonly data: (digest: string) => Promise<Uint8Array>;
+}
 
-const createPolicies = (artifactOf: ArtifactOf, candidate: readonly string[] | undefined): Policies => {
+const createPolicies = (artifacts: Artifacts, candidate: readonly string[] | undefined): Policies => {
   const sets = new Map<string, Promise<PolicySnapshot>>();
   const documents = new Map<string, Promise<Readonly<Record<string, unknown>>>>();
   const evaluators = new Map<string, Promise<ForkedEvaluator>>();
@@ -100,7 +107,7 @@ const createPolicies = (artifactOf: ArtifactOf, candidate: readonly string[] | u
       ? kept(sets, bundles.map(({ digest }) => digest).join(' '), async () => {
           const archives: { readonly path: string; readonly bytes: Uint8Array }[] = [];
           for (const { name, digest } of bundles)
-            archives.push({ path: `${name} ${digest}`, bytes: await artifactOf(digest, `bundle ${name}`) });
+            archives.push({ path: `${name} ${digest}`, bytes: await artifacts.bundle(digest) });
           return await load(archives);
         })
       : kept(sets, '', async () =>
@@ -109,7 +116,7 @@ const createPolicies = (artifactOf: ArtifactOf, candidate: readonly string[] | u
 
   const documentOf = (digest: string): Promise<Readonly<Record<string, unknown>>> =>
     kept(documents, digest, async () => {
-      const parsed: unknown = JSON.parse(Buffer.from(await artifactOf(digest, 'pushed data')).toString('utf8'));
+      const parsed: unknown = JSON.parse(Buffer.from(await artifacts.data(digest)).toString('utf8'));
       if (!isObject(parsed)) throw new AppError('upstream_unavailable', `${digest} is no state of pushed data`);
       return parsed;
     });
@@ -139,15 +146,36 @@ const fuelFor = async (policies: Policies, decision: RecordedDecision, text: str
   return Math.max(LEAST_FUEL, Math.floor((fuelLimit - read) / bundles.length));
 };
 
+interface Asked {
+  readonly id: string;
+  readonly shown: Readonly<Record<string, unknown>>;
+  /** The auditor's own. */
+  readonly keys: ReadonlyMap<string, VerifierKey> | undefined;
+}
+
+/** The decision in the bytes that the entry commits to; of what else the service says nothing counts. */
+const decisionOf = ({ id, shown, keys }: Asked): RecordedDecision | string => {
+  const opened = openShown(id, shown);
+  if (typeof opened === 'string') return `${opened}: run edict audit verify`;
+  const proven = keys === undefined ? undefined : prove(id, shown, keys);
+  if (proven?.isGood === false) return `it is not proven: ${proven.line}`;
+  if (opened.payload === undefined) return 'its event is gone from the ledger, or cannot be opened';
+  let event: unknown;
+  try {
+    event = JSON.parse(Buffer.from(opened.payload).toString('utf8'));
+  } catch {
+    return 'its event is no JSON';
+  }
+  const decision = readRecorded(event);
+  return typeof decision === 'string' || decision.id === id ? decision : 'its event is another';
+};
+
 const replayOne = async (
+  { id, shown, keys }: Asked,
   policies: Policies,
-  shown: Readonly<Record<string, unknown>>,
   isCandidate: boolean,
 ): Promise<Replayed | string> => {
-  const checks = isObject(shown['checks']) ? shown['checks'] : {};
-  if (checks['leaf'] !== true || checks['commitment'] !== true)
-    return 'its bytes are not those that its ledger entry commits to: run edict audit verify';
-  const decision = readRecorded(shown['event']);
+  const decision = decisionOf({ id, shown, keys });
   if (typeof decision === 'string') return decision;
   const text = JSON.stringify(decision.input);
   const fuel = isCandidate ? fuelRange.maximum : await fuelFor(policies, decision, text);
@@ -164,31 +192,45 @@ const codesOf = ({ decision, reasons, fault }: Replayed['now']): string => {
 };
 
 const lineOf = (result: Result): string => {
-  if (result.verdict === 'not_replayable')
-    return `not replayable  ${printable(result.decision_id)}  ${printable(result.reason)}`;
-  const { decision_id: id, verdict, recorded, now, differences, aged } = result;
-  const note = aged ? '  (the age of policy or data counted then)' : '';
-  return verdict === 'same'
-    ? `same            ${printable(id)}  ${printable(codesOf(recorded))}${note}`
-    : `changed         ${printable(id)}  ${printable(codesOf(recorded))} -> ${printable(codesOf(now))}  [${differences.join(', ')}]${note}`;
+  const id = printable(result.decision_id);
+  if (result.verdict === 'not_replayable') return `not replayable  ${id}  ${printable(result.reason)}`;
+  const [was, now] = [printable(codesOf(result.recorded)), printable(codesOf(result.now))];
+  switch (result.verdict) {
+    case 'same':
+      return `same            ${id}  ${was}`;
+    case 'aged':
+      return `aged            ${id}  ${was}; the policy itself: ${now}`;
+    case 'changed':
+      return `changed         ${id}  ${was} -> ${now}  [${result.differences.join(', ')}]`;
+    default:
+      return result satisfies never;
+  }
 };
 
 const replay = async (asked: readonly string[], options: ReplayOptions): Promise<void> => {
   const client = createAuditClient(options);
   const { tenant, bundle } = options;
-  const artifactOf: ArtifactOf = async (digest, what) => {
-    const { bytes, isIntact } = await fetchArtifact(client, tenant, digest);
-    if (!isIntact) throw new AppError('not_found', `${what}: what came has not the digest ${digest}`);
-    return bytes;
+  const fetched = async (digest: string, isData: boolean): Promise<Uint8Array> => {
+    const { bytes, isIntact, nodes } = await fetchArtifact(client, tenant, digest);
+    if (isIntact && (nodes !== undefined) === isData) return bytes;
+    throw new AppError(
+      'not_found',
+      `what came for ${digest} is not ${isData ? 'the pushed data' : 'the bundle'} of it`,
+    );
   };
-  const policies = createPolicies(artifactOf, bundle);
+  const artifacts = {
+    bundle: (digest: string) => fetched(digest, false),
+    data: (digest: string) => fetched(digest, true),
+  };
+  const keys = options.vkey === undefined ? undefined : readVkeys(options.vkey);
+  const policies = createPolicies(artifacts, bundle);
   const ids = asked.length > 0 ? asked : await listIds(client, options);
   const results: Result[] = [];
   for (const id of ids) {
     const found = await client.get(`/v1/decisions/${encodeURIComponent(id)}`, tenant === undefined ? {} : { tenant });
     let replayed: Replayed | string;
     try {
-      replayed = await replayOne(policies, found, bundle !== undefined);
+      replayed = await replayOne({ id, shown: found, keys }, policies, bundle !== undefined);
     } catch (cause) {
       // What decided it is not archived, or cannot be loaded here: the others may be.
       if (!isAppError(cause) || (cause.code !== 'not_found' && cause.code !== 'bundle_invalid')) throw cause;
@@ -202,12 +244,17 @@ const replay = async (asked: readonly string[], options: ReplayOptions): Promise
     if (options.json !== true && isTold) process.stdout.write(`${lineOf(result)}\n`);
   }
   const count = (verdict: Result['verdict']): number => results.filter((result) => result.verdict === verdict).length;
-  const counts = { same: count('same'), changed: count('changed'), not_replayable: count('not_replayable') };
+  const counts = {
+    same: count('same'),
+    changed: count('changed'),
+    aged: count('aged'),
+    not_replayable: count('not_replayable'),
+  };
   const passed = counts.changed === 0 && (counts.same > 0 || results.length === 0);
   if (options.json === true) process.stdout.write(`${printableJson(JSON.stringify({ passed, counts, results }))}\n`);
   else
     process.stdout.write(
-      `${results.length} decisions: ${counts.same} the same, ${counts.changed} changed, ${counts.not_replayable} not replayable\n`,
+      `${results.length} decisions: ${counts.same} the same, ${counts.changed} changed, ${counts.aged} denied for their age, ${counts.not_replayable} not replayable\n`,
     );
   if (!passed) process.exitCode = 1;
 };
@@ -218,6 +265,7 @@ export const policyReplayCommand = (): Command => {
     .description('make recorded decisions again, by the bundles and data that made them or by others, and compare')
     .argument('[decisions...]', 'decision ids (default: the newest that match the filters)')
     .option('--bundle <files...>', 'by these bundles instead: what would be decided otherwise?')
+    .option('--vkey <files...>', 'verifier keys of the logs, as you hold them: what they do not prove is not replayed')
     .option('-t, --tenant <name>', 'the tenant; the credential’s own when left out')
     .option('--url <url>', 'address of the audit service (default: audit.listen of the settings)')
     .option('--key-file <file>', 'file with the API key of an auditor')
@@ -230,8 +278,8 @@ export const policyReplayCommand = (): Command => {
     .addHelpText(
       'after',
       '\nExit codes: 0 all the same, 1 something changed or nothing could be replayed, 2 usage or environment.\n' +
-        'By its own bundles also the fuel must be the same. Not compared: expires_at, what is masked, and what the age of\n' +
-        'bundles or data made of an answer.\n',
+        'By its own bundles also the fuel must be the same. Not compared: expires_at, and what is masked. "aged": an\n' +
+        'allow of the policy was turned into a deny because bundles or data were too old; nothing else is known of it.\n',
     )
     .action(replay);
 };

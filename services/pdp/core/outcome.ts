@@ -7,6 +7,9 @@ import { mergeObligations } from './obligations.ts';
 import { legsOf } from './policy-input.ts';
 import type { DataIdentity } from './pushed-data.ts';
 
+/** No policy gives this reason: events would not tell what the age of bundles or data made of an answer. */
+export const STALE = 'policy_stale';
+
 /** What a decision point answers, by its own rules, to what the policy gave. */
 export interface Outcome {
   readonly allow: boolean;
@@ -42,7 +45,7 @@ const staleReason = (request: DecisionRequest, data: DataIdentity | undefined): 
   if (wanted === undefined || (data !== undefined && data.revision >= wanted)) return undefined;
   const reached = data === undefined ? 'no data was pushed' : `it is at ${data.revision}`;
   return {
-    code: 'policy_stale',
+    code: STALE,
     message: `The data revision ${wanted} that at_least asks for has not been reached: ${reached}.`,
   };
 };
@@ -71,6 +74,8 @@ export const outcomeOf = (
   const { value: output } = result;
   if (output.session !== undefined && output.session.labels.length > 0)
     return faulted('session_unsupported', 'the policy sets session labels, and no session tokens are issued');
+  if (output.reasons.some(({ code }) => code === STALE))
+    return faulted('policy_output_invalid', `the reason ${STALE} is the decision point's own`);
   const stale = staleReason(request, data);
   if (!output.allow)
     return {
@@ -103,7 +108,7 @@ export const withFreshness = (outcome: Outcome, found: FreshnessState, timeMs: n
     if (found.untilMs === undefined || outcome.expiresInS === undefined) return outcome;
     return { ...outcome, expiresInS: Math.min(outcome.expiresInS, (found.untilMs - timeMs) / 1_000) };
   }
-  const reason: Reason = { code: 'policy_stale', message: found.message };
+  const reason: Reason = { code: STALE, message: found.message };
   if (outcome.allow && found.denies) return turned([reason]);
   return { ...outcome, reasons: [...outcome.reasons, reason], expiresInS: undefined };
 };

@@ -4,7 +4,7 @@ import type { BundleIdentity, DecisionRequest } from '../../shared/contracts/dec
 import { isObject } from '../../shared/contracts/json.ts';
 import { PolicyInput } from '../../shared/contracts/policy-io.ts';
 import type { Drawn, EvaluationResult } from './evaluate.ts';
-import { outcomeOf, type Outcome } from './outcome.ts';
+import { outcomeOf, STALE, type Outcome } from './outcome.ts';
 import type { DataIdentity } from './pushed-data.ts';
 
 /** What an event says of a decision, as far as it takes to decide it again. */
@@ -30,18 +30,16 @@ export type Difference = Compared | 'fuel_used';
 
 export interface Replayed {
   readonly decision_id: string;
-  readonly verdict: 'same' | 'changed';
+  /** `aged`: the age of bundles or data turned what may have been an allow into a deny, of which nothing else is left. */
+  readonly verdict: 'same' | 'changed' | 'aged';
   /** What is not as it was; empty when nothing is. */
   readonly differences: readonly Difference[];
   readonly recorded: RecordedDecision['answer'];
   readonly now: RecordedDecision['answer'];
-  /** The age of bundles or data turned the answer; the policy's own is `now`. */
-  readonly aged: boolean;
 }
 
 const inputCheck = Compile(PolicyInput);
 const DIGEST = /^sha256:[0-9a-f]{64}$/;
-const STALE = 'policy_stale';
 /** They depend on more than what the event holds: on a limit of the decision point, or on a failure of it. */
 const OF_THE_DECISION_POINT: ReadonlySet<unknown> = new Set(['policy_memory', 'event_too_large', 'internal']);
 
@@ -114,10 +112,17 @@ const requestOf = ({ subject, agent, action, resource, context }: PolicyInput): 
   context,
 });
 
-const isMasked = (value: unknown): boolean => {
-  if (typeof value !== 'object' || value === null) return false;
-  if ('masked' in value && 'key' in value) return true;
-  return Object.values(value).some(isMasked);
+/** What was masked may have been anything. */
+const isAlike = (before: unknown, now: unknown): boolean => {
+  if (isObject(before) && typeof before['masked'] === 'string' && typeof before['key'] === 'string') return true;
+  if (Array.isArray(before))
+    return Array.isArray(now) && before.length === now.length && before.every((item, at) => isAlike(item, now[at]));
+  if (!isObject(before) || !isObject(now)) return isDeepStrictEqual(before, now);
+  const names = Object.keys(before);
+  return (
+    names.length === Object.keys(now).length &&
+    names.every((name) => Object.hasOwn(now, name) && isAlike(before[name], now[name]))
+  );
 };
 
 const answerOf = ({ allow, reasons, obligations, advice, fault }: Outcome): RecordedDecision['answer'] => ({
@@ -134,7 +139,7 @@ const withoutStale = (reasons: unknown): unknown =>
 /**
  * Compares what was recorded with what the policy gives now. `isSamePolicy`: by the bundles and the engine that decided,
  * so that its cost must be the same, too. What is masked is not compared, nor what the age of the policy, which no event
- * holds, made of the answer.
+ * holds, added to the answer.
  */
 export const judgeReplay = (recorded: RecordedDecision, result: EvaluationResult, isSamePolicy: boolean): Replayed => {
   const now = answerOf(outcomeOf(requestOf(recorded.input), result, recorded.data));
@@ -142,15 +147,13 @@ export const judgeReplay = (recorded: RecordedDecision, result: EvaluationResult
   const known = withoutStale(was.reasons);
   const aged = Array.isArray(known) && Array.isArray(was.reasons) && known.length < was.reasons.length;
   // An allow that its age turned into a deny has nothing else left in it.
-  const isTurned = aged && was.decision === 'deny' && now.decision === 'allow' && known.length === 0;
-  const differences = isTurned
-    ? []
-    : COMPARED.filter((name): boolean => {
-        // The words to a fault are this program's.
-        if (name === 'reasons' && now.fault !== undefined && now.fault === was.fault) return false;
-        const before = name === 'reasons' ? known : was[name];
-        return !isMasked(before) && !isDeepStrictEqual(before, now[name]);
-      });
+  if (aged && was.decision === 'deny' && now.decision === 'allow' && known.length === 0)
+    return { decision_id: recorded.id, verdict: 'aged', differences: [], recorded: was, now };
+  const differences = COMPARED.filter((name): boolean => {
+    // The words to a fault are this program's.
+    if (name === 'reasons' && now.fault !== undefined && now.fault === was.fault) return false;
+    return !isAlike(name === 'reasons' ? known : was[name], now[name]);
+  });
   const { fuelUsed } = recorded;
   const isDearer = isSamePolicy && now.fault === undefined && fuelUsed !== undefined && fuelUsed !== result.fuelUsed;
   const all: readonly Difference[] = isDearer ? [...differences, 'fuel_used'] : differences;
@@ -160,6 +163,5 @@ export const judgeReplay = (recorded: RecordedDecision, result: EvaluationResult
     differences: all,
     recorded: was,
     now,
-    aged,
   };
 };

@@ -292,6 +292,7 @@ describe('decide', () => {
       'policy_memory',
     ],
     ['an allow without a leg', { ...ALLOW, legs: {} }, 'legs_incomplete'],
+    ['a reason of ours', { ...DENY, reasons: [{ code: 'policy_stale' }] }, 'policy_output_invalid'],
     [
       'an allow with a leg that is not permitted',
       { ...ALLOW, legs: { subject: true, agent: false } },

@@ -103,7 +103,6 @@ describe('a decision that is made again', () => {
     expect(judgeReplay(recorded(), gives(false), true)).toMatchObject({
       verdict: 'same',
       differences: [],
-      aged: false,
     });
     const dearer = gives(false, {}, 11);
     expect(judgeReplay(recorded(), dearer, true)).toMatchObject({ verdict: 'changed', differences: ['fuel_used'] });
@@ -142,21 +141,35 @@ describe('a decision that is made again', () => {
     expect(judgeReplay(recorded(), fault, true).differences).toEqual(['reasons', 'fault']);
   });
 
-  it('does not compare what is masked', () => {
-    const masked = recorded({ answer: { reasons: [{ code: 'no', message: { masked: 'ab', key: 'k' } }] } });
+  it('takes what is masked for anything, and nothing else', () => {
+    const mask = { masked: 'ab', key: 'k' };
+    const masked = recorded({ answer: { reasons: [{ code: 'no', leg: mask }] } });
     expect(judgeReplay(masked, gives(false), true)).toMatchObject({ verdict: 'same' });
+    expect(
+      judgeReplay(masked, gives(false, { reasons: [{ code: 'other', leg: 'subject' }] }), true).differences,
+    ).toEqual(['reasons']);
+    expect(judgeReplay(masked, gives(false, { reasons: [] }), true).differences).toEqual(['reasons']);
+    const advice = [{ id: 'r', type: 'redact', properties: { field: mask } }];
+    const advised = recorded({ answer: { advice } });
+    expect(judgeReplay(advised, gives(false), true).differences).toEqual(['advice']);
+    const now = { advice: [{ id: 'r', type: 'redact', properties: { field: '/a' } }] };
+    expect(judgeReplay(advised, gives(false, now), true)).toMatchObject({ verdict: 'same' });
+    const more = { advice: [{ id: 'r', type: 'redact', properties: { field: '/a', with: 'x' } }] };
+    expect(judgeReplay(advised, gives(false, more), true).differences).toEqual(['advice']);
   });
 
-  it('leaves out what the age of policy or data made of it', () => {
+  it('says where the age of policy or data left nothing of the answer to compare', () => {
     const stale = { code: 'policy_stale', message: 'expired' };
     const turned = recorded({ answer: { reasons: [stale] } });
-    expect(judgeReplay(turned, gives(true), true)).toMatchObject({ verdict: 'same', aged: true });
+    expect(judgeReplay(turned, gives(true), true)).toMatchObject({ verdict: 'aged', differences: [] });
     expect(judgeReplay(turned, gives(false), true).differences).toEqual(['reasons']);
     const noted = recorded({ answer: { reasons: [...REASONS, stale] } });
-    expect(judgeReplay(noted, gives(false), true)).toMatchObject({ verdict: 'same', aged: true });
+    expect(judgeReplay(noted, gives(false), true)).toMatchObject({ verdict: 'same' });
     expect(judgeReplay(noted, gives(true), true)).toMatchObject({
       verdict: 'changed',
       differences: ['decision', 'reasons'],
     });
+    const own = gives(false, { reasons: [stale] });
+    expect(judgeReplay(recorded(), own, true).now).toMatchObject({ fault: 'policy_output_invalid' });
   });
 });
