@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { judgeReplay, readRecorded, type RecordedDecision, type Replayed } from '../../pdp/core/replay.ts';
+import { judgeReplay, readRecorded, type RecordedDecision, type Replayed } from '../../pdp/policy/replay.ts';
 import { patchesBetween } from '../../pdp/core/pushed-data.ts';
 import { loadPolicySet, type PolicySnapshot } from '../../pdp/policy/policy-set.ts';
 import { DEFAULT_LIMITS, WASM_ENGINE, type ForkedEvaluator } from '../../pdp/policy/wasm-evaluator.ts';
@@ -188,7 +188,7 @@ const codesOf = ({ decision, reasons, fault }: Replayed['now']): string => {
   const codes = (Array.isArray(reasons) ? reasons : []).flatMap((reason) =>
     isObject(reason) && typeof reason['code'] === 'string' ? [reason['code']] : [],
   );
-  return [decision, ...codes, ...(fault === undefined ? [] : [`fault ${String(fault)}`])].map(String).join(' ');
+  return [decision, ...codes, ...(typeof fault === 'string' ? [`fault ${fault}`] : [])].map(String).join(' ');
 };
 
 const lineOf = (result: Result): string => {

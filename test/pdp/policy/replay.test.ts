@@ -1,4 +1,4 @@
-import { judgeReplay, readRecorded, type RecordedDecision } from '../../../services/pdp/core/replay.ts';
+import { judgeReplay, readRecorded, type RecordedDecision } from '../../../services/pdp/policy/replay.ts';
 import type { EvaluationResult } from '../../../services/pdp/core/evaluate.ts';
 
 const DIGEST = `sha256:${'0'.repeat(64)}`;

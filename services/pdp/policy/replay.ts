@@ -1,11 +1,10 @@
 import { Compile } from 'typebox/compile';
-import { isDeepStrictEqual } from 'node:util';
 import type { BundleIdentity, DecisionRequest } from '../../shared/contracts/decision.ts';
 import { isObject } from '../../shared/contracts/json.ts';
 import { PolicyInput } from '../../shared/contracts/policy-io.ts';
-import type { Drawn, EvaluationResult } from './evaluate.ts';
-import { outcomeOf, STALE, type Outcome } from './outcome.ts';
-import type { DataIdentity } from './pushed-data.ts';
+import type { Drawn, EvaluationResult } from '../core/evaluate.ts';
+import { outcomeOf, STALE, type Outcome } from '../core/outcome.ts';
+import type { DataIdentity } from '../core/pushed-data.ts';
 
 /** What an event says of a decision, as far as it takes to decide it again. */
 export interface RecordedDecision {
@@ -117,7 +116,7 @@ const isAlike = (before: unknown, now: unknown): boolean => {
   if (isObject(before) && typeof before['masked'] === 'string' && typeof before['key'] === 'string') return true;
   if (Array.isArray(before))
     return Array.isArray(now) && before.length === now.length && before.every((item, at) => isAlike(item, now[at]));
-  if (!isObject(before) || !isObject(now)) return isDeepStrictEqual(before, now);
+  if (!isObject(before) || !isObject(now)) return Object.is(before, now);
   const names = Object.keys(before);
   return (
     names.length === Object.keys(now).length &&
