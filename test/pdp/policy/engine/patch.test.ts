@@ -1,7 +1,13 @@
 import fc from 'fast-check';
 import { readBundle } from '../../../../services/pdp/policy/bundle-reader.ts';
-import { createEngine, type Engine, type EngineResult } from '../../../../services/pdp/policy/engine/host.ts';
+import {
+  createEngine,
+  engineFrom,
+  type Engine,
+  type EngineResult,
+} from '../../../../services/pdp/policy/engine/host.ts';
 import type { DataPatch } from '../../../../services/pdp/policy/engine/instance.ts';
+import type { LoadedModule } from '../../../../services/pdp/policy/engine/load-module.ts';
 import { parseValue } from '../../../../services/pdp/policy/engine/value-text.ts';
 import { makeBundle } from '../make-bundles.ts';
 
@@ -116,6 +122,58 @@ describe('an engine whose data is changed in place', () => {
         },
       ),
       { numRuns: 30 },
+    );
+  });
+
+  const isKnownLayout = [true, false];
+  it.each(isKnownLayout)('takes the same fuel whatever led to its data (known layout: %s)', async (isKnown) => {
+    const laidOut = (loaded: LoadedModule): LoadedModule => ({
+      ...loaded,
+      image: { ...loaded.image, isKnownLayout: isKnown },
+    });
+    const limits = { builtins: {}, memoryMaxBytes: 32 * MIB, fuel: 2_000_000 };
+    const emptyAt = laidOut((await engineOn(BASE)).loaded);
+    expect((await engineOn(BASE)).loaded.image.isKnownLayout).toBe(true);
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(
+          fc.record({
+            at: fc.constantFrom(['p'], ['p', 'é"\\'], ['q', 'a', 'b']),
+            from: fc.nat(120),
+            count: fc.nat(60),
+            value: fc.option(fc.constantFrom<fc.JsonValue>(1, 'x', [], { k: { l: 1 } }), { nil: undefined, freq: 2 }),
+            between: fc.constantFrom('ask', 'fault', 'nothing'),
+          }),
+          { minLength: 1, maxLength: 12 },
+        ),
+        async (steps) => {
+          const engine = engineFrom(emptyAt, limits);
+          let document: Record<string, unknown> = BASE;
+          for (const { at, from, count, value, between } of steps) {
+            const patches: DataPatch[] = [];
+            for (let n = from; n < from + count; n += 1) {
+              const step: Change = { path: [...at, `n${n}`], value };
+              document = applied(document, step);
+              patches.push(patchOf(step));
+            }
+            const now = document;
+            changeNow(engine, patches, () => wholeOf(now));
+            if (between === 'ask') textOf(engine);
+            if (between === 'fault') fault(engine);
+          }
+          // The one reads its members in another order, the other one all at once.
+          const anew = engineFrom(emptyAt, limits);
+          const whole = Object.entries(document).reverse();
+          changeNow(anew, wholeOf(Object.fromEntries(whole)), () => wholeOf(document));
+          const fresh = engineFrom(laidOut((await engineOn(document)).loaded), limits);
+          const { fuelUsed } = ask(fresh);
+          expect([see(engine), ask(engine).fuelUsed]).toEqual([see(fresh), fuelUsed]);
+          expect(ask(anew).fuelUsed).toBe(fuelUsed);
+          fault(engine);
+          expect(ask(engine).fuelUsed).toBe(fuelUsed);
+        },
+      ),
+      { numRuns: 40 },
     );
   });
 

@@ -1,0 +1,82 @@
+/*
+ * An object is a hash table whose buckets are sorted by key (OPA, wasm/src/value.c). The module makes tables larger and
+ * never smaller, and going over one takes fuel for each bucket: without this an evaluation would pay for members that
+ * are long gone.
+ */
+import { HASH_BEGIN, HASH_PRIME, OBJECT } from './value-layout.ts';
+
+const MIN_BUCKETS = 8;
+const LOAD_FACTOR = 0.7;
+
+/** Buckets of a table that never had more members than these; a power of two. */
+export const bucketsFor = (count: number): number => {
+  let buckets = MIN_BUCKETS;
+  while (count > buckets * LOAD_FACTOR) buckets *= 2;
+  return buckets;
+};
+
+/** What the allocator gives lies anywhere. */
+const wordAt = (memory: Buffer, address: number): number => memory.readUInt32LE(address);
+
+const keyText = (memory: Buffer, element: number): Buffer => {
+  const key = wordAt(memory, element);
+  const start = wordAt(memory, key + 8);
+  return memory.subarray(start, start + wordAt(memory, key + 4));
+};
+
+const isObjectAt = (memory: Buffer, address: number): boolean => memory[address] === OBJECT;
+
+/** Address of a member's value; 0: there is none. */
+const memberAt = (memory: Buffer, object: number, name: string): number => {
+  const wanted = Buffer.from(name, 'utf8');
+  let hash = HASH_BEGIN;
+  for (const byte of wanted) hash = Math.imul(hash, HASH_PRIME) ^ byte;
+  const bucket = hash & (wordAt(memory, object + 8) - 1);
+  let element = wordAt(memory, wordAt(memory, object + 4) + bucket * 4);
+  while (element !== 0 && !keyText(memory, element).equals(wanted)) element = wordAt(memory, element + 8);
+  return element === 0 ? 0 : wordAt(memory, element + 4);
+};
+
+/** Links the elements of two buckets into one, by key: its first element. */
+const merged = (memory: Buffer, one: number, other: number): number => {
+  let first = 0;
+  let last = 0;
+  let [a, b] = [one, other];
+  while (a !== 0 && b !== 0) {
+    const isOne = keyText(memory, a).compare(keyText(memory, b)) < 0;
+    const next = isOne ? a : b;
+    if (last === 0) first = next;
+    else memory.writeUInt32LE(next, last + 8);
+    last = next;
+    if (isOne) a = wordAt(memory, a + 8);
+    else b = wordAt(memory, b + 8);
+  }
+  const rest = a === 0 ? b : a;
+  if (last === 0) return rest;
+  memory.writeUInt32LE(rest, last + 8);
+  return first;
+};
+
+/**
+ * Makes the table of the object at `path` below `root` as large as if what it has were all it ever had. The memory that
+ * is left over stays with the table, and becomes free with it.
+ */
+export const fitTable = (memory: Buffer, root: number, path: readonly string[]): void => {
+  let object = root;
+  for (const name of path) {
+    if (!isObjectAt(memory, object)) return;
+    object = memberAt(memory, object, name);
+  }
+  if (!isObjectAt(memory, object)) return;
+  const table = wordAt(memory, object + 4);
+  const buckets = wordAt(memory, object + 8);
+  const fewer = bucketsFor(wordAt(memory, object + 12));
+  if (fewer >= buckets) return;
+  for (let bucket = 0; bucket < fewer; bucket += 1) {
+    let chain = 0;
+    for (let from = bucket; from < buckets; from += fewer)
+      chain = merged(memory, chain, wordAt(memory, table + from * 4));
+    memory.writeUInt32LE(chain, table + bucket * 4);
+  }
+  memory.writeUInt32LE(fewer, object + 8);
+};
