@@ -18,10 +18,26 @@ export const bucketsFor = (count: number): number => {
 /** What the allocator gives lies anywhere. */
 const wordAt = (memory: Buffer, address: number): number => memory.readUInt32LE(address);
 
-const keyText = (memory: Buffer, element: number): Buffer => {
+/** As the module compares the keys of two elements. */
+const compareKeys = (memory: Buffer, one: number, other: number): number => {
+  const a = wordAt(memory, one);
+  const b = wordAt(memory, other);
+  const aStart = wordAt(memory, a + 8);
+  const bStart = wordAt(memory, b + 8);
+  const aLength = wordAt(memory, a + 4);
+  const bLength = wordAt(memory, b + 4);
+  const common = Math.min(aLength, bLength);
+  for (let index = 0; index < common; index += 1) {
+    const difference = (memory[aStart + index] ?? 0) - (memory[bStart + index] ?? 0);
+    if (difference !== 0) return difference;
+  }
+  return aLength - bLength;
+};
+
+const hasKey = (memory: Buffer, element: number, wanted: Buffer): boolean => {
   const key = wordAt(memory, element);
   const start = wordAt(memory, key + 8);
-  return memory.subarray(start, start + wordAt(memory, key + 4));
+  return memory.subarray(start, start + wordAt(memory, key + 4)).equals(wanted);
 };
 
 const isObjectAt = (memory: Buffer, address: number): boolean => memory[address] === OBJECT;
@@ -33,7 +49,7 @@ const memberAt = (memory: Buffer, object: number, name: string): number => {
   for (const byte of wanted) hash = Math.imul(hash, HASH_PRIME) ^ byte;
   const bucket = hash & (wordAt(memory, object + 8) - 1);
   let element = wordAt(memory, wordAt(memory, object + 4) + bucket * 4);
-  while (element !== 0 && !keyText(memory, element).equals(wanted)) element = wordAt(memory, element + 8);
+  while (element !== 0 && !hasKey(memory, element, wanted)) element = wordAt(memory, element + 8);
   return element === 0 ? 0 : wordAt(memory, element + 4);
 };
 
@@ -41,9 +57,10 @@ const memberAt = (memory: Buffer, object: number, name: string): number => {
 const merged = (memory: Buffer, one: number, other: number): number => {
   let first = 0;
   let last = 0;
-  let [a, b] = [one, other];
+  let a = one;
+  let b = other;
   while (a !== 0 && b !== 0) {
-    const isOne = keyText(memory, a).compare(keyText(memory, b)) < 0;
+    const isOne = compareKeys(memory, a, b) < 0;
     const next = isOne ? a : b;
     if (last === 0) first = next;
     else memory.writeUInt32LE(next, last + 8);
