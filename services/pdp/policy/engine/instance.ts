@@ -2,6 +2,7 @@ import { OutOfFuel } from './builtin.ts';
 import type { BuiltinCalls, ValueMemory } from './builtin-calls.ts';
 import { createInputWriter } from './input-writer.ts';
 import { FUEL_EXPORT } from './meter.ts';
+import { fitTable } from './object-table.ts';
 import { FEW, ORDER_CHAR, READ_TEXT_BYTE, READ_VALUE_BYTE, WRITE_BYTE } from './prices.ts';
 import { createResultPrinter } from './result-text.ts';
 import { INTERNED_STRING, STRING } from './value-layout.ts';
@@ -246,7 +247,8 @@ export class PolicyInstance implements ValueMemory {
 
   /**
    * Changes the data in place, as the ABI prescribes: blocks of the data that became free are kept from evaluations
-   * (`stash`), and given back for the next change (`restore`). Throws when the module does not take it.
+   * (`stash`), and given back for the next change (`restore`). In a known layout the tables are as large as in data that
+   * was read anew. Throws when the module does not take it.
    */
   patch({ path, json }: DataPatch): void {
     const wasm = this.#exports;
@@ -264,6 +266,7 @@ export class PolicyInstance implements ValueMemory {
     this.#heap = wasm.opa_heap_ptr_get();
     this.#makeRoom();
     if (code !== 0) throw new PolicyAbort(`the module does not take a change of its data (${code})`);
+    if (this.#isKnownLayout) fitTable(this.#memoryBytes(), this.#data, path.slice(0, -1));
   }
 
   /**
