@@ -63,7 +63,8 @@ export interface BundleStore {
   /**
    * All or nothing, durable when it resolves. A serial that is kept already never goes back; archives that another
    * process kept of a higher one stay. Resolves to the highest serials that are kept now, whoever wrote them. Throws
-   * `spool_locked` when another process writes for too long.
+   * `spool_locked` when another process writes for too long, and `bundle_invalid`, with nothing written, when the state
+   * that is there cannot be read: what it remembers would be lost.
    */
   readonly write: (kept: KeptSet) => Promise<ReadonlyMap<string, number>>;
 }
@@ -87,21 +88,26 @@ const writeWhole = async (file: string, bytes: Uint8Array): Promise<void> => {
 const invalid = (folder: string, why: string, cause?: unknown): AppError =>
   new AppError('bundle_invalid', `what was kept in ${folder} cannot be used: ${why}`, { cause });
 
+/** Without it an older serial could become active, so nothing does until an operator has looked. */
+const damaged = (folder: string, why: string, cause?: unknown): AppError =>
+  invalid(folder, `${why}; which serials were active is not known: to forget them, stop and remove that folder`, cause);
+
 const readState = async (folder: string): Promise<State | undefined> => {
   let text: string;
   try {
     text = await readFile(path.join(folder, STATE_FILE), 'utf8');
   } catch (cause) {
-    if (errorCode(cause) === 'ENOENT') return undefined;
-    throw invalid(folder, errorMessage(cause), cause);
+    // Where no folder can be there is nothing to forget; writing says why.
+    if (errorCode(cause) === 'ENOENT' || errorCode(cause) === 'ENOTDIR') return undefined;
+    throw damaged(folder, errorMessage(cause), cause);
   }
   let state: unknown;
   try {
     state = JSON.parse(text);
   } catch (cause) {
-    throw invalid(folder, `${STATE_FILE} is no JSON`, cause);
+    throw damaged(folder, `${STATE_FILE} is no JSON`, cause);
   }
-  if (!stateCheck.Check(state)) throw invalid(folder, `${STATE_FILE} has another form`);
+  if (!stateCheck.Check(state)) throw damaged(folder, `${STATE_FILE} has another form`);
   return state;
 };
 
@@ -153,7 +159,7 @@ export const createBundleStore = (folder: string): BundleStore => {
   };
 
   const write = async ({ sources, serials, confirmedMs, archives }: KeptSet): Promise<ReadonlyMap<string, number>> => {
-    const before = await readState(folder).catch(() => undefined);
+    const before = await readState(folder);
     const highest = { ...before?.serials };
     // Another worker may have activated a newer set already; this one is about to.
     const isOvertaken = [...serials].some(([name, serial]) => (highest[name] ?? 0) > serial);

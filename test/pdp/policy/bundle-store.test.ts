@@ -152,16 +152,21 @@ describe('the last good set', () => {
   it.each([
     ['no JSON', '{'],
     ['of another form', '{"version": 2}'],
-  ])('is nothing when its state is %s, and the source decides', async (_what, text) => {
+  ])('refuses whatever comes when its state is %s, until an operator has removed it', async (_what, text) => {
     await (await start()).close();
-    await writeFile(path.join(storeFolder(undefined), 'state.json'), text);
+    const state = path.join(storeFolder(undefined), 'state.json');
+    await writeFile(state, text);
+    await replace(await bundleOf(4));
     const policy = await start();
-    expect(codeOf(policy)).toBe('serial_5');
-    // It was written anew.
-    expect(policy.status()[0]?.notKept).toBeUndefined();
-    expect(JSON.parse(await readFile(path.join(storeFolder(undefined), 'state.json'), 'utf8'))).toMatchObject({
-      serials: { test: 5 },
-    });
+    await policy.refresh();
+    expect(codeOf(policy)).toBeUndefined();
+    expect(policy.status()[0]).toMatchObject({ failed: { code: 'bundle_invalid' }, failures: 1 });
+    expect(policy.status()[0]?.failed?.message).toContain(`${storeFolder(undefined)} cannot be used`);
+    expect(policy.status()[0]?.notKept).toContain('stop and remove that folder');
+    expect(await readFile(state, 'utf8')).toBe(text);
+    await policy.close();
+    await rm(storeFolder(undefined), { recursive: true });
+    expect(codeOf(await start())).toBe('serial_4');
   });
 
   it('is the newest, and whole, when several processes write at once', async () => {
