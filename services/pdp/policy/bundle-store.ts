@@ -111,6 +111,13 @@ const readState = async (folder: string): Promise<State | undefined> => {
   return state;
 };
 
+const writeState = async (folder: string, state: State): Promise<void> => {
+  // What could not be read again would refuse every later activation.
+  if (!stateCheck.Check(state)) throw new AppError('internal', `${folder}: what is to be kept has another form`);
+  await writeWhole(path.join(folder, STATE_FILE), Buffer.from(JSON.stringify(state), 'utf8'));
+  fsyncDirectory(folder);
+};
+
 const archiveFile = (folder: string, digest: string): string => path.join(folder, `${digest}.tar.gz`);
 
 const readArchive = async (folder: string, digest: string): Promise<Uint8Array> => {
@@ -160,15 +167,14 @@ export const createBundleStore = (folder: string): BundleStore => {
 
   const write = async ({ sources, serials, confirmedMs, archives }: KeptSet): Promise<ReadonlyMap<string, number>> => {
     const before = await readState(folder);
-    const highest = { ...before?.serials };
+    // A map: a bundle may be called `constructor`.
+    const highest = new Map(Object.entries(before?.serials ?? {}));
     // Another worker may have activated a newer set already; this one is about to.
-    const isOvertaken = [...serials].some(([name, serial]) => (highest[name] ?? 0) > serial);
-    for (const [name, serial] of serials) highest[name] = Math.max(serial, highest[name] ?? 0);
+    const isOvertaken = [...serials].some(([name, serial]) => (highest.get(name) ?? 0) > serial);
+    for (const [name, serial] of serials) highest.set(name, Math.max(serial, highest.get(name) ?? 0));
     if (isOvertaken && before !== undefined && sameTexts(before.sources, sources)) {
-      const state: State = { ...before, serials: highest };
-      await writeWhole(path.join(folder, STATE_FILE), Buffer.from(JSON.stringify(state), 'utf8'));
-      fsyncDirectory(folder);
-      return new Map(Object.entries(highest));
+      await writeState(folder, { ...before, serials: Object.fromEntries(highest) });
+      return highest;
     }
     const contents = new Map<string, Uint8Array>();
     const noted = async (bytes: Uint8Array): Promise<string> => {
@@ -189,19 +195,18 @@ export const createBundleStore = (folder: string): BundleStore => {
     const state: State = {
       version: 1,
       sources: [...sources],
-      serials: highest,
+      serials: Object.fromEntries(highest),
       confirmed_ms: confirmedMs,
       archives: named,
     };
-    await writeWhole(path.join(folder, STATE_FILE), Buffer.from(JSON.stringify(state), 'utf8'));
-    fsyncDirectory(folder);
+    await writeState(folder, state);
     const old = (await readdir(folder)).filter((name) => /^[0-9a-f]{64}\.tar\.gz$/.test(name));
     for (const name of old) {
       if (contents.has(name.slice(0, 64))) continue;
       await rm(path.join(folder, name), { force: true });
       sound.delete(name.slice(0, 64));
     }
-    return new Map(Object.entries(highest));
+    return highest;
   };
 
   return {

@@ -186,6 +186,27 @@ describe('the last good set', () => {
     expect((await readdir(storeFolder(undefined))).filter((name) => name.endsWith('.tar.gz'))).toHaveLength(1);
   });
 
+  it('remembers the serials of all bundles, whatever they are called', async () => {
+    const store = createBundleStore(storeFolder(undefined));
+    const write = async (serials: readonly (readonly [string, number])[]): Promise<unknown> =>
+      await store.write({ sources: [file], serials: new Map(serials), confirmedMs: NOW_MS, archives: [] });
+    await write([['test', 5]]);
+    await write([['constructor', 3]]);
+    expect([...((await store.read())?.serials ?? [])].sort()).toEqual([
+      ['constructor', 3],
+      ['test', 5],
+    ]);
+  });
+
+  it('is not written over by what could not be read again', async () => {
+    const store = createBundleStore(storeFolder(undefined));
+    const write = async (serial: number): Promise<unknown> =>
+      await store.write({ sources: [file], serials: new Map([['test', serial]]), confirmedMs: NOW_MS, archives: [] });
+    await write(5);
+    await expect(write(Number.NaN)).rejects.toMatchObject({ code: 'internal' });
+    expect((await store.read())?.serials.get('test')).toBe(5);
+  });
+
   it('does not keep a new rule from taking over when it cannot be written', async () => {
     await writeFile(path.join(folder, 'home'), 'a file where a folder should be');
     const policy = await start();
