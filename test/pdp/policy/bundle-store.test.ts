@@ -192,10 +192,12 @@ describe('the last good set', () => {
       await store.write({ sources: [file], serials: new Map(serials), confirmedMs: NOW_MS, archives: [] });
     await write([['test', 5]]);
     await write([['constructor', 3]]);
-    expect([...((await store.read())?.serials ?? [])].sort()).toEqual([
-      ['constructor', 3],
-      ['test', 5],
-    ]);
+    expect((await store.read())?.serials).toEqual(
+      new Map([
+        ['constructor', 3],
+        ['test', 5],
+      ]),
+    );
   });
 
   it('is not written over by what could not be read again', async () => {
