@@ -10,7 +10,8 @@ export interface Announcements {
   /** What the active set of a tenant (undefined: of all others) is made of, for as long as it is active. */
   readonly hold: (set: string | undefined, archives: readonly LoadedArchive[]) => void;
   /**
-   * Records what decides for a tenant from now on, once, and sends its bundles and its pushed data to the ledger. What is not known to be all data decides nothing.
+   * Records what decides for a tenant from now on, once, and sends its bundles and its pushed data to the ledger. What is
+   * not known to be all data decides nothing.
    */
   readonly announce: (tenant: string, snapshot: PolicySnapshot | undefined, archives: readonly LoadedArchive[]) => void;
 }

@@ -100,10 +100,13 @@ const doubled = (words: Int32Array<ArrayBuffer>): Int32Array<ArrayBuffer> => {
   return larger;
 };
 
+const NO_BYTES: Uint8Array = new Uint8Array(0);
+const NO_WORDS: Int32Array = new Int32Array(0);
+
 /** Reads inputs, one after the other. */
 export const createInputWriter = (): InputWriter => {
-  let bytes: Uint8Array = Buffer.alloc(0);
-  let words: Int32Array = new Int32Array(0);
+  let bytes = NO_BYTES;
+  let words = NO_WORDS;
   let at = 0;
   let textEnd = 0;
   let isWellFormed = false;
@@ -494,6 +497,10 @@ export const createInputWriter = (): InputWriter => {
     } catch (stop) {
       if (stop instanceof Stop) return stop.why;
       throw stop;
+    } finally {
+      // Memory that is given up must not be held here.
+      bytes = NO_BYTES;
+      words = NO_WORDS;
     }
   };
   return Object.assign(written, { write });

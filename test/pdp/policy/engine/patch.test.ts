@@ -228,7 +228,10 @@ describe('an engine whose data is changed in place', () => {
     expect(outcome(engine.fork({ ...limits, resultMaxBytes: whole.length }))).toBe(whole);
     const large = JSON.stringify({ x: Array.from({ length: 400_000 }, (_, i) => i) });
     const [less, more] = [{ memoryMaxBytes: 12 * MIB }, { memoryMaxBytes: 64 * MIB }];
-    expect(ask(engine.fork({ ...limits, ...less }), large)).toMatchObject({ outcome: 'fault', code: 'policy_memory' });
+    const refused = ask(engine.fork({ ...limits, ...less }), large);
+    expect(refused).toMatchObject({ outcome: 'fault', code: 'policy_memory' });
+    // Reading up to there was work, which somebody must pay for.
+    expect(refused.fuelUsed).toBe(refused.fuelLimit);
     expect(ask(engine.fork({ ...limits, ...more }), large)).toMatchObject({ outcome: 'result' });
     expect(outcome(engine)).toBe(whole);
   });
