@@ -213,7 +213,7 @@ export const createArtifactQueue = (options: ArtifactQueueOptions): ArtifactQueu
   /** Later states lean on the nodes of earlier ones: all that wait go, and the next one is asked for all of its nodes. */
   const forgetStates = (tenant: string): ReadonlySet<string> => {
     const roots = new Set<string>();
-    for (const job of [...queueOf(tenant).states.values()]) {
+    for (const job of queueOf(tenant).states.values()) {
       roots.add(job.whole);
       remove(job);
     }

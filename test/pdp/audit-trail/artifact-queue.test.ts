@@ -68,13 +68,8 @@ const pusher = (queue: ArtifactQueue, tenant: string) => {
   let data: PushedData = NOTHING_PUSHED;
   let revision = 0;
   return {
-    push(path: readonly string[], value: unknown): void {
-      data = applyChange(
-        data,
-        { op: 'put', path, value } as Parameters<typeof applyChange>[1],
-        (revision += 1),
-        64 * MIB,
-      );
+    push: (path: readonly string[], value: unknown): void => {
+      data = applyChange(data, { op: 'put', path, value }, (revision += 1), 64 * MIB);
       const { document } = data;
       queue.addState(tenant, data.identity!.digest, function* (given) {
         for (const { digest, bytes: size, text } of unarchivedNodes(document, given))
