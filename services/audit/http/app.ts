@@ -8,29 +8,19 @@ import { healthHandlers, type Checks } from '../../shared/runtime/health.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
 import { Counter, Histogram, type Registry } from '../../shared/runtime/metrics.ts';
 import { problemHandler, unknownRoute } from '../../shared/runtime/problem.ts';
-import type { NameSubject } from '../core/pseudonym.ts';
-import { parseDecisionQuery, searchCriteria } from '../core/query.ts';
-import { readCursor, writeCursor, type Cursor } from '../core/query-cursor.ts';
 import type { EmitterState, LedgerReader } from '../core/query-reader.ts';
 import type { RememberedLeaf, VerifyTenant } from '../core/verify-tenant.ts';
-import { NO_CHECKPOINT, showDecision, showEntry } from '../core/query-show.ts';
+import { showEntry } from '../core/query-show.ts';
 import { auditorOf, authorize, checkHost, parametersOf, sendProblem, type AuditAccess } from './access.ts';
 import { artifactHandler } from './artifacts.ts';
+import { decisionsHandler, type DecisionsDeps } from './decisions.ts';
 import { createVerificationRuns, type VerificationRuns } from './verification-runs.ts';
 
-export interface AuditAppDeps {
+export interface AuditAppDeps extends DecisionsDeps {
   readonly reader: LedgerReader;
   readonly verify: VerifyTenant;
   /** Asked anew for each request, so that callers can be changed while the service runs; see `auditAccess`. */
   readonly access: () => AuditAccess;
-  /** 32 bytes; `home/keys/cursor.key`. */
-  readonly cursorKey: Uint8Array;
-  /** Pseudonyms of the search table. */
-  readonly nameSubject: NameSubject;
-  /** The tenant's key of masked members; undefined when it has none. */
-  readonly maskKey: (tenant: string) => Uint8Array | undefined;
-  /** Whose verified subjects a query by subject finds. Default: none. */
-  readonly issuers?: () => readonly string[];
   /** Closes an emitter that never comes back. Rejects with `not_found`. */
   readonly retire?: (
     emitter: string,
@@ -149,40 +139,6 @@ const counted = (
     else next();
   };
 };
-
-const decisionsHandler =
-  (deps: AuditAppDeps): RequestHandler =>
-  async (request, response) => {
-    const { tenant, caller } = auditorOf(response);
-    const parameters = [...parametersOf(request.originalUrl)].filter(([name]) => name !== 'tenant');
-    const { filter, limit, cursor: text } = parseDecisionQuery(parameters);
-    const scope = { tenant, caller, filter };
-    const before = text === undefined ? undefined : readCursor(deps.cursorKey, scope, text);
-    const [newest] = await deps.reader.logs(tenant);
-    if (newest === undefined) throw new AppError('ledger_missing', `tenant ${tenant} has no ledger`);
-    const criteria = searchCriteria(filter, tenant, {
-      nameSubject: deps.nameSubject,
-      maskKey: deps.maskKey(tenant),
-      issuers: deps.issuers?.() ?? [],
-    });
-    const asOfSize = before?.asOfSize ?? newest.size;
-    const from: Cursor = before ?? { logId: newest.id, beforeSeq: newest.size, asOfSize };
-    const found = await deps.reader.decisions(tenant, criteria, { before: from, limit: limit + 1 });
-    const page = found.slice(0, limit);
-    const last = page.at(-1);
-    response.json({
-      tenant,
-      as_of: { log: newest.origin, size: String(asOfSize) },
-      covered_by: null,
-      not_proven: NO_CHECKPOINT,
-      filter,
-      decisions: page.map((row) => showDecision(tenant, row, deps.nameSubject)),
-      next_cursor:
-        found.length > limit && last !== undefined
-          ? writeCursor(deps.cursorKey, scope, { logId: last.log.id, beforeSeq: last.seq, asOfSize })
-          : null,
-    });
-  };
 
 const oneDecisionHandler =
   ({ reader }: AuditAppDeps): RequestHandler =>

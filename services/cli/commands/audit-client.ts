@@ -7,21 +7,17 @@ export interface AuditConnection extends Address {
   readonly keyFile?: string;
 }
 
+/** By name, or in order where a name may stand several times. */
+export type Parameters = Readonly<Record<string, string>> | readonly (readonly [name: string, value: string])[];
+
 export interface AuditClient {
   /** The answer's body at status 2xx; throws `upstream_unavailable`, `not_found` or `usage` otherwise. */
-  readonly get: (
-    path: string,
-    parameters: Readonly<Record<string, string>>,
-  ) => Promise<Readonly<Record<string, unknown>>>;
-  readonly post: (
-    path: string,
-    parameters: Readonly<Record<string, string>>,
-    body: unknown,
-  ) => Promise<Readonly<Record<string, unknown>>>;
+  readonly get: (path: string, parameters: Parameters) => Promise<Readonly<Record<string, unknown>>>;
+  readonly post: (path: string, parameters: Parameters, body: unknown) => Promise<Readonly<Record<string, unknown>>>;
   /** The same as `get` for an answer that is no JSON. */
   readonly download: (
     path: string,
-    parameters: Readonly<Record<string, string>>,
+    parameters: Parameters,
   ) => Promise<{ readonly mediaType: string; readonly bytes: Buffer }>;
 }
 
@@ -68,6 +64,9 @@ const parsed = (bytes: Buffer): unknown => {
   }
 };
 
+const pairsOf = (parameters: Parameters): readonly (readonly [string, string])[] =>
+  Array.isArray(parameters) ? parameters : Object.entries(parameters);
+
 /** Asks a running audit service. */
 export const createAuditClient = (connection: AuditConnection): AuditClient => {
   const base = serviceAddress(connection, 'audit');
@@ -75,11 +74,11 @@ export const createAuditClient = (connection: AuditConnection): AuditClient => {
   const fetchFrom = async (
     method: string,
     path: string,
-    parameters: Readonly<Record<string, string>>,
+    parameters: Parameters,
     body?: unknown,
   ): Promise<{ readonly mediaType: string; readonly bytes: Buffer }> => {
     const url = new URL(path, base);
-    for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
+    for (const [name, value] of pairsOf(parameters)) url.searchParams.append(name, value);
     let response: Response;
     let bytes: Buffer;
     try {
@@ -106,7 +105,7 @@ export const createAuditClient = (connection: AuditConnection): AuditClient => {
     const isOurs = [400, 401, 403].includes(response.status);
     throw new AppError(isOurs ? 'usage' : 'upstream_unavailable', message);
   };
-  const ask = async (method: string, path: string, parameters: Readonly<Record<string, string>>, body?: unknown) => {
+  const ask = async (method: string, path: string, parameters: Parameters, body?: unknown) => {
     const answer = parsed((await fetchFrom(method, path, parameters, body)).bytes);
     if (isObject(answer)) return answer;
     throw new AppError('upstream_unavailable', `what answers at ${base} is no audit service`);
