@@ -23,11 +23,12 @@ import { auditAccess } from './http/access.ts';
 import { createAuditApp } from './http/app.ts';
 import { createAuditServer } from './http/server.ts';
 import { createIngest, type Ingest } from './ingest/ingest.ts';
+import { createRecordAccess } from './core/record-access.ts';
 import { createIngestMetrics } from './ingest/metrics.ts';
 import { raiseCovered, readStreamsOf } from './ingest/statements.ts';
 import { completeTo } from './core/ingest-stream.ts';
 import { createKafkaSource } from './kafka/kafka-source.ts';
-import { createLedgerReader } from './postgres/read-ledger.ts';
+import { createLedgerReader, readTenantLogs } from './postgres/read-ledger.ts';
 import { createVerifier } from './postgres/read-verification.ts';
 import { createSpoolSource } from './spool/spool-source.ts';
 import { ensureLedgers, openLedgerStore, type LedgerStore } from './store.ts';
@@ -326,6 +327,7 @@ const openAudit = async (
     nameSubject: store.nameForSearch,
     maskKey: maskKeyOf(() => current),
     retire: ingest.retire,
+    recordAccess: createRecordAccess(store.write, (tenant) => readTenantLogs(store.database, tenant)),
     checks: checksOf(store, ingest, source, acks, () => reload?.failure()),
     registry,
     logger,

@@ -1,12 +1,14 @@
 import { createServer } from 'node:http';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { spawn } from 'node:child_process';
 import { createAuditApp, type AuditApp } from '../../services/audit/http/app.ts';
 import type { Database } from '../../services/audit/core/database.ts';
+import { createRecordAccess } from '../../services/audit/core/record-access.ts';
 import { connectPostgres } from '../../services/audit/postgres/connect.ts';
-import { createLedgerReader } from '../../services/audit/postgres/read-ledger.ts';
+import { createLedgerReader, readTenantLogs } from '../../services/audit/postgres/read-ledger.ts';
 import { createVerifier } from '../../services/audit/postgres/read-verification.ts';
 import { createAuthenticate, newApiKey } from '../../services/shared/callers/api-keys.ts';
 import { listen, type ListeningServer } from '../../services/shared/runtime/http-server.ts';
@@ -33,7 +35,7 @@ describe('edict audit', () => {
     writeFileSync(keyFile, `${key}\n`);
     test = await createTestDatabase(LEDGER_TEMPLATE);
     database = connectPostgres(test.adminUrl, { poolSize: 4 });
-    const { keys } = openLedger(database);
+    const { keys, write } = openLedger(database);
     const initech = newApiKey();
     initechKeyFile = path.join(folder, 'initech.key');
     writeFileSync(initechKeyFile, `${initech.key}\n`);
@@ -51,6 +53,7 @@ describe('edict audit', () => {
     audit = createAuditApp({
       reader: createLedgerReader({ database, keys }),
       verify: createVerifier({ database, reports: database, keys, nameForSearch: searchNames, graceMs: 60_000 }),
+      recordAccess: createRecordAccess(write, (tenant) => readTenantLogs(database, tenant)),
       access: () => ({ mode: 'callers', authenticate }),
       cursorKey: Buffer.alloc(32, 3),
       nameSubject: searchNames,
@@ -125,6 +128,46 @@ describe('edict audit', () => {
     const piped = await edict('query', '--url', server.url, '--key-file', initechKeyFile, '--chain', 'planner');
     const rows = piped.stdout.trimEnd().split('\n');
     expect(rows.map((row) => (JSON.parse(row) as { seq: string }).seq)).toEqual(['1', '2', '3']);
+  }, 60_000);
+
+  it('exports into a file of which the ledger has the digest, whole or not at all', async () => {
+    const out = path.join(folder, 'chain.csv');
+    const asInitech = (...args: readonly string[]) =>
+      edict('export', '--url', server.url, '--key-file', initechKeyFile, ...args);
+    const done = await asInitech('--format', 'csv', '--chain', 'planner', '--out', out, '--json');
+    const file = readFileSync(out);
+    expect(done).toMatchObject({ code: 0, stderr: '' });
+    expect(JSON.parse(done.stdout)).toEqual({
+      out,
+      format: 'csv',
+      rows: '3',
+      bytes: String(file.length),
+      sha256: createHash('sha256').update(file).digest('hex'),
+      log: 'audit.example.com/initech/0/1',
+      seq: '6',
+    });
+    expect(statSync(out).mode & 0o777).toBe(0o600);
+    const nowhere = await asInitech('--out', path.join(folder, 'nowhere', 'x'));
+    expect([nowhere.code, nowhere.stdout]).toEqual([2, '']);
+    expect(nowhere.stderr).toContain('--out');
+    // A proxy that drops the trailers: the file cannot be compared with the entry.
+    const proxy = await listen(
+      createServer((request, response) => {
+        void fetch(`${server.url}${request.url}`, {
+          headers: { authorization: request.headers.authorization ?? '' },
+        }).then(async (answer) => response.end(await answer.text()));
+      }),
+      { host: '127.0.0.1', port: 0 },
+    );
+    const dropped = path.join(folder, 'dropped.csv');
+    try {
+      const doubted = await edict('export', '--url', proxy.url, '--key-file', initechKeyFile, '--out', dropped);
+      expect([doubted.code, doubted.stdout]).toEqual([2, '']);
+      expect(doubted.stderr).toContain('did not confirm');
+      expect(readdirSync(folder).filter((name) => name.startsWith('dropped'))).toEqual([]);
+    } finally {
+      await proxy.close();
+    }
   }, 60_000);
 
   it('prints one head for all pages', async () => {

@@ -128,6 +128,19 @@ export const parseDecisionQuery = (parameters: Parameters): DecisionQuery => {
   return { filter: filterOf(values, chain), order, limit, ...(cursor === undefined ? {} : { cursor }) };
 };
 
+export const EXPORT_FORMATS = ['ndjson', 'csv', 'ocsf', 'cef', 'parquet'] as const;
+export type ExportFormat = (typeof EXPORT_FORMATS)[number];
+
+/** The same filters, and `format`; an export has no pages. Throws `request_invalid`. */
+export const parseExportQuery = (
+  parameters: Parameters,
+): { readonly filter: DecisionFilter; readonly format: ExportFormat } => {
+  const { values, chain } = readParameters(parameters, FILTERS, new Set(['format']));
+  const format = EXPORT_FORMATS.find((each) => each === (values.get('format') ?? 'ndjson'));
+  if (format === undefined) throw refuse('format', `is none of ${EXPORT_FORMATS.join(', ')}`);
+  return { filter: filterOf(values, chain), format };
+};
+
 /** `masked:` and the HMAC-SHA256 of the value's RFC 8785 bytes, as a masked member stands in the search table. */
 const maskedText = (maskKey: Uint8Array, value: string): string =>
   `masked:${createHmac('sha256', maskKey).update(canonicalJson(value)).digest('hex')}`;

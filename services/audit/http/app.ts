@@ -5,7 +5,6 @@ import { isObject } from '../../shared/contracts/json.ts';
 import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import { isUuidV7, newUuidV7 } from '../../shared/contracts/uuid.ts';
 import { healthHandlers, type Checks } from '../../shared/runtime/health.ts';
-import type { Logger } from '../../shared/runtime/logger.ts';
 import { Counter, Histogram, type Registry } from '../../shared/runtime/metrics.ts';
 import { problemHandler, unknownRoute } from '../../shared/runtime/problem.ts';
 import type { EmitterState, LedgerReader } from '../core/query-reader.ts';
@@ -13,10 +12,11 @@ import type { RememberedLeaf, VerifyTenant } from '../core/verify-tenant.ts';
 import { showEntry } from '../core/query-show.ts';
 import { auditorOf, authorize, checkHost, parametersOf, sendProblem, type AuditAccess } from './access.ts';
 import { artifactHandler } from './artifacts.ts';
-import { decisionsHandler, type DecisionsDeps } from './decisions.ts';
+import { decisionsHandler } from './decisions.ts';
+import { exportHandler, type ExportDeps } from './export.ts';
 import { createVerificationRuns, type VerificationRuns } from './verification-runs.ts';
 
-export interface AuditAppDeps extends DecisionsDeps {
+export interface AuditAppDeps extends ExportDeps {
   readonly reader: LedgerReader;
   readonly verify: VerifyTenant;
   /** Asked anew for each request, so that callers can be changed while the service runs; see `auditAccess`. */
@@ -28,7 +28,6 @@ export interface AuditAppDeps extends DecisionsDeps {
   ) => Promise<{ readonly emitter: string; readonly tenants: readonly string[]; readonly streams: number }>;
   readonly checks: Checks;
   readonly registry: Registry;
-  readonly logger: Logger;
   /** The host of `audit.listen`. */
   readonly listenHost: string;
   readonly allowedHosts: readonly string[];
@@ -46,6 +45,7 @@ const ROUTES = {
   '/health/ready': ['GET'],
   '/metrics': ['GET'],
   '/v1/decisions': ['GET'],
+  '/v1/export': ['GET'],
   '/v1/verify': ['GET', 'POST'],
   '/v1/emitters': ['GET'],
 } as const;
@@ -237,6 +237,7 @@ export const createAuditApp = (deps: AuditAppDeps): AuditApp => {
     response.type(registry.contentType).send(await registry.metrics());
   });
   app.get('/v1/decisions', count('decisions'), auditors, decisionsHandler(deps));
+  app.get('/v1/export', count('export'), auditors, exportHandler(deps));
   app
     .route('/v1/decisions/:id')
     .get(count('decision'), auditors, oneDecisionHandler(deps))

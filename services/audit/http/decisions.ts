@@ -20,7 +20,7 @@ export interface DecisionsDeps {
 }
 
 /** The filter as this tenant's search table knows it. */
-const criteriaOf = (
+export const criteriaOf = (
   { nameSubject, maskKey, issuers }: Omit<DecisionsDeps, 'reader' | 'cursorKey'>,
   tenant: string,
   filter: DecisionFilter,

@@ -67,26 +67,49 @@ const parsed = (bytes: Buffer): unknown => {
 const pairsOf = (parameters: Parameters): readonly (readonly [string, string])[] =>
   Array.isArray(parameters) ? parameters : Object.entries(parameters);
 
-/** Asks a running audit service. */
-export const createAuditClient = (connection: AuditConnection): AuditClient => {
+/** Where requests go, and with which credential; the key is read once. Throws `usage` and `settings_invalid`. */
+export const createAuditTarget = (connection: AuditConnection) => {
   const base = serviceAddress(connection, 'audit');
   const key = connection.keyFile === undefined ? undefined : readKey(connection.keyFile);
+  const headers: Readonly<Record<string, string>> = key === undefined ? {} : { authorization: `Bearer ${key}` };
+  return {
+    base,
+    headers,
+    url: (path: string, parameters: Parameters): URL => {
+      const url = new URL(path, base);
+      for (const [name, value] of pairsOf(parameters)) url.searchParams.append(name, value);
+      return url;
+    },
+  };
+};
+
+/** The error for an answer that is none. */
+export const refusal = (status: number, body: Buffer): AppError => {
+  const answer = parsed(body);
+  const detail = isObject(answer) && typeof answer['detail'] === 'string' ? `: ${answer['detail']}` : '';
+  const message = `the audit service answered ${status}${detail}`;
+  if (status === 404) return new AppError('not_found', message);
+  // What was asked, or who asks, is wrong; anything else is the service's.
+  return new AppError([400, 401, 403].includes(status) ? 'usage' : 'upstream_unavailable', message);
+};
+
+/** Asks a running audit service. */
+export const createAuditClient = (connection: AuditConnection): AuditClient => {
+  const { base, headers, url } = createAuditTarget(connection);
   const fetchFrom = async (
     method: string,
     path: string,
     parameters: Parameters,
     body?: unknown,
   ): Promise<{ readonly mediaType: string; readonly bytes: Buffer }> => {
-    const url = new URL(path, base);
-    for (const [name, value] of pairsOf(parameters)) url.searchParams.append(name, value);
     let response: Response;
     let bytes: Buffer;
     try {
-      response = await fetch(url, {
+      response = await fetch(url(path, parameters), {
         method,
         redirect: 'error',
         headers: {
-          ...(key === undefined ? {} : { authorization: `Bearer ${key}` }),
+          ...headers,
           ...(body === undefined ? {} : { 'content-type': 'application/json' }),
         },
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
@@ -97,13 +120,7 @@ export const createAuditClient = (connection: AuditConnection): AuditClient => {
       throw new AppError('upstream_unavailable', `no audit service answers at ${base} (${reasonOf(cause)})`, { cause });
     }
     if (response.ok) return { mediaType: response.headers.get('content-type') ?? '', bytes };
-    const answer = parsed(bytes);
-    const detail = isObject(answer) && typeof answer['detail'] === 'string' ? `: ${answer['detail']}` : '';
-    const message = `the audit service answered ${response.status}${detail}`;
-    if (response.status === 404) throw new AppError('not_found', message);
-    // What was asked, or who asks, is wrong; anything else is the service's.
-    const isOurs = [400, 401, 403].includes(response.status);
-    throw new AppError(isOurs ? 'usage' : 'upstream_unavailable', message);
+    throw refusal(response.status, bytes);
   };
   const ask = async (method: string, path: string, parameters: Parameters, body?: unknown) => {
     const answer = parsed((await fetchFrom(method, path, parameters, body)).bytes);

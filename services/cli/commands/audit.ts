@@ -7,6 +7,7 @@ import { hasFailed, type VerificationReport } from '../../audit/core/verify-repo
 import { auditArtifactCommand } from './audit-artifact.ts';
 import { createAuditClient, type AuditConnection } from './audit-client.ts';
 import { auditEmitterCommand } from './audit-emitter.ts';
+import { auditExportCommand } from './audit-export.ts';
 import { jsonLine, paintFor, print, printable, printableJson, printReport } from './audit-print.ts';
 import { auditQueryCommand } from './audit-query.ts';
 import { readRemembered, requireWritable, verifyTenant, writeRemembered } from './audit-verify.ts';
@@ -88,6 +89,7 @@ const common = (command: Command): Command =>
 export const auditCommand = (): Command => {
   const audit = new Command('audit').description('query and verify the decision ledger');
   audit.addCommand(auditQueryCommand(common));
+  audit.addCommand(auditExportCommand(common));
   audit.addCommand(
     common(new Command('show'))
       .description('one event, its entry and its hashes')
