@@ -14,7 +14,7 @@ const LATE_MS = 600_000;
 
 /** A number from 0 below `below` that looks random and is the same each time. */
 export const pick = (row: number, salt: number, below: number): number =>
-  Number(sha256(`${row}/${salt}`).readUInt32BE(0) % below);
+  sha256(`${row}/${salt}`).readUInt32BE(0) % below;
 
 /** The first hundredth has names of its own: common then, and never since. */
 const isOld = (row: number, rows: number): boolean => row < rows / 100;

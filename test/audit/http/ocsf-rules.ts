@@ -63,8 +63,16 @@ const API_ACTIVITY: ObjectRule = {
     unmapped: 'json',
   },
   required: [
-    ...['activity_id', 'category_uid', 'class_uid', 'type_uid', 'time', 'severity_id', 'metadata'],
-    ...['actor', 'api', 'src_endpoint'],
+    'activity_id',
+    'category_uid',
+    'class_uid',
+    'type_uid',
+    'time',
+    'severity_id',
+    'metadata',
+    'actor',
+    'api',
+    'src_endpoint',
   ],
   enums: {
     activity_id: [0, 1, 2, 3, 4, 99],
