@@ -7,6 +7,7 @@ import { benchLedger, type Mode } from './bench/ledger.ts';
 import { benchMemo } from './bench/memo.ts';
 import { benchNeighbours } from './bench/neighbours.ts';
 import { benchPeers } from './bench/peers.ts';
+import { benchQuery } from './bench/query.ts';
 import { benchRunaways } from './bench/runaways.ts';
 import { benchWorkers } from './bench/workers.ts';
 
@@ -173,6 +174,13 @@ program
         log,
       }),
   );
+
+program
+  .command('query')
+  .description('p50 and p95 of a page by each filter in a generated ledger, beside a look-up by primary key')
+  .option('--rows <n>', 'decisions in the ledger', positive, 200_000)
+  .option('--calls <n>', 'pages of each filter', positive, 200)
+  .action(async (options: { readonly rows: number; readonly calls: number }) => await benchQuery({ ...options, log }));
 
 program
   .command('workers')

@@ -23,6 +23,7 @@ import { auditAccess } from './http/access.ts';
 import { createAuditApp } from './http/app.ts';
 import { createAuditServer } from './http/server.ts';
 import { createIngest, type Ingest } from './ingest/ingest.ts';
+import { createRecordAccess } from './core/record-access.ts';
 import { createIngestMetrics } from './ingest/metrics.ts';
 import { createSealer } from './ingest/seals.ts';
 import { raiseCovered, readStreamsOf } from './ingest/statements.ts';
@@ -31,7 +32,7 @@ import { completeTo } from './core/ingest-stream.ts';
 import { freshIds } from './core/own-entry.ts';
 import { createKafkaSource } from './kafka/kafka-source.ts';
 import { startSignerLink } from './link/server.ts';
-import { createLedgerReader } from './postgres/read-ledger.ts';
+import { createLedgerReader, readTenantLogs } from './postgres/read-ledger.ts';
 import { readSigningState } from './postgres/read-checkpoints.ts';
 import { createTileReader } from './postgres/read-tiles.ts';
 import { createVerifier } from './postgres/read-verification.ts';
@@ -357,6 +358,7 @@ const openAudit = async (
     nameSubject: store.nameForSearch,
     maskKey: maskKeyOf(() => current),
     retire: ingest.retire,
+    recordAccess: createRecordAccess(store.write, (tenant) => readTenantLogs(store.database, tenant)),
     checks: checksOf(store, ingest, source, acks, () => reload?.failure()),
     registry,
     logger,

@@ -1,5 +1,6 @@
 import { createServer } from 'node:http';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { spawn } from 'node:child_process';
@@ -7,8 +8,9 @@ import { createAuditApp, type AuditApp } from '../../services/audit/http/app.ts'
 import { signCheckpoint } from '../../services/audit/core/checkpoint.ts';
 import type { Database } from '../../services/audit/core/database.ts';
 import { freshIds, ownEntry } from '../../services/audit/core/own-entry.ts';
+import { createRecordAccess } from '../../services/audit/core/record-access.ts';
 import { connectPostgres } from '../../services/audit/postgres/connect.ts';
-import { createLedgerReader } from '../../services/audit/postgres/read-ledger.ts';
+import { createLedgerReader, readTenantLogs } from '../../services/audit/postgres/read-ledger.ts';
 import { createTileReader } from '../../services/audit/postgres/read-tiles.ts';
 import { createVerifier } from '../../services/audit/postgres/read-verification.ts';
 import { createAuthenticate, newApiKey } from '../../services/shared/callers/api-keys.ts';
@@ -33,6 +35,7 @@ describe('edict audit', () => {
   let audit: AuditApp;
   let folder: string;
   let keyFile: string;
+  let initechKeyFile: string;
 
   beforeAll(async () => {
     folder = mkdtempSync(path.join(os.tmpdir(), 'edict-cli-audit-'));
@@ -41,22 +44,26 @@ describe('edict audit', () => {
     writeFileSync(keyFile, `${key}\n`);
     test = await createTestDatabase(LEDGER_TEMPLATE);
     database = connectPostgres(test.adminUrl, { poolSize: 4 });
-    const { keys } = openLedger(database);
-    const authenticate = createAuthenticate([
-      {
-        id: 'auditor',
-        tenant: 'acme',
+    const { keys, write } = openLedger(database);
+    const initech = newApiKey();
+    initechKeyFile = path.join(folder, 'initech.key');
+    writeFileSync(initechKeyFile, `${initech.key}\n`);
+    const authenticate = createAuthenticate(
+      [['acme', stored] as const, ['initech', initech.stored] as const].map(([tenant, apiKey]) => ({
+        id: `auditor-${tenant}`,
+        tenant,
         roles: ['audit'],
-        api_keys: [stored],
+        api_keys: [apiKey],
         requires_agent: true,
         believe_unverified: true,
         properties: {},
-      },
-    ]);
+      })),
+    );
     audit = createAuditApp({
       reader: createLedgerReader({ database, keys }),
       tiles: createTileReader(database),
       verify: createVerifier({ database, reports: database, keys, nameForSearch: searchNames, graceMs: 60_000 }),
+      recordAccess: createRecordAccess(write, (tenant) => readTenantLogs(database, tenant)),
       access: () => ({ mode: 'callers', authenticate }),
       cursorKey: Buffer.alloc(32, 3),
       nameSubject: searchNames,
@@ -94,7 +101,7 @@ describe('edict audit', () => {
     edict(command, '--url', server.url, '--key-file', keyFile, ...args);
 
   it('lists who, which agent, what, when, decision and reason', async () => {
-    const { code, stdout } = await asAuditor('query', '--agent', 'analytics-agent');
+    const { code, stdout } = await asAuditor('query', '--table', '--agent', 'analytics-agent');
     expect(code).toBe(0);
     const [header, ...rows] = stdout.trimEnd().split('\n');
     expect(header?.split(/\s+/)).toEqual(['when', 'who', 'agent', 'action', 'resource', 'decision', 'reason', 'id']);
@@ -104,8 +111,77 @@ describe('edict audit', () => {
     ]);
   }, 30_000);
 
+  it('tells the history of a session, a chain and a resource in order, with everybody through whom it went', async () => {
+    const tell = async (...args: readonly string[]) => {
+      const told = await edict('query', '--url', server.url, '--key-file', initechKeyFile, '--table', ...args);
+      expect(told.code).toBe(0);
+      // Columns are as wide as what stands in them.
+      return told.stdout
+        .trimEnd()
+        .split('\n')
+        .map((line) => line.replaceAll(/ {2,}/g, '  '));
+    };
+    const [head, ...steps] = await tell('--session', 's-9');
+    expect(head).toMatch(/^when +who, through whom +action +resource +decision +reason +obligations +id$/);
+    expect(steps).toEqual([
+      expect.stringMatching(
+        /^2026-01-01T00:00:01.000Z {2}alice → planner → researcher → analytics-agent +read +dataset\/hr.salaries +allow +permitted +redact +[-0-9a-f]{36}$/,
+      ),
+      expect.stringMatching(
+        /^2026-01-01T00:00:03.000Z {2}alice → researcher → planner → x → y → z → deep → writer +write +dataset\/a\/b +deny +agent_not_entitled purpose_mismatch +- /,
+      ),
+    ]);
+    expect((await tell('--chain', 'planner,researcher')).slice(1)).toEqual([steps[0]]);
+    expect((await tell('--resource', 'dataset/a/b')).slice(1)).toHaveLength(1);
+    const files = await tell('--resource', 'file/a/b', '--order', 'newest', '--limit', '1');
+    expect(files[1]).toContain('bob → planner');
+    const piped = await edict('query', '--url', server.url, '--key-file', initechKeyFile, '--chain', 'planner');
+    const rows = piped.stdout.trimEnd().split('\n');
+    expect(rows.map((row) => (JSON.parse(row) as { seq: string }).seq)).toEqual(['1', '2', '3']);
+  }, 60_000);
+
+  it('exports into a file of which the ledger has the digest, whole or not at all', async () => {
+    const out = path.join(folder, 'chain.csv');
+    const asInitech = (...args: readonly string[]) =>
+      edict('export', '--url', server.url, '--key-file', initechKeyFile, ...args);
+    const done = await asInitech('--format', 'csv', '--chain', 'planner', '--out', out, '--json');
+    const file = readFileSync(out);
+    expect(done).toMatchObject({ code: 0, stderr: '' });
+    expect(JSON.parse(done.stdout)).toEqual({
+      out,
+      format: 'csv',
+      rows: '3',
+      bytes: String(file.length),
+      sha256: createHash('sha256').update(file).digest('hex'),
+      log: 'audit.example.com/initech/0/1',
+      seq: '6',
+    });
+    expect(statSync(out).mode & 0o777).toBe(0o600);
+    const nowhere = await asInitech('--out', path.join(folder, 'nowhere', 'x'));
+    expect([nowhere.code, nowhere.stdout]).toEqual([2, '']);
+    expect(nowhere.stderr).toContain('--out');
+    // A proxy that drops the trailers: the file cannot be compared with the entry.
+    const proxy = await listen(
+      createServer((request, response) => {
+        void fetch(`${server.url}${request.url}`, {
+          headers: { authorization: request.headers.authorization ?? '' },
+        }).then(async (answer) => response.end(await answer.text()));
+      }),
+      { host: '127.0.0.1', port: 0 },
+    );
+    const dropped = path.join(folder, 'dropped.csv');
+    try {
+      const doubted = await edict('export', '--url', proxy.url, '--key-file', initechKeyFile, '--out', dropped);
+      expect([doubted.code, doubted.stdout]).toEqual([2, '']);
+      expect(doubted.stderr).toContain('did not confirm');
+      expect(readdirSync(folder).filter((name) => name.startsWith('dropped'))).toEqual([]);
+    } finally {
+      await proxy.close();
+    }
+  }, 60_000);
+
   it('prints one head for all pages', async () => {
-    const { stdout } = await asAuditor('query', '--all', '--limit', '3');
+    const { stdout } = await asAuditor('query', '--table', '--all', '--limit', '3');
     const lines = stdout.trimEnd().split('\n');
     expect(lines).toHaveLength(9);
     expect(lines.filter((line) => line.startsWith('when'))).toEqual([lines[0]]);
@@ -121,10 +197,10 @@ describe('edict audit', () => {
   }, 30_000);
 
   it('escapes what a terminal would obey, as a table and as JSON', async () => {
-    const shown = await asAuditor('query');
+    const shown = await asAuditor('query', '--table');
     expect(shown.stdout).toContain('carol\\u001b[31m');
     expect(shown.stdout).toContain('a\\u202egent');
-    const lines = await asAuditor('query', '--ndjson', '--all', '--limit', '3');
+    const lines = await asAuditor('query', '--all', '--limit', '3');
     for (const { stdout } of [shown, lines])
       expect(['\u001b', '\u202e'].filter((character) => stdout.includes(character))).toEqual([]);
     const rows = lines.stdout

@@ -23,6 +23,8 @@ export interface SearchRow {
   readonly reasons: readonly string[];
   readonly subject: DataSubject;
   readonly agent?: string;
+  /** The actors before the agent, oldest first; absent when there are none. */
+  readonly chain?: readonly string[];
   readonly action: string;
   readonly resourceType: string;
   readonly resource: string;

@@ -4,6 +4,7 @@ import type { DataSubject, SearchRow } from './append.ts';
 /** Longer values are cut in the search table; the event itself is whole. */
 const MAX_TEXT = 512;
 const MAX_REASONS = 256;
+const MAX_CHAIN = 256;
 /** NUL, or half of a surrogate pair, which may stand alone. */
 const NOT_PLAIN = /[\0\ud800-\udfff]/;
 
@@ -48,6 +49,16 @@ const subjectOf = (input: unknown, tenant: string): DataSubject => {
   return { issuer, type: whole(member(subject, 'type')), id };
 };
 
+/** Ids of the actors before the agent; of a chain that is masked as a whole its HMAC. */
+const chainOf = (agent: unknown): readonly string[] => {
+  if (!isObject(agent)) return [];
+  const { chain } = agent;
+  if (Array.isArray(chain))
+    return (chain as readonly unknown[]).slice(0, MAX_CHAIN).map((hop) => text(member(hop, 'id')));
+  const masked = text(chain);
+  return masked === '' ? [] : [masked];
+};
+
 /** Subject and search row of a decision's data; undefined when it is not a decision. */
 export const describeDecision = (
   data: Readonly<Record<string, unknown>>,
@@ -63,6 +74,8 @@ export const describeDecision = (
   const reasons = Array.isArray(answer['reasons']) ? (answer['reasons'] as readonly unknown[]) : [];
   const resource = member(input, 'resource');
   const context = member(input, 'context');
+  const agent = member(input, 'agent');
+  const chain = chainOf(agent);
   return {
     subject,
     search: {
@@ -70,7 +83,8 @@ export const describeDecision = (
       decision,
       reasons: reasons.slice(0, MAX_REASONS).map((reason) => text(member(reason, 'code'))),
       subject,
-      ...optional('agent', text(member(member(input, 'agent'), 'id'))),
+      ...optional('agent', text(member(agent, 'id'))),
+      ...(chain.length === 0 ? {} : { chain }),
       action: text(member(member(input, 'action'), 'name')),
       resourceType: text(member(resource, 'type')),
       resource: text(member(resource, 'id')),

@@ -4,7 +4,7 @@ import type { FoundArtifact } from './artifact.ts';
 import type { PayloadKeys } from './payload-keys.ts';
 import { decryptPayload } from './payload.ts';
 import { decodeEntry, type Entry } from './entry.ts';
-import type { SearchCriteria } from './query.ts';
+import type { DecisionOrder, SearchCriteria } from './query.ts';
 import type { Cursor } from './query-cursor.ts';
 import type { VerificationReport } from './verify-report.ts';
 import type { StoredPayload } from './verify-input.ts';
@@ -51,16 +51,21 @@ export interface EmitterState {
   readonly boots: readonly EmitterBoot[];
 }
 
+export interface DecisionPage {
+  readonly order: DecisionOrder;
+  readonly asOf: Cursor['asOf'];
+  /** Begins behind this entry; absent: at the end that the order names. */
+  readonly after?: Cursor['after'];
+  /** At most so many; absent: all. */
+  readonly limit?: number;
+}
+
 /** How the audit service reads a tenant's ledger. Nothing here sees another tenant's rows. */
 export interface LedgerReader {
   /** Newest incarnation first; empty when the tenant has no ledger. */
   readonly logs: (tenant: string) => Promise<readonly LedgerLog[]>;
-  /** Newest first. */
-  readonly decisions: (
-    tenant: string,
-    criteria: SearchCriteria,
-    page: { readonly before?: Cursor; readonly limit: number },
-  ) => Promise<readonly FoundDecision[]>;
+  /** One after another, so that payloads are in memory only some at a time; nothing behind `asOf`. */
+  readonly decisions: (tenant: string, criteria: SearchCriteria, page: DecisionPage) => AsyncIterable<FoundDecision>;
   readonly event: (tenant: string, eventId: string) => Promise<ReadEntry | undefined>;
   /** Of a digest of 64 hex digits; undefined when nothing of it is there. */
   readonly artifact: (tenant: string, digest: string) => Promise<FoundArtifact | undefined>;

@@ -46,9 +46,13 @@ export interface ShownDecision {
   /** Absent when the payload cannot be read: the search table knows persons only by pseudonym. */
   readonly subject?: { readonly type: string; readonly id: string; readonly issuer?: string };
   readonly agent?: string;
+  /** The actors before the agent, oldest first. */
+  readonly chain?: readonly string[];
   readonly action: string;
   readonly resource: { readonly type: string; readonly id: string };
   readonly reasons: readonly { readonly code: string; readonly leg?: string; readonly rule?: string }[];
+  /** What had to be carried out; absent when the payload cannot be read. */
+  readonly obligations?: readonly { readonly id: string; readonly type: string }[];
   readonly purpose?: string;
   readonly session?: string;
   readonly request_id?: string;
@@ -74,24 +78,39 @@ const timeOf = (ms: number): string => {
 const present = <Name extends string, Value>(name: Name, value: Value | undefined): { readonly [N in Name]?: Value } =>
   (value === undefined ? {} : { [name]: value }) as { readonly [N in Name]?: Value };
 
-const reasonsOf = (event: Readonly<Record<string, unknown>>): ShownDecision['reasons'] => {
-  const data = event['data'];
+type Members = Readonly<Record<string, unknown>>;
+
+/** The objects in a list of the answer. */
+const listOf = (event: Members, name: 'reasons' | 'obligations'): readonly Members[] => {
+  const { data } = event;
   const answer = isObject(data) ? data['answer'] : undefined;
-  const reasons = isObject(answer) ? answer['reasons'] : undefined;
-  return (Array.isArray(reasons) ? (reasons as readonly unknown[]) : []).flatMap((reason) => {
-    if (!isObject(reason) || typeof reason['code'] !== 'string') return [];
-    const text = (name: string): string | undefined => {
-      const value = reason[name];
-      return typeof value === 'string' ? value : undefined;
-    };
-    return [{ code: reason['code'], ...present('leg', text('leg')), ...present('rule', text('rule')) }];
-  });
+  const list = isObject(answer) ? answer[name] : undefined;
+  return Array.isArray(list) ? list.filter(isObject) : [];
 };
+
+const textIn = (object: Members, name: string): string | undefined => {
+  const value = object[name];
+  return typeof value === 'string' ? value : undefined;
+};
+
+const reasonsOf = (event: Members): ShownDecision['reasons'] =>
+  listOf(event, 'reasons').flatMap((reason) => {
+    const code = textIn(reason, 'code');
+    if (code === undefined) return [];
+    return [{ code, ...present('leg', textIn(reason, 'leg')), ...present('rule', textIn(reason, 'rule')) }];
+  });
+
+const obligationsOf = (event: Members): NonNullable<ShownDecision['obligations']> =>
+  listOf(event, 'obligations').map((each) => ({ id: textIn(each, 'id') ?? '', type: textIn(each, 'type') ?? '' }));
+
+const chainIn = (value: SearchColumns[string] | undefined): readonly string[] | undefined =>
+  Array.isArray(value) && value.length > 0 ? (value as readonly string[]) : undefined;
 
 const fromSearch = ({ search }: FoundDecision) => ({
   event_time: timeOf(Number(search['event_time_ms'])),
   decision: textOf(search['decision']) ?? '',
   ...present('agent', textOf(search['agent'])),
+  ...present('chain', chainIn(search['chain'])),
   action: textOf(search['action']) ?? '',
   resource: { type: textOf(search['resource_type']) ?? '', id: textOf(search['resource']) ?? '' },
   reasons: (Array.isArray(search['reasons']) ? (search['reasons'] as readonly string[]) : []).map((code) => ({ code })),
@@ -116,9 +135,11 @@ const fromEvent = (event: Readonly<Record<string, unknown>>, entry: Entry, tenan
       ...present('issuer', subject.issuer === '' ? undefined : subject.issuer),
     },
     ...present('agent', search.agent),
+    ...present('chain', search.chain),
     action: search.action,
     resource: { type: search.resourceType, id: search.resource },
     reasons: reasonsOf(event),
+    obligations: obligationsOf(event),
     ...present('purpose', search.purpose),
     ...present('session', search.session),
     ...present('request_id', search.requestId),

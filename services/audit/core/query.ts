@@ -15,8 +15,12 @@ export interface DecisionFilter {
   /** The subject's type; `user` when it is not given. */
   readonly subject_type?: string;
   readonly agent?: string;
+  /** All of them acted, in this order, each for the next; others may stand between. The last may be the agent. */
+  readonly chain?: readonly string[];
   readonly action?: string;
   readonly resource?: string;
+  /** Any, when it is not given. */
+  readonly resource_type?: string;
   readonly decision?: 'allow' | 'deny';
   readonly reason?: string;
   readonly session?: string;
@@ -24,8 +28,12 @@ export interface DecisionFilter {
   readonly request_id?: string;
 }
 
+/** By seq, later incarnations of a ledger behind earlier ones. */
+export type DecisionOrder = 'newest' | 'oldest';
+
 export interface DecisionQuery {
   readonly filter: DecisionFilter;
+  readonly order: DecisionOrder;
   readonly limit: number;
   readonly cursor?: string;
 }
@@ -33,6 +41,7 @@ export interface DecisionQuery {
 export const MAX_LIMIT = 500;
 const DEFAULT_LIMIT = 50;
 const MAX_VALUE_CHARACTERS = 1024;
+const MAX_CHAIN = 8;
 const DEFAULT_SUBJECT_TYPE = 'user';
 const RFC3339 = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$/;
 
@@ -42,30 +51,37 @@ const TEXTS = [
   'agent',
   'action',
   'resource',
+  'resource_type',
   'reason',
   'session',
   'purpose',
   'request_id',
 ] as const;
-const PARAMETERS: ReadonlySet<string> = new Set([...TEXTS, 'from', 'to', 'decision', 'limit', 'cursor']);
+const FILTERS: ReadonlySet<string> = new Set([...TEXTS, 'from', 'to', 'decision', 'chain']);
+const PAGING: ReadonlySet<string> = new Set(['order', 'limit', 'cursor']);
 
 const refuse = (parameter: string, why: string): AppError =>
   new AppError('request_invalid', `${parameter}: ${why}`, { details: { parameter } });
 
-/**
- * The query in the parameters of a request. Throws `request_invalid` that names the parameter: unknown, doubled,
- * empty, too long or malformed ones are refused, for an auditor must not take a misspelt filter for an empty ledger.
- */
-export const parseDecisionQuery = (parameters: Iterable<readonly [name: string, value: string]>): DecisionQuery => {
+type Parameters = Iterable<readonly [name: string, value: string]>;
+
+/** The values of the parameters whose names are in `known`, each once; of `chain` all. */
+const readParameters = (parameters: Parameters, ...known: readonly ReadonlySet<string>[]) => {
   const values = new Map<string, string>();
+  const chain: string[] = [];
   for (const [name, value] of parameters) {
-    if (!PARAMETERS.has(name)) throw refuse(name.slice(0, 64), 'unknown parameter');
+    if (!known.some((names) => names.has(name))) throw refuse(name.slice(0, 64), 'unknown parameter');
     if (values.has(name)) throw refuse(name, 'stands twice');
     if (value === '') throw refuse(name, 'is empty');
     if (value.length > MAX_VALUE_CHARACTERS) throw refuse(name, `longer than ${MAX_VALUE_CHARACTERS} characters`);
     if (value.includes('\0')) throw refuse(name, 'holds a NUL character');
-    values.set(name, value);
+    if (name !== 'chain') values.set(name, value);
+    else if (chain.push(value) > MAX_CHAIN) throw refuse(name, `stands more than ${MAX_CHAIN} times`);
   }
+  return { values, chain };
+};
+
+const filterOf = (values: ReadonlyMap<string, string>, chain: readonly string[]): DecisionFilter => {
   const time = (name: 'from' | 'to'): { readonly [N in 'from' | 'to']?: string } => {
     const value = values.get(name);
     if (value === undefined) return {};
@@ -84,22 +100,45 @@ export const parseDecisionQuery = (parameters: Iterable<readonly [name: string, 
   ) as { readonly [N in (typeof TEXTS)[number]]?: string };
   if (texts.subject_type !== undefined && texts.subject === undefined)
     throw refuse('subject_type', 'goes with subject only');
+  if (texts.resource_type !== undefined && texts.resource === undefined)
+    throw refuse('resource_type', 'goes with resource only');
+  return {
+    ...time('from'),
+    ...time('to'),
+    ...texts,
+    ...(texts.subject === undefined ? {} : { subject_type: texts.subject_type ?? DEFAULT_SUBJECT_TYPE }),
+    ...(chain.length === 0 ? {} : { chain }),
+    ...(decision === undefined ? {} : { decision }),
+  };
+};
+
+/**
+ * The query in the parameters of a request. Throws `request_invalid` that names the parameter: unknown, doubled,
+ * empty, too long or malformed ones are refused, for an auditor must not take a misspelt filter for an empty ledger.
+ */
+export const parseDecisionQuery = (parameters: Parameters): DecisionQuery => {
+  const { values, chain } = readParameters(parameters, FILTERS, PAGING);
+  const order = values.get('order') ?? 'newest';
+  if (order !== 'newest' && order !== 'oldest') throw refuse('order', 'is neither newest nor oldest');
   const limitText = values.get('limit');
   const limit = limitText === undefined ? DEFAULT_LIMIT : Number(limitText);
   if (!/^\d{1,6}$/.test(limitText ?? '1') || limit < 1 || limit > MAX_LIMIT)
     throw refuse('limit', `is no whole number from 1 to ${MAX_LIMIT}`);
   const cursor = values.get('cursor');
-  return {
-    filter: {
-      ...time('from'),
-      ...time('to'),
-      ...texts,
-      ...(texts.subject === undefined ? {} : { subject_type: texts.subject_type ?? DEFAULT_SUBJECT_TYPE }),
-      ...(decision === undefined ? {} : { decision }),
-    },
-    limit,
-    ...(cursor === undefined ? {} : { cursor }),
-  };
+  return { filter: filterOf(values, chain), order, limit, ...(cursor === undefined ? {} : { cursor }) };
+};
+
+export const EXPORT_FORMATS = ['ndjson', 'csv', 'ocsf', 'cef', 'parquet'] as const;
+export type ExportFormat = (typeof EXPORT_FORMATS)[number];
+
+/** The same filters, and `format`; an export has no pages. Throws `request_invalid`. */
+export const parseExportQuery = (
+  parameters: Parameters,
+): { readonly filter: DecisionFilter; readonly format: ExportFormat } => {
+  const { values, chain } = readParameters(parameters, FILTERS, new Set(['format']));
+  const format = EXPORT_FORMATS.find((each) => each === (values.get('format') ?? 'ndjson'));
+  if (format === undefined) throw refuse('format', `is none of ${EXPORT_FORMATS.join(', ')}`);
+  return { filter: filterOf(values, chain), format };
 };
 
 /** `masked:` and the HMAC-SHA256 of the value's RFC 8785 bytes, as a masked member stands in the search table. */
@@ -113,13 +152,16 @@ export interface SearchCriteria {
   /** Pseudonyms, 32 bytes each. */
   readonly subjects?: readonly Uint8Array[];
   readonly agents?: readonly string[];
+  /** One after another; each in any of its spellings. */
+  readonly chain?: readonly (readonly string[])[];
   readonly actions?: readonly string[];
+  readonly resourceTypes?: readonly string[];
   readonly resources?: readonly string[];
   readonly sessions?: readonly string[];
   readonly purposes?: readonly string[];
   readonly requestIds?: readonly string[];
   readonly decision?: 'allow' | 'deny';
-  readonly reason?: string;
+  readonly reasons?: readonly string[];
 }
 
 /**
@@ -156,12 +198,14 @@ export const searchCriteria = (
     ...(filter.to === undefined ? {} : { toMs: Date.parse(filter.to) }),
     ...(subject === undefined ? {} : { subjects: people.map((person) => keys.nameSubject(tenant, person)) }),
     ...some('agents', filter.agent),
+    ...(filter.chain === undefined ? {} : { chain: filter.chain.map(columns) }),
     ...some('actions', filter.action),
+    ...some('resourceTypes', filter.resource_type),
     ...some('resources', filter.resource),
     ...some('sessions', filter.session),
     ...some('purposes', filter.purpose),
     ...some('requestIds', filter.request_id),
     ...(filter.decision === undefined ? {} : { decision: filter.decision }),
-    ...(filter.reason === undefined ? {} : { reason: searchable(filter.reason) }),
+    ...some('reasons', filter.reason),
   };
 };

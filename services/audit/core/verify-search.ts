@@ -30,6 +30,7 @@ export const searchColumns = (
     reasons: row.reasons,
     subject: nameSubject(tenant, row.subject),
     agent: row.agent ?? null,
+    chain: row.chain ?? [],
     action: row.action,
     resource_type: row.resourceType,
     resource: row.resource,

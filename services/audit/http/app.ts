@@ -5,36 +5,26 @@ import { isObject } from '../../shared/contracts/json.ts';
 import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import { isUuidV7, newUuidV7 } from '../../shared/contracts/uuid.ts';
 import { healthHandlers, type Checks } from '../../shared/runtime/health.ts';
-import type { Logger } from '../../shared/runtime/logger.ts';
 import { Counter, Histogram, type Registry } from '../../shared/runtime/metrics.ts';
 import { problemHandler, unknownRoute } from '../../shared/runtime/problem.ts';
-import type { NameSubject } from '../core/pseudonym.ts';
-import { parseDecisionQuery, searchCriteria } from '../core/query.ts';
-import { readCursor, writeCursor, type Cursor } from '../core/query-cursor.ts';
 import type { EmitterState, LedgerReader } from '../core/query-reader.ts';
 import type { RememberedLeaf, VerifyTenant } from '../core/verify-tenant.ts';
 import type { TileReader } from '../core/tiles.ts';
-import { showCovered, showDecision, showEntry } from '../core/query-show.ts';
+import { showEntry } from '../core/query-show.ts';
 import { auditorOf, authorize, checkHost, namedByPath, parametersOf, sendProblem, type AuditAccess } from './access.ts';
 import { artifactHandler } from './artifacts.ts';
+import { decisionsHandler } from './decisions.ts';
+import { exportHandler, type ExportDeps } from './export.ts';
 import { checkpointHandler, tileHandler } from './log.ts';
 import { knownSizeIn, proofOf } from './proofs.ts';
 import { createVerificationRuns, type VerificationRuns } from './verification-runs.ts';
 
-export interface AuditAppDeps {
+export interface AuditAppDeps extends ExportDeps {
   readonly reader: LedgerReader;
   readonly tiles: TileReader;
   readonly verify: VerifyTenant;
   /** Asked anew for each request, so that callers can be changed while the service runs; see `auditAccess`. */
   readonly access: () => AuditAccess;
-  /** 32 bytes; `home/keys/cursor.key`. */
-  readonly cursorKey: Uint8Array;
-  /** Pseudonyms of the search table. */
-  readonly nameSubject: NameSubject;
-  /** The tenant's key of masked members; undefined when it has none. */
-  readonly maskKey: (tenant: string) => Uint8Array | undefined;
-  /** Whose verified subjects a query by subject finds. Default: none. */
-  readonly issuers?: () => readonly string[];
   /** Closes an emitter that never comes back. Rejects with `not_found`. */
   readonly retire?: (
     emitter: string,
@@ -42,7 +32,6 @@ export interface AuditAppDeps {
   ) => Promise<{ readonly emitter: string; readonly tenants: readonly string[]; readonly streams: number }>;
   readonly checks: Checks;
   readonly registry: Registry;
-  readonly logger: Logger;
   /** The host of `audit.listen`. */
   readonly listenHost: string;
   readonly allowedHosts: readonly string[];
@@ -60,6 +49,7 @@ const ROUTES = {
   '/health/ready': ['GET'],
   '/metrics': ['GET'],
   '/v1/decisions': ['GET'],
+  '/v1/export': ['GET'],
   '/v1/verify': ['GET', 'POST'],
   '/v1/emitters': ['GET'],
 } as const;
@@ -153,51 +143,6 @@ const counted = (
     else next();
   };
 };
-
-const decisionsHandler =
-  (deps: AuditAppDeps): RequestHandler =>
-  async (request, response) => {
-    const { tenant, caller } = auditorOf(response);
-    const parameters = [...parametersOf(request.originalUrl)].filter(([name]) => name !== 'tenant');
-    const { filter, limit, cursor: text } = parseDecisionQuery(parameters);
-    const scope = { tenant, caller, filter };
-    const before = text === undefined ? undefined : readCursor(deps.cursorKey, scope, text);
-    const [newest] = await deps.reader.logs(tenant);
-    if (newest === undefined) throw new AppError('ledger_missing', `tenant ${tenant} has no ledger`);
-    const criteria = searchCriteria(filter, tenant, {
-      nameSubject: deps.nameSubject,
-      maskKey: deps.maskKey(tenant),
-      issuers: deps.issuers?.() ?? [],
-    });
-    const asOfSize = before?.asOfSize ?? newest.size;
-    const from: Cursor = before ?? { logId: newest.id, beforeSeq: newest.size, asOfSize };
-    const found = await deps.reader.decisions(tenant, criteria, { before: from, limit: limit + 1 });
-    const page = found.slice(0, limit);
-    const last = page.at(-1);
-    const checkpoint = await deps.tiles.newest(newest.id);
-    const signed = new Map([[newest.id, checkpoint?.size ?? 0n]]);
-    for (const { log } of page)
-      if (!signed.has(log.id)) signed.set(log.id, (await deps.tiles.newest(log.id))?.size ?? 0n);
-    response.json({
-      tenant,
-      as_of: { log: newest.origin, size: String(asOfSize) },
-      ...showCovered(
-        checkpoint === undefined
-          ? undefined
-          : {
-              log: newest.origin,
-              size: String(checkpoint.size),
-              checkpoint: Buffer.from(checkpoint.note).toString('utf8'),
-            },
-      ),
-      filter,
-      decisions: page.map((row) => showDecision(tenant, row, deps.nameSubject, signed.get(row.log.id) ?? 0n)),
-      next_cursor:
-        found.length > limit && last !== undefined
-          ? writeCursor(deps.cursorKey, scope, { logId: last.log.id, beforeSeq: last.seq, asOfSize })
-          : null,
-    });
-  };
 
 const oneDecisionHandler =
   ({ reader, tiles }: AuditAppDeps): RequestHandler =>
@@ -302,6 +247,7 @@ export const createAuditApp = (deps: AuditAppDeps): AuditApp => {
     response.type(registry.contentType).send(await registry.metrics());
   });
   app.get('/v1/decisions', count('decisions'), auditors, decisionsHandler(deps));
+  app.get('/v1/export', count('export'), auditors, exportHandler(deps));
   app.route('/v1/decisions/:id').get(count('decision'), auditors, oneDecisionHandler(deps)).all(onlyGet);
   app.get('/v1/verify', count('verify'), auditors, verify.read);
   app.post('/v1/verify', count('verify'), auditors, onlyJson, express.json({ limit: MAX_BODY }), verify.start);

@@ -1,20 +1,20 @@
 import { isArtifactIntact } from '../../shared/bundles/artifact-digest.ts';
-import { hex } from '../../shared/contracts/bytes.ts';
+import { bytesToUuid } from '../../shared/contracts/uuid.ts';
 import type { Sql } from '../core/append.ts';
+import { segmentOf } from '../core/entry.ts';
 import type { PayloadKeys } from '../core/payload-keys.ts';
-import type { SearchCriteria } from '../core/query.ts';
-import type { Cursor } from '../core/query-cursor.ts';
+import type { DecisionOrder } from '../core/query.ts';
 import {
+  entryOf,
   openPayloads,
   type EmitterState,
   type FoundDecision,
   type LedgerLog,
   type LedgerReader,
-  type ReadEntry,
 } from '../core/query-reader.ts';
-import type { SearchColumns } from '../core/verify-search.ts';
 import { readArtifact } from './read-artifact.ts';
 import { readReports } from './read-reports.ts';
+import { searchLog, type SearchResult, type SeqRange } from './search.ts';
 
 const usToMs = (us: bigint): number => Number(us / 1000n);
 
@@ -35,82 +35,6 @@ export const readTenantLogs = (sql: Pick<Sql, 'query'>, tenant: string): Promise
     [tenant],
   );
 
-/** The columns of a search row, under the names that the verifier uses. */
-export const SEARCH_COLUMNS =
-  'd.event_id::text as event_id, d.event_time_ms, d.ingest_us, d.decision, d.reasons, d.subject, d.agent, d.action, ' +
-  'd.resource_type, d.resource, d.purpose, d.session_id, d.request_id, d.caller';
-
-interface DecisionRow {
-  readonly log_id: number;
-  readonly seq: bigint;
-  readonly header: Buffer | null;
-  readonly leaf: Buffer | null;
-  readonly ciphertext: Buffer | null;
-  readonly event_id: string;
-  readonly [column: string]: SearchColumns[string];
-}
-
-const IN_TEXTS = (column: string, at: number): string =>
-  `${column} in (select jsonb_array_elements_text($${at}::text::jsonb))`;
-
-/** The conditions of the criteria, with their parameters numbered from `first`. */
-const conditions = (
-  criteria: SearchCriteria,
-  before: Cursor | undefined,
-  first: number,
-): { readonly text: string; readonly parameters: readonly unknown[] } => {
-  const texts: string[] = [];
-  const parameters: unknown[] = [];
-  const add = (condition: (at: number) => string, value: unknown): void => {
-    if (value === undefined) return;
-    texts.push(` and ${condition(first + parameters.length)}`);
-    parameters.push(value);
-  };
-  const list = (values: readonly string[] | undefined): string | undefined =>
-    values === undefined ? undefined : JSON.stringify(values);
-  add((at) => `d.event_time_ms >= $${at}::bigint`, criteria.fromMs?.toString());
-  add((at) => `d.event_time_ms < $${at}::bigint`, criteria.toMs?.toString());
-  add(
-    (at) => `d.subject in (select decode(jsonb_array_elements_text($${at}::text::jsonb), 'hex'))`,
-    list(criteria.subjects?.map(hex)),
-  );
-  add((at) => IN_TEXTS('d.agent', at), list(criteria.agents));
-  add((at) => IN_TEXTS('d.action', at), list(criteria.actions));
-  add((at) => IN_TEXTS('d.resource', at), list(criteria.resources));
-  add((at) => IN_TEXTS('d.session_id', at), list(criteria.sessions));
-  add((at) => IN_TEXTS('d.purpose', at), list(criteria.purposes));
-  add((at) => IN_TEXTS('d.request_id', at), list(criteria.requestIds));
-  add((at) => `d.decision = $${at}::text`, criteria.decision);
-  add((at) => `$${at}::text = any (d.reasons)`, criteria.reason);
-  if (before !== undefined) {
-    const at = first + parameters.length;
-    texts.push(` and (d.log_id, d.seq) < ($${at}::int, $${at + 1}::bigint)`);
-    parameters.push(before.logId, String(before.beforeSeq));
-  }
-  return { text: texts.join(''), parameters };
-};
-
-const readDecisions = (
-  sql: Pick<Sql, 'query'>,
-  tenant: string,
-  criteria: SearchCriteria,
-  page: { readonly before?: Cursor; readonly limit: number },
-): Promise<readonly DecisionRow[]> => {
-  const { text, parameters } = conditions(criteria, page.before, 3);
-  return sql.query<DecisionRow>(
-    `select d.*, e.header, e.leaf, p.ciphertext from (
-       select d.log_id, d.seq, ${SEARCH_COLUMNS}
-       from edict.decision d
-       where d.log_id in (select id from edict.log where tenant = $1)${text}
-       order by d.log_id desc, d.seq desc limit $2::int
-     ) d
-     left join edict.entry e on e.log_id = d.log_id and e.segment = (d.seq >> 16)::int and e.seq = d.seq
-     left join edict.payload p on p.log_id = d.log_id and p.segment = (d.seq >> 16)::int and p.seq = d.seq
-     order by d.log_id desc, d.seq desc`,
-    [tenant, page.limit, ...parameters],
-  );
-};
-
 interface EntryRow {
   readonly log_id: number;
   readonly seq: bigint;
@@ -119,22 +43,81 @@ interface EntryRow {
   readonly ciphertext: Buffer | null;
 }
 
-/** The entry of an event: found by the table of received events, or by the search table where that lost it. */
-const readEvent = (sql: Pick<Sql, 'query'>, tenant: string, eventId: string): Promise<readonly EntryRow[]> =>
-  sql.query<EntryRow>(
-    `select e.log_id, e.seq, e.header, e.leaf, p.ciphertext
-     from (
-       select log_id, seq from edict.received where event_id = $2::uuid
-       union
-       select log_id, seq from edict.decision where event_id = $2::uuid
-     ) f
-     join edict.log l on l.id = f.log_id and l.tenant = $1
-     join edict.entry e on e.log_id = f.log_id and e.segment = (f.seq >> 16)::int and e.seq = f.seq
-     left join edict.payload p on p.log_id = f.log_id and p.segment = (f.seq >> 16)::int and p.seq = f.seq
-     where substr(e.header, 19, 16) = decode(replace($2::text, '-', ''), 'hex')
-     order by e.log_id desc, e.seq limit 1`,
-    [tenant, eventId],
+/** Segments are numbers of ours and stand in the text: so only their partitions are planned, and none is scanned. */
+const inSegments = (seqs: readonly bigint[]): string => `segment in (${[...new Set(seqs.map(segmentOf))].join(', ')})`;
+
+const bigints = (values: readonly bigint[]): string => `{${values.join(',')}}`;
+
+/** Headers of some entries of one log, and how many bytes their payloads have. */
+const readHeaders = (sql: Pick<Sql, 'query'>, logId: number, seqs: readonly bigint[]) =>
+  sql.query<{ seq: bigint; header: Buffer; leaf: Buffer; bytes: number | null }>(
+    `select e.seq, e.header, e.leaf, octet_length(p.ciphertext) as bytes
+     from (select * from edict.entry where log_id = $1::int and ${inSegments(seqs)}
+             and seq = any ($2::text::bigint[])) e
+     left join (select * from edict.payload where log_id = $1::int and ${inSegments(seqs)}
+             and seq = any ($2::text::bigint[])) p on p.seq = e.seq`,
+    [logId, bigints(seqs)],
   );
+
+const readCiphertexts = async (
+  sql: Pick<Sql, 'query'>,
+  logId: number,
+  seqs: readonly bigint[],
+): Promise<ReadonlyMap<bigint, Buffer>> => {
+  if (seqs.length === 0) return new Map();
+  const rows = await sql.query<{ seq: bigint; ciphertext: Buffer }>(
+    `select seq, ciphertext from edict.payload
+     where log_id = $1::int and ${inSegments(seqs)} and seq = any ($2::text::bigint[])`,
+    [logId, bigints(seqs)],
+  );
+  return new Map(rows.map(({ seq, ciphertext }) => [seq, ciphertext]));
+};
+
+/** Rows that the search gives at once, and bytes of payloads that are in memory at once: at least one payload. */
+const MAX_ROWS = 500;
+const MAX_PAYLOAD_BYTES = 4 * 1024 * 1024;
+
+/** Consecutive rows whose payloads together are bounded. */
+const slices = <Row extends { readonly bytes: number }>(rows: readonly Row[]): readonly (readonly Row[])[] => {
+  const all: Row[][] = [];
+  let bytes = 0;
+  for (const row of rows) {
+    const slice = all.at(-1);
+    bytes += row.bytes;
+    if (slice !== undefined && bytes <= MAX_PAYLOAD_BYTES) slice.push(row);
+    else {
+      all.push([row]);
+      bytes = row.bytes;
+    }
+  }
+  return all;
+};
+
+/** The entry of an event of a tenant, by the table of received events. */
+const readEvent = async (
+  sql: Pick<Sql, 'query'>,
+  logs: readonly LogRow[],
+  eventId: string,
+): Promise<EntryRow | undefined> => {
+  const ids = logs.map(({ id }) => id).join(', ');
+  if (ids === '') return undefined;
+  const [received] = await sql.query<{ log_id: number; seq: bigint }>(
+    `select log_id, seq from edict.received where log_id in (${ids}) and event_id = $1::uuid
+     order by log_id desc limit 1`,
+    [eventId],
+  );
+  if (received === undefined) return undefined;
+  const { log_id: logId, seq } = received;
+  const [row] = await readHeaders(sql, logId, [seq]);
+  if (row === undefined || entryEventId(row.header) !== eventId) return undefined;
+  const ciphertext = (await readCiphertexts(sql, logId, [seq])).get(seq) ?? null;
+  return { log_id: logId, seq, header: row.header, leaf: row.leaf, ciphertext };
+};
+
+const entryEventId = (header: Buffer): string | undefined => {
+  const entry = entryOf(header);
+  return entry === undefined ? undefined : bytesToUuid(entry.eventId);
+};
 
 interface StreamRow {
   readonly emitter: string;
@@ -196,51 +179,83 @@ export const createLedgerReader = (options: {
 }): LedgerReader => {
   const { database, keys } = options;
 
-  const opened = async <Row extends { log_id: number; seq: bigint; header: Buffer | null; ciphertext: Buffer | null }>(
-    tenant: string,
-    rows: readonly Row[],
-  ): Promise<readonly (readonly [Row, ReadEntry['log'], ReadEntry['payload']])[]> => {
-    if (rows.length === 0) return [];
-    const logs = await readTenantLogs(database, tenant);
-    const byLog = new Map<number, Row[]>();
-    for (const row of rows) byLog.set(row.log_id, [...(byLog.get(row.log_id) ?? []), row]);
-    const payloads = new Map<Row, readonly [ReadEntry['log'], ReadEntry['payload']]>();
-    for (const [id, ofLog] of byLog) {
-      const log = logs.find((candidate) => candidate.id === id);
-      if (log === undefined) continue;
-      const found = await openPayloads(keys, log, ofLog);
-      ofLog.forEach((row, index) => {
-        payloads.set(row, [{ id, origin: log.origin }, found[index] ?? { state: 'missing' }]);
-      });
-    }
-    return rows.flatMap((row) => {
-      const found = payloads.get(row);
-      return found === undefined ? [] : [[row, ...found] as const];
-    });
-  };
-
-  return {
-    logs: async (tenant): Promise<readonly LedgerLog[]> => readTenantLogs(database, tenant),
-    decisions: async (tenant, criteria, page) => {
-      const rows = await opened(tenant, await readDecisions(database, tenant, criteria, page));
-      return rows.map(([row, log, payload]): FoundDecision => {
-        const { log_id: _logId, seq, header, leaf, ciphertext: _ciphertext, ...search } = row;
-        return {
-          log,
+  /** Search rows of one log with their entries and payloads, as they stand; a slice of payloads at a time. */
+  const open = async function* (log: LogRow, rows: readonly SearchResult[]): AsyncGenerator<FoundDecision> {
+    if (rows.length === 0) return;
+    const seqs = rows.map(({ seq }) => seq);
+    const headers = new Map((await readHeaders(database, log.id, seqs)).map((row) => [row.seq, row]));
+    const sized = rows.map((row) => ({ row, bytes: headers.get(row.seq)?.bytes ?? 0 }));
+    for (const slice of slices(sized)) {
+      const ciphertexts = await readCiphertexts(
+        database,
+        log.id,
+        slice.filter(({ bytes }) => bytes > 0).map(({ row }) => row.seq),
+      );
+      const payloads = await openPayloads(
+        keys,
+        log,
+        slice.map(({ row: { seq } }) => ({
           seq,
-          header: header ?? undefined,
-          leaf: leaf ?? undefined,
+          header: headers.get(seq)?.header ?? null,
+          ciphertext: ciphertexts.get(seq) ?? null,
+        })),
+      );
+      for (const [index, { row }] of slice.entries()) {
+        const { seq, ...search } = row;
+        const entry = headers.get(seq);
+        const payload = payloads[index] ?? { state: 'missing' };
+        const { id, origin } = log;
+        yield {
+          log: { id, origin },
+          seq,
+          header: entry?.header,
+          leaf: entry?.leaf,
           payload,
           eventId: row.event_id,
           search,
         };
-      });
-    },
+      }
+    }
+  };
+
+  /** What is left of a log of `size` entries behind a place in it. */
+  const restOf = (size: bigint, after: bigint | undefined, order: DecisionOrder): SeqRange => {
+    if (after === undefined) return { from: 0n, to: size };
+    return order === 'newest' ? { from: 0n, to: after < size ? after : size } : { from: after + 1n, to: size };
+  };
+
+  const decisions: LedgerReader['decisions'] = async function* (tenant, criteria, { order, asOf, after, limit }) {
+    const known = (await readTenantLogs(database, tenant)).filter(({ id }) => id <= asOf.logId);
+    const logs = order === 'newest' ? known : known.toReversed();
+    let left = limit ?? Number.POSITIVE_INFINITY;
+    for (const log of logs) {
+      const isDone = after !== undefined && (order === 'newest' ? log.id > after.logId : log.id < after.logId);
+      if (isDone) continue;
+      const size = log.id === asOf.logId ? asOf.size : log.size;
+      let range = restOf(size, after?.logId === log.id ? after.seq : undefined, order);
+      for (;;) {
+        const rows = Math.min(left, MAX_ROWS);
+        if (rows <= 0) return;
+        const found = await searchLog(database, log.id, criteria, { range, order, limit: rows });
+        yield* open(log, found);
+        left -= found.length;
+        const last = found.at(-1);
+        if (last === undefined || found.length < rows) break;
+        range = order === 'newest' ? { ...range, to: last.seq } : { ...range, from: last.seq + 1n };
+      }
+    }
+  };
+
+  return {
+    logs: async (tenant): Promise<readonly LedgerLog[]> => readTenantLogs(database, tenant),
+    decisions,
     event: async (tenant, eventId) => {
-      const [found] = await opened(tenant, await readEvent(database, tenant, eventId));
-      if (found === undefined) return undefined;
-      const [row, log, payload] = found;
-      return { log, seq: row.seq, header: row.header, leaf: row.leaf, payload };
+      const logs = await readTenantLogs(database, tenant);
+      const row = await readEvent(database, logs, eventId);
+      const log = logs.find(({ id }) => id === row?.log_id);
+      if (row === undefined || log === undefined) return undefined;
+      const [payload = { state: 'missing' as const }] = await openPayloads(keys, log, [row]);
+      return { log: { id: log.id, origin: log.origin }, seq: row.seq, header: row.header, leaf: row.leaf, payload };
     },
     artifact: (tenant, digest) =>
       readArtifact(

@@ -16,7 +16,7 @@ import type { EmitterRow, ReceivedRow, StreamRow } from '../core/verify-state.ts
 import type { StreamClaim } from '../core/verify-streams.ts';
 import type { VerifyTenant } from '../core/verify-tenant.ts';
 import { insertReport, readReports } from './read-reports.ts';
-import { SEARCH_COLUMNS } from './read-ledger.ts';
+import { SEARCH_COLUMNS } from './search.ts';
 
 const PAGE_ROWS = 500n;
 const MAX_ORPHANS = 100;

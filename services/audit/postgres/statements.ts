@@ -137,6 +137,7 @@ export const insertDecisions = async (sql: Sql, logId: number, rows: readonly De
     reasons: search.reasons,
     subject: hex(subject),
     agent: search.agent,
+    chain: search.chain ?? [],
     action: search.action,
     resource_type: search.resourceType,
     resource: search.resource,
@@ -147,12 +148,12 @@ export const insertDecisions = async (sql: Sql, logId: number, rows: readonly De
   }));
   await sql.query(
     `insert into edict.decision (log_id, seq, event_id, event_time_ms, ingest_us, decision, reasons, subject, agent,
-                                 action, resource_type, resource, purpose, session_id, request_id, caller)
+                                 chain, action, resource_type, resource, purpose, session_id, request_id, caller)
      select $1::int, r.seq, r.event_id, r.event_time_ms, r.ingest_us, r.decision, r.reasons, decode(r.subject, 'hex'),
-            r.agent, r.action, r.resource_type, r.resource, r.purpose, r.session_id, r.request_id, r.caller
+            r.agent, r.chain, r.action, r.resource_type, r.resource, r.purpose, r.session_id, r.request_id, r.caller
      from json_to_recordset($2::text::json) as r(
        seq bigint, event_id uuid, event_time_ms bigint, ingest_us bigint, decision text, reasons text[], subject text,
-       agent text, action text, resource_type text, resource text, purpose text, session_id text, request_id text,
+       agent text, chain text[], action text, resource_type text, resource text, purpose text, session_id text, request_id text,
        caller text)`,
     [logId, JSON.stringify(values)],
   );

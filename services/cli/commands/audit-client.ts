@@ -7,21 +7,17 @@ export interface AuditConnection extends Address {
   readonly keyFile?: string;
 }
 
+/** By name, or in order where a name may stand several times. */
+export type Parameters = Readonly<Record<string, string>> | readonly (readonly [name: string, value: string])[];
+
 export interface AuditClient {
   /** The answer's body at status 2xx; throws `upstream_unavailable`, `not_found` or `usage` otherwise. */
-  readonly get: (
-    path: string,
-    parameters: Readonly<Record<string, string>>,
-  ) => Promise<Readonly<Record<string, unknown>>>;
-  readonly post: (
-    path: string,
-    parameters: Readonly<Record<string, string>>,
-    body: unknown,
-  ) => Promise<Readonly<Record<string, unknown>>>;
+  readonly get: (path: string, parameters: Parameters) => Promise<Readonly<Record<string, unknown>>>;
+  readonly post: (path: string, parameters: Parameters, body: unknown) => Promise<Readonly<Record<string, unknown>>>;
   /** The same as `get` for an answer that is no JSON. */
   readonly download: (
     path: string,
-    parameters: Readonly<Record<string, string>>,
+    parameters: Parameters,
   ) => Promise<{ readonly mediaType: string; readonly bytes: Buffer }>;
 }
 
@@ -68,26 +64,52 @@ const parsed = (bytes: Buffer): unknown => {
   }
 };
 
-/** Asks a running audit service. */
-export const createAuditClient = (connection: AuditConnection): AuditClient => {
+const pairsOf = (parameters: Parameters): readonly (readonly [string, string])[] =>
+  Array.isArray(parameters) ? parameters : Object.entries(parameters);
+
+/** Where requests go, and with which credential; the key is read once. Throws `usage` and `settings_invalid`. */
+export const createAuditTarget = (connection: AuditConnection) => {
   const base = serviceAddress(connection, 'audit');
   const key = connection.keyFile === undefined ? undefined : readKey(connection.keyFile);
+  const headers: Readonly<Record<string, string>> = key === undefined ? {} : { authorization: `Bearer ${key}` };
+  return {
+    base,
+    headers,
+    url: (path: string, parameters: Parameters): URL => {
+      const url = new URL(path, base);
+      for (const [name, value] of pairsOf(parameters)) url.searchParams.append(name, value);
+      return url;
+    },
+  };
+};
+
+/** The error for an answer that is none. */
+export const refusal = (status: number, body: Buffer): AppError => {
+  const answer = parsed(body);
+  const detail = isObject(answer) && typeof answer['detail'] === 'string' ? `: ${answer['detail']}` : '';
+  const message = `the audit service answered ${status}${detail}`;
+  if (status === 404) return new AppError('not_found', message);
+  // What was asked, or who asks, is wrong; anything else is the service's.
+  return new AppError([400, 401, 403].includes(status) ? 'usage' : 'upstream_unavailable', message);
+};
+
+/** Asks a running audit service. */
+export const createAuditClient = (connection: AuditConnection): AuditClient => {
+  const { base, headers, url } = createAuditTarget(connection);
   const fetchFrom = async (
     method: string,
     path: string,
-    parameters: Readonly<Record<string, string>>,
+    parameters: Parameters,
     body?: unknown,
   ): Promise<{ readonly mediaType: string; readonly bytes: Buffer }> => {
-    const url = new URL(path, base);
-    for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
     let response: Response;
     let bytes: Buffer;
     try {
-      response = await fetch(url, {
+      response = await fetch(url(path, parameters), {
         method,
         redirect: 'error',
         headers: {
-          ...(key === undefined ? {} : { authorization: `Bearer ${key}` }),
+          ...headers,
           ...(body === undefined ? {} : { 'content-type': 'application/json' }),
         },
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
@@ -98,15 +120,9 @@ export const createAuditClient = (connection: AuditConnection): AuditClient => {
       throw new AppError('upstream_unavailable', `no audit service answers at ${base} (${reasonOf(cause)})`, { cause });
     }
     if (response.ok) return { mediaType: response.headers.get('content-type') ?? '', bytes };
-    const answer = parsed(bytes);
-    const detail = isObject(answer) && typeof answer['detail'] === 'string' ? `: ${answer['detail']}` : '';
-    const message = `the audit service answered ${response.status}${detail}`;
-    if (response.status === 404) throw new AppError('not_found', message);
-    // What was asked, or who asks, is wrong; anything else is the service's.
-    const isOurs = [400, 401, 403].includes(response.status);
-    throw new AppError(isOurs ? 'usage' : 'upstream_unavailable', message);
+    throw refusal(response.status, bytes);
   };
-  const ask = async (method: string, path: string, parameters: Readonly<Record<string, string>>, body?: unknown) => {
+  const ask = async (method: string, path: string, parameters: Parameters, body?: unknown) => {
     const answer = parsed((await fetchFrom(method, path, parameters, body)).bytes);
     if (isObject(answer)) return answer;
     throw new AppError('upstream_unavailable', `what answers at ${base} is no audit service`);

@@ -32,24 +32,32 @@ export const printableJson = (json: string): string => json.replaceAll(UNSAFE_IN
 export const printable = (text: string): string =>
   text.replaceAll('\\', '\\\\').replaceAll(UNSAFE, escaped).replaceAll(LONE_SURROGATE, escaped);
 
+/** One document a line. */
+export const jsonLine = (value: unknown): string => `${printableJson(JSON.stringify(value))}\n`;
+
+export const print = (text: string): void => {
+  process.stdout.write(text);
+};
+
 const MAX_CELL = 40;
 
 /** In code points: near enough to columns for a table. */
 const lengthOf = (text: string): number => Array.from(text).length;
 
-const cut = (text: string): string => {
+const cut = (text: string, max: number): string => {
   const characters = Array.from(text);
-  return characters.length <= MAX_CELL ? text : `${characters.slice(0, MAX_CELL - 1).join('')}…`;
+  return characters.length <= max ? text : `${characters.slice(0, max - 1).join('')}…`;
 };
 
-/** Columns of equal width, two spaces apart; the last is not cut. `paint` colours a cell that has its width. */
+/** Columns of equal width, two spaces apart; the last is not cut, others have `maxCell` characters at most. `paint` colours a cell that has its width. */
 export const table = (
   header: readonly string[],
   rows: readonly (readonly string[])[],
   paint: (column: number, padded: string, row: number) => string = (_column, padded) => padded,
+  maxCell = MAX_CELL,
 ): string => {
   const last = header.length - 1;
-  const cells = rows.map((row) => row.map((cell, column) => (column === last ? cell : cut(cell))));
+  const cells = rows.map((row) => row.map((cell, column) => (column === last ? cell : cut(cell, maxCell))));
   const width = header.map((name, column) =>
     Math.max(lengthOf(name), ...cells.map((row) => lengthOf(row[column] ?? ''))),
   );

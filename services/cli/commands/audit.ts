@@ -1,18 +1,18 @@
-import { Command, Option } from 'commander';
+import { Command } from 'commander';
 import { hex } from '../../shared/contracts/bytes.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
-import { isObject } from '../../shared/contracts/json.ts';
 import type { VerifierKey } from '../../shared/contracts/signatures.ts';
 import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import { loadSettings, tenantNames } from '../../shared/settings/settings.ts';
 import { hasFailed, type VerificationReport } from '../../audit/core/verify-report.ts';
-import { isOutputGone } from '../output.ts';
 import { auditArtifactCommand } from './audit-artifact.ts';
 import { auditCheckpointCommand } from './audit-checkpoint.ts';
 import { createAuditClient, type AuditConnection } from './audit-client.ts';
 import { auditEmitterCommand } from './audit-emitter.ts';
-import { paintFor, printable, printableJson, printReport, table } from './audit-print.ts';
+import { auditExportCommand } from './audit-export.ts';
 import { openWithOwnKey, readVkeys } from './audit-keys.ts';
+import { jsonLine, paintFor, print, printable, printReport } from './audit-print.ts';
+import { auditQueryCommand } from './audit-query.ts';
 import { auditShowCommand } from './audit-show.ts';
 import { readRemembered, requireWritable, verifyTenant, writeRemembered } from './audit-verify.ts';
 
@@ -20,112 +20,6 @@ interface CommonOptions extends AuditConnection {
   readonly tenant?: string;
   readonly json?: boolean;
 }
-
-const FILTERS = [
-  ['from', 'time', 'events at or after this time (RFC 3339)'],
-  ['to', 'time', 'events before this time (RFC 3339)'],
-  ['subject', 'id', 'whose authority was used'],
-  ['subject-type', 'type', 'type of the subject (default: user)'],
-  ['agent', 'id', 'the program that acted'],
-  ['action', 'name', 'what was asked for'],
-  ['resource', 'id', 'on what'],
-  ['reason', 'code', 'a reason code'],
-  ['session', 'id', 'the session'],
-  ['purpose', 'text', 'the purpose'],
-  ['request-id', 'id', 'the X-Request-ID of the request'],
-] as const;
-
-type Row = Readonly<Record<string, unknown>>;
-
-const text = (value: unknown): string => (typeof value === 'string' ? printable(value) : '');
-
-const who = (row: Row): string => {
-  const { subject } = row;
-  if (!isObject(subject)) return `(${text(row['payload'])})`;
-  const name = text(subject['id']);
-  return subject['type'] === 'user' ? name : `${text(subject['type'])}:${name}`;
-};
-
-const cellsOf = (row: Row): readonly string[] => {
-  const resource = isObject(row['resource']) ? row['resource'] : {};
-  const reasons: readonly unknown[] = Array.isArray(row['reasons']) ? row['reasons'] : [];
-  const mark = Array.isArray(row['search_mismatch']) ? '!' : '';
-  return [
-    text(row['event_time']),
-    who(row),
-    text(row['agent']),
-    text(row['action']),
-    text(resource['id']),
-    `${text(row['decision'])}${mark}`,
-    reasons.map((reason) => (isObject(reason) ? text(reason['code']) : '')).join(' '),
-    text(row['decision_id']),
-  ];
-};
-
-const HEADER = ['when', 'who', 'agent', 'action', 'resource', 'decision', 'reason', 'id'];
-const DECISION_COLUMN = 5;
-
-/** One document a line. */
-const jsonLine = (value: unknown): string => `${printableJson(JSON.stringify(value))}\n`;
-
-const print = (value: string): void => {
-  process.stdout.write(value);
-};
-
-interface QueryOptions extends CommonOptions {
-  readonly ndjson?: boolean;
-  readonly all?: boolean;
-  readonly limit?: string;
-  readonly [filter: string]: unknown;
-}
-
-const camel = (name: string): string => name.replaceAll(/-(\w)/g, (_match, letter: string) => letter.toUpperCase());
-
-const query = async (options: QueryOptions): Promise<void> => {
-  if (options.json === true && options.ndjson === true) throw new AppError('usage', '--json or --ndjson, not both');
-  const client = createAuditClient(options);
-  const parameters: Record<string, string> = {};
-  for (const name of [...FILTERS.map(([filter]) => filter), 'decision', 'limit', 'tenant']) {
-    const value = options[camel(name)];
-    if (typeof value === 'string') parameters[name.replaceAll('-', '_')] = value;
-  }
-  if (options.all === true) parameters['limit'] ??= '500';
-  const paint = paintFor(process.stdout, process.env);
-  const collected: unknown[] = [];
-  let first: Row | undefined;
-  for (;;) {
-    const page = await client.get('/v1/decisions', parameters);
-    const rows: readonly unknown[] = Array.isArray(page['decisions']) ? page['decisions'] : [];
-    const cursor = page['next_cursor'];
-    const isLast = options.all !== true || typeof cursor !== 'string';
-    if (options.ndjson === true) for (const row of rows) print(jsonLine(row));
-    else if (options.json === true) collected.push(...rows);
-    else {
-      const shown = rows.filter(isObject);
-      if (shown.length > 0 || first === undefined) {
-        const lines = table(HEADER, shown.map(cellsOf), (column, padded, row) => {
-          if (row < 0) return paint.bold(padded);
-          if (column !== DECISION_COLUMN) return padded;
-          return padded.startsWith('allow') ? paint.green(padded) : paint.red(padded);
-        });
-        // Pages follow each other without a second head.
-        print(first === undefined ? lines : lines.slice(lines.indexOf('\n') + 1));
-      }
-      if (shown.some((row) => Array.isArray(row['search_mismatch'])))
-        process.stderr.write('! the search table says otherwise than the event: run edict audit verify\n');
-      if (shown.length === 0 && first === undefined) process.stderr.write('no decision matches\n');
-      if (isLast && typeof cursor === 'string') process.stderr.write('there are more: --limit up to 500, or --all\n');
-    }
-    first ??= page;
-    if (isLast) {
-      if (options.json === true)
-        print(jsonLine({ ...first, decisions: collected, next_cursor: typeof cursor === 'string' ? cursor : null }));
-      return;
-    }
-    if (isOutputGone()) return;
-    parameters['cursor'] = cursor;
-  }
-};
 
 interface VerifyOptions extends CommonOptions {
   readonly allTenants?: boolean;
@@ -194,14 +88,8 @@ const common = (command: Command): Command =>
 
 export const auditCommand = (): Command => {
   const audit = new Command('audit').description('query and verify the decision ledger');
-  const queries = common(new Command('query'))
-    .description('list decisions, newest first')
-    .option('--ndjson', 'one JSON document a decision and line')
-    .option('--all', 'every match, page by page')
-    .option('--limit <n>', 'decisions on one page, 1 to 500')
-    .addOption(new Option('--decision <decision>', 'allow or deny').choices(['allow', 'deny']));
-  for (const [name, value, description] of FILTERS) queries.option(`--${name} <${value}>`, description);
-  audit.addCommand(queries.action(query));
+  audit.addCommand(auditQueryCommand(common));
+  audit.addCommand(auditExportCommand(common));
   audit.addCommand(auditShowCommand(common));
   audit.addCommand(
     common(new Command('verify'))

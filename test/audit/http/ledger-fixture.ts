@@ -151,30 +151,45 @@ export const decisionMembers = (
   decision: 'allow' | 'deny',
   more: {
     readonly agent?: string;
+    readonly chain?: readonly string[];
+    readonly resourceType?: string;
+    readonly reasons?: readonly string[];
+    readonly obligations?: readonly Members[];
+    readonly requestId?: string;
     readonly resource?: string;
     readonly context?: Members;
     readonly subject?: Members;
   } = {},
 ): Members => ({
+  ...(more.requestId === undefined ? {} : { request_id: more.requestId }),
   input: {
     version: 1,
     tenant: 'acme',
     subject: { type: 'user', id: subject, properties: {}, verified: true, ...more.subject },
     ...(more.agent === undefined
       ? {}
-      : { agent: { type: 'agent', id: more.agent, properties: {}, verified: true, chain: [] } }),
+      : {
+          agent: {
+            type: 'agent',
+            id: more.agent,
+            properties: {},
+            verified: true,
+            chain: (more.chain ?? []).map((id) => ({ type: 'agent', id, properties: {}, verified: true })),
+          },
+        }),
     action: { name: action, properties: {} },
-    resource: { type: 'dataset', id: more.resource ?? 'hr.salaries', properties: {} },
+    resource: { type: more.resourceType ?? 'dataset', id: more.resource ?? 'hr.salaries', properties: {} },
     context: { purpose: 'headcount-report', ...more.context },
   },
   answer: {
     decision,
     allow: decision === 'allow',
     reasons:
-      decision === 'allow'
+      more.reasons?.map((code) => ({ code })) ??
+      (decision === 'allow'
         ? [{ code: 'permitted' }]
-        : [{ code: 'agent_not_entitled', leg: 'agent', rule: 'HR-DATA-2' }],
-    obligations: [],
+        : [{ code: 'agent_not_entitled', leg: 'agent', rule: 'HR-DATA-2' }]),
+    obligations: more.obligations ?? [],
     advice: [],
   },
 });
@@ -204,7 +219,38 @@ export const signLedgers = async (database: Database, memoryFolder: string): Pro
   }).signAll();
 };
 
-/** acme: incarnation, 8 decisions, a heartbeat; globex: incarnation, two decisions, one of a masked person; edict: incarnation, start. */
+/** What an agent did in a session for somebody, and others beside it. */
+const story = (feeder: ReturnType<typeof createFeeder>): readonly NewEntry[] => [
+  feeder.decision(
+    decisionMembers('alice', 'read', 'allow', {
+      agent: 'analytics-agent',
+      chain: ['planner', 'researcher'],
+      context: { session: 's-9', purpose: 'quarterly-report' },
+      obligations: [{ id: 'o1', type: 'redact', properties: {} }],
+      requestId: 'r-1',
+    }),
+  ),
+  feeder.decision(
+    decisionMembers('bob', 'read', 'deny', {
+      agent: 'planner',
+      reasons: ['a', 'b', 'c', 'd', 'fifth', 'sixth'],
+      resource: 'a/b',
+      resourceType: 'file',
+    }),
+  ),
+  feeder.decision(
+    decisionMembers('alice', 'write', 'deny', {
+      agent: 'writer',
+      chain: ['researcher', 'planner', 'x', 'y', 'z', 'deep'],
+      reasons: ['agent_not_entitled', 'purpose_mismatch'],
+      context: { session: 's-9' },
+      resource: 'a/b',
+    }),
+  ),
+  feeder.decision(decisionMembers('dave', 'read', 'allow', { agent: 'deep', chain: ['deep'] })),
+];
+
+/** acme: incarnation, 8 decisions, a heartbeat; globex: incarnation, two decisions, one of a masked person; initech: incarnation, a story; edict: incarnation, start. */
 const fill = async (adminUrl: string): Promise<void> => {
   const database = connectPostgres(adminUrl, { poolSize: 2 });
   const folder = mkdtempSync(path.join(os.tmpdir(), 'edict-ledger-keys-'));
@@ -213,7 +259,7 @@ const fill = async (adminUrl: string): Promise<void> => {
     await migrate(database, keyStoreMigrations());
     const { write } = openLedger(database);
     const logs = new Map<string, Log>();
-    for (const tenant of ['edict', 'acme', 'globex']) {
+    for (const tenant of ['edict', 'acme', 'globex', 'initech']) {
       const { log } = await createLedger({
         write,
         tenant,
@@ -243,6 +289,8 @@ const fill = async (adminUrl: string): Promise<void> => {
       acme.decision(decisionMembers('dave', 'delete', 'deny')),
       acme.decision(decisionMembers('alice', 'read', 'allow')),
     ]);
+    const initech = feeder('initech');
+    await initech.store(story(initech));
     const erin = { masked: createHmac('sha256', MASK_KEY).update('"erin"').digest('hex'), key: 'mask-1' };
     await globex.store([
       globex.decision(decisionMembers('alice', 'read', 'allow')),

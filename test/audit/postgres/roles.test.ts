@@ -82,9 +82,9 @@ describe('what each role may do', () => {
   it('only the writer adds entries, and only the owner logs', async () => {
     for (const role of ['reader', 'reader_all', 'signer', 'maintainer'] as const)
       for (const table of ['entry', 'payload', 'received', 'stream', 'source_cursor', 'decision', 'log_head'])
-        await expect(
-          ledger.as(role).query(`insert into edict.${table} select * from edict.${table}`),
-        ).rejects.toMatchObject({ details: { sqlstate: '42501' } });
+        await expect(ledger.as(role).query(`insert into edict.${table} default values`)).rejects.toMatchObject({
+          details: { sqlstate: '42501' },
+        });
     await expect(ledger.as('writer').query('insert into edict.log select * from edict.log')).rejects.toMatchObject({
       details: { sqlstate: '42501' },
     });
