@@ -10,7 +10,8 @@ export interface Announcements {
   /** What the active set of a tenant (undefined: of all others) is made of, for as long as it is active. */
   readonly hold: (set: string | undefined, archives: readonly LoadedArchive[]) => void;
   /**
-   * Records what decides for a tenant from now on, once, and sends its bundles and its pushed data to the ledger. What is not known to be all data decides nothing.
+   * Records what decides for a tenant from now on, once, and sends its bundles and its pushed data to the ledger. What is
+   * not known to be all data decides nothing.
    */
   readonly announce: (tenant: string, snapshot: PolicySnapshot | undefined, archives: readonly LoadedArchive[]) => void;
 }
@@ -24,7 +25,7 @@ const usedPolicy = ({ bundles, setDigest, data }: DecidingPolicy): PolicyUsed =>
 /** Tells the ledger what decides: activations, and the bytes that they name. */
 export const createAnnouncements = (
   trail: Pick<AuditTrail, 'recordActivation' | 'sendArtifact' | 'sendState'>,
-  pushed: Pick<PushedDataPart, 'isKnown' | 'dataOf' | 'newArtifacts'>,
+  pushed: Pick<PushedDataPart, 'isKnown' | 'dataOf' | 'artifactsOf'>,
 ): Announcements => {
   /** What was last recorded as active, by tenant. */
   const announced = new Map<string, PolicyUsed>();
@@ -39,12 +40,14 @@ export const createAnnouncements = (
     announce(tenant, snapshot, archives) {
       if (snapshot === undefined || !pushed.isKnown(tenant)) return;
       const used = usedPolicy({ ...snapshot, data: pushed.dataOf(tenant).identity });
-      if (isDeepStrictEqual(announced.get(tenant), used)) return;
+      const before = announced.get(tenant);
+      if (isDeepStrictEqual(before, used)) return;
       announced.set(tenant, used);
       trail.recordActivation(tenant, used);
-      for (const { digest, whole: bytes } of archives)
+      // A push changes the data alone.
+      for (const { digest, whole: bytes } of before?.set === used.set ? [] : archives)
         trail.sendArtifact(tenant, { digest, mediaType: BUNDLE_MEDIA_TYPE, bytes }, bytesAgain(digest));
-      if (used.data !== undefined) trail.sendState(tenant, used.data.digest, pushed.newArtifacts(tenant));
+      if (used.data !== undefined) trail.sendState(tenant, used.data.digest, pushed.artifactsOf(tenant));
     },
   };
 };

@@ -63,7 +63,7 @@ const answerOf = (thread: Worker, timeoutMs: number, stopping: AbortSignal): Pro
   new Promise((resolve, reject) => {
     const forget = (): void => {
       clearTimeout(timer);
-      thread.off('message', onMessage).off('error', onEnd).off('exit', onExit);
+      thread.off('message', onMessage).off('messageerror', onEnd).off('error', onEnd).off('exit', onExit);
       stopping.removeEventListener('abort', onStop);
     };
     const onMessage = (answer: LoadAnswer): void => {
@@ -77,7 +77,7 @@ const answerOf = (thread: Worker, timeoutMs: number, stopping: AbortSignal): Pro
     const onExit = (code: number): void => onEnd(refuse(`the thread that loaded it ended with code ${code}`));
     const onStop = (): void => onEnd(stopping.reason);
     const timer = setTimeout(() => onEnd(refuse(`it was not loaded within ${timeoutMs} ms`)), timeoutMs);
-    thread.on('message', onMessage).on('error', onEnd).on('exit', onExit);
+    thread.on('message', onMessage).on('messageerror', onEnd).on('error', onEnd).on('exit', onExit);
     stopping.addEventListener('abort', onStop);
     if (stopping.aborted) onStop();
   });

@@ -257,6 +257,14 @@ const openPdp = async (
     announceAll();
   };
   const { load, settingsFile } = options;
+  /** A set that was refused for a limit may be within it now. */
+  const reloadLimits: PrepareReload = (next) => {
+    const apply = tenantLimits.reload(next);
+    return () => {
+      apply();
+      policy.reconsider();
+    };
+  };
   const reload =
     load === undefined
       ? undefined
@@ -265,7 +273,7 @@ const openPdp = async (
           load,
           parts: [
             callers.reload,
-            tenantLimits.reload,
+            reloadLimits,
             fuel.reload,
             maskKeys.reload,
             trail.reload,

@@ -9,7 +9,7 @@ import type { Logger } from '../shared/runtime/logger.ts';
 import { homePaths } from '../shared/settings/home.ts';
 import type { Settings } from '../shared/settings/schema.ts';
 import { durationMs, sizeBytes } from '../shared/settings/units.ts';
-import type { ArtifactNode } from './audit-trail/artifacts.ts';
+import type { NodesOfState } from './audit-trail/artifacts.ts';
 import { createDataBook, type DataBook } from './core/data-book.ts';
 import { unarchivedNodes } from './core/data-nodes.ts';
 import { createDataOwners, type DataOwners } from './core/data-owners.ts';
@@ -27,8 +27,8 @@ interface DataListener {
 
 export interface PushedDataPart extends Handle, DataOwners {
   readonly dataOf: (tenant: string) => PushedData;
-  /** The artifacts that the tenant's state needs beside those that were given for it before. */
-  readonly newArtifacts: (tenant: string) => Iterable<ArtifactNode>;
+  /** Yields the artifacts that the tenant's state, as it is now, needs beside those that were given. */
+  readonly artifactsOf: (tenant: string) => NodesOfState;
   /** False while it is not known what was pushed for the tenant. */
   readonly isKnown: (tenant: string) => boolean;
   /** Resolves when the tenant's data is at `revision`, or after `pdp.data_wait`. */
@@ -77,7 +77,6 @@ export const startPushedData = async ({
   readonly logger: Logger;
 }): Promise<PushedDataPart> => {
   let listener: DataListener = { changed: () => undefined, known: () => undefined };
-  const archived = new Map<string, WeakSet<object>>();
   const enqueue = createWorkQueue(() => performance.now());
   const book = createDataBook({
     maxBytes: sizeBytes(settings.pdp.data_max),
@@ -103,11 +102,12 @@ export const startPushedData = async ({
   return {
     ...createDataOwners({ push: stream.push, dataOf: book.of }),
     dataOf: book.of,
-    *newArtifacts(tenant) {
-      const given = archived.get(tenant) ?? new WeakSet();
-      archived.set(tenant, given);
-      for (const { digest, bytes: size, text } of unarchivedNodes(book.of(tenant).document, given))
-        yield { digest, mediaType: DATA_MEDIA_TYPE, size, bytes: () => Buffer.from(text(), 'utf8') };
+    artifactsOf(tenant) {
+      const { document } = book.of(tenant);
+      return function* (given) {
+        for (const { digest, bytes: size, text } of unarchivedNodes(document, given))
+          yield { digest, mediaType: DATA_MEDIA_TYPE, size, bytes: () => Buffer.from(text(), 'utf8') };
+      };
     },
     isKnown: stream.isKnown,
     waitFor: (tenant, revision) => book.waitFor(tenant, revision, waitMs),

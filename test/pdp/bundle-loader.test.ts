@@ -8,7 +8,7 @@ import { loadBundle, type LoadedBundle, type LoadRequest } from '../../services/
 import { DEFAULT_LIMITS, evaluatorFrom } from '../../services/pdp/policy/wasm-evaluator.ts';
 import { packArchive } from '../../services/shared/bundles/pack-archive.ts';
 import { isAppError } from '../../services/shared/contracts/errors.ts';
-import { answering, altered, inputFor, makeBundle } from './policy/make-bundles.ts';
+import { answering, altered, endlessBundle, inputFor, makeBundle } from './policy/make-bundles.ts';
 
 const MINUTE_MS = 60_000;
 const never = new AbortController().signal;
@@ -43,16 +43,6 @@ const codeOf = ({ policy, limits }: LoadedBundle): string | undefined => {
   const result = evaluate(JSON.stringify(inputFor()), 1_767_225_600_000);
   return result.outcome === 'answer' ? result.value.reasons[0]?.code : result.code;
 };
-
-/** Answers, and takes all its time for it: an evaluation within any fuel that a test may give. */
-const ENDLESS = `package edict
-
-# METADATA
-# entrypoint: true
-decide := {"version": 1, "allow": false, "reasons": [], "obligations": [], "advice": [], "legs": {}} if {
-	count([1 | some a in numbers.range(1, 100000); some b in numbers.range(1, 100000); a + b < 0]) == 0
-}
-`;
 
 describe('the thread that loads bundles', () => {
   const open: BundleLoader[] = [];
@@ -124,7 +114,7 @@ describe('the thread that loads bundles', () => {
 
   it('goes on after a bundle that takes too long, a heap that is full, and a load that was given up', async () => {
     const archive = await makeBundle({ rego: answering('one') });
-    const endless = await makeBundle({ rego: ENDLESS });
+    const endless = await endlessBundle();
     const slow = request(endless, {
       limits: { ...DEFAULT_LIMITS, fuel: 2_000_000_000, memoryMaxBytes: 2 ** 31 },
     });
@@ -156,7 +146,7 @@ describe('the thread that loads bundles', () => {
 
   it('ends when it is closed, in whatever it is doing, and loads nothing afterwards', async () => {
     const loader = start();
-    const archive = await makeBundle({ rego: ENDLESS });
+    const archive = await endlessBundle();
     const loading = errorOf(
       loader.load(request(archive, { limits: { ...DEFAULT_LIMITS, fuel: 2_000_000_000 } }), never),
     );

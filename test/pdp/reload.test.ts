@@ -6,7 +6,7 @@ import { startPdp, type Pdp } from '../../services/pdp/main.ts';
 import { createLogger } from '../../services/shared/runtime/logger.ts';
 import { createRegistry } from '../../services/shared/runtime/metrics.ts';
 import { loadSettings } from '../../services/shared/settings/settings.ts';
-import { answering, makeBundle } from './policy/make-bundles.ts';
+import { answering, endlessBundle, makeBundle } from './policy/make-bundles.ts';
 import { reloadMany } from './reloads.ts';
 
 const MIB = 1024 * 1024;
@@ -15,16 +15,6 @@ const REQUEST = {
   action: { name: 'read' },
   resource: { type: 'dataset', id: 'hr.salaries' },
 };
-
-/** Takes some minutes of its first evaluation. */
-const ENDLESS = `package edict
-
-# METADATA
-# entrypoint: true
-decide := {"version": 1, "allow": false, "reasons": [], "obligations": [], "advice": [], "legs": {}} if {
-	count([1 | some a in numbers.range(1, 100000); some b in numbers.range(1, 100000); a + b < 0]) == 0
-}
-`;
 
 interface Answer {
   readonly reasons: readonly { readonly code: string }[];
@@ -100,7 +90,7 @@ describe('a reload while decisions are asked for', () => {
 
   it('refuses a bundle that takes too long to load, and goes on', async () => {
     const url = await start(', bundle_load_max: 20s, fuel: 2000000000');
-    const endless = await makeBundle({ rego: ENDLESS, serial: 2 });
+    const endless = await endlessBundle(2);
     replace(endless);
     await until(async () => (await setOf(url))?.failed !== undefined);
     expect((await setOf(url))?.failed).toMatchObject({
@@ -114,7 +104,7 @@ describe('a reload while decisions are asked for', () => {
 
   it('stops at once while a bundle is loaded', async () => {
     const url = await start(', fuel: 2000000000');
-    replace(await makeBundle({ rego: ENDLESS, serial: 2 }));
+    replace(await endlessBundle(2));
     await until(async () => (await setOf(url))?.pending !== undefined);
     expect(await ask(url)).toEqual([1, 'one']);
     // A load may take five minutes, and this test one.

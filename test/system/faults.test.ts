@@ -70,8 +70,8 @@ describe('faults on one machine with the embedded database', () => {
       await replaceFile(bundleFileOf(deployment), whole.subarray(0, whole.length / 2));
       const failedSets = async (): Promise<unknown> => {
         const health = await healthOf(deployment.pdp.url, 'ready');
-        expect(health?.status).toBe(200);
-        return (health?.body as { checks: { bundle: { failed?: number } } }).checks.bundle.failed;
+        if (health?.status !== 200) throw new Error('not ready');
+        return (health.body as { checks: { bundle: { facts: { failed?: number } } } }).checks.bundle.facts.failed;
       };
       await until('readiness counts the bad bundle', async () => ((await failedSets()) === 1 ? true : undefined));
       const after = await gateway.post('/decide', allowed);

@@ -169,8 +169,12 @@ describe('the pushed data that decisions saw', () => {
         });
         expect(replayed.code).toBe(0);
         const others = await deployment.run(
-          ...['policy', 'replay', '--decision', 'deny', '--action', 'read', '--bundle', otherFile],
-          ...['--key-file', keyFile],
+          'policy',
+          'replay',
+          '--decision=deny',
+          '--action=read',
+          `--bundle=${otherFile}`,
+          `--key-file=${keyFile}`,
         );
         expect(others.stdout.split('\n')).toEqual([
           `changed         ${ids[3]}  deny grade_2 -> allow grade_2  [decision]`,

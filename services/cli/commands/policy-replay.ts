@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { judgeReplay, readRecorded, type RecordedDecision, type Replayed } from '../../pdp/core/replay.ts';
+import { judgeReplay, readRecorded, type RecordedDecision, type Replayed } from '../../pdp/policy/replay.ts';
 import { patchesBetween } from '../../pdp/core/pushed-data.ts';
 import { loadPolicySet, type PolicySnapshot } from '../../pdp/policy/policy-set.ts';
-import { DEFAULT_LIMITS, WASM_ENGINE, type ForkedEvaluator } from '../../pdp/policy/wasm-evaluator.ts';
+import { DEFAULT_LIMITS, type ForkedEvaluator } from '../../pdp/policy/wasm-evaluator.ts';
 import { AppError, errorMessage, isAppError } from '../../shared/contracts/errors.ts';
 import { isObject } from '../../shared/contracts/json.ts';
 import type { VerifierKey } from '../../shared/contracts/signatures.ts';
@@ -42,6 +42,8 @@ const PAGE = 500;
 const DEFAULT_DECISIONS = 100;
 /** Sets with their data that are kept for the next decision: neighbours in time share them. */
 const MAX_KEPT = 4;
+/** What a decision point had is not recorded; its data fitted into that. */
+const MEMORY_MAX_BYTES = 2 ** 31 - 2 ** 16;
 /** Enough to read no input, so that what reading takes is all that the limit has beside it. */
 const LEAST_FUEL = 1;
 
@@ -98,7 +100,7 @@ const createPolicies = (artifacts: Artifacts, candidate: readonly string[] | und
 
   const load = async (archives: readonly { readonly path: string; readonly bytes: Uint8Array }[]) => {
     const files = archives.map(({ path, bytes }) => ({ source: path, path, bytes, signing: undefined }));
-    const { snapshot } = await loadPolicySet(files);
+    const { snapshot } = await loadPolicySet(files, { limits: { memoryMaxBytes: MEMORY_MAX_BYTES } });
     return { ...snapshot, freshness: () => ({ state: 'fresh', untilMs: undefined }) as const };
   };
 
@@ -126,7 +128,7 @@ const createPolicies = (artifacts: Artifacts, candidate: readonly string[] | und
       const set = candidate === undefined ? decision.bundles.map(({ digest }) => digest).join(' ') : '';
       return kept(evaluators, `${set}|${decision.data?.digest ?? ''}|${fuel}`, async () => {
         const snapshot = await setOf(decision);
-        const evaluator = snapshot.fork({ ...DEFAULT_LIMITS, fuel });
+        const evaluator = snapshot.fork({ ...DEFAULT_LIMITS, memoryMaxBytes: MEMORY_MAX_BYTES, fuel });
         if (decision.data === undefined) return evaluator;
         const document = await documentOf(decision.data.digest);
         const whole = () => patchesBetween({}, document, snapshot.roots);
@@ -137,13 +139,12 @@ const createPolicies = (artifacts: Artifacts, candidate: readonly string[] | und
   };
 };
 
-/** The bounds that the decision point had, where one of them ended the evaluation; else none that counts. */
+/** What the evaluation had beside reading its input, where it ran out of that; else more than counts. */
 const fuelFor = async (policies: Policies, decision: RecordedDecision, text: string): Promise<number> => {
-  const { answer, fuelLimit, bundles, timeMs } = decision;
+  const { answer, fuelLimit, timeMs } = decision;
   if (answer.fault !== 'policy_fuel' || fuelLimit === undefined) return fuelRange.maximum;
   const { evaluate } = await policies.of(decision, LEAST_FUEL);
-  const read = evaluate(text, timeMs).fuelLimit - LEAST_FUEL * bundles.length;
-  return Math.max(LEAST_FUEL, Math.floor((fuelLimit - read) / bundles.length));
+  return Math.max(LEAST_FUEL, fuelLimit - (evaluate(text, timeMs).fuelLimit - LEAST_FUEL));
 };
 
 interface Asked {
@@ -177,18 +178,22 @@ const replayOne = async (
 ): Promise<Replayed | string> => {
   const decision = decisionOf({ id, shown, keys });
   if (typeof decision === 'string') return decision;
+  if (!isCandidate && decision.answer.fault === 'policy_fuel' && decision.bundles.length > 1)
+    return 'which of its bundles ran out of fuel is not recorded';
   const text = JSON.stringify(decision.input);
   const fuel = isCandidate ? fuelRange.maximum : await fuelFor(policies, decision, text);
   const { evaluate } = await policies.of(decision, fuel);
-  const isSame = !isCandidate && decision.engine === WASM_ENGINE;
-  return judgeReplay(decision, evaluate(text, decision.timeMs, decision.drawn), isSame);
+  const replayed = judgeReplay(decision, evaluate(text, decision.timeMs, decision.drawn));
+  return decision.answer.fault === 'policy_output_invalid' && replayed.now.fault === undefined
+    ? 'its answer may have been larger than the tenant’s policy_result, which the event does not say'
+    : replayed;
 };
 
 const codesOf = ({ decision, reasons, fault }: Replayed['now']): string => {
   const codes = (Array.isArray(reasons) ? reasons : []).flatMap((reason) =>
     isObject(reason) && typeof reason['code'] === 'string' ? [reason['code']] : [],
   );
-  return [decision, ...codes, ...(fault === undefined ? [] : [`fault ${String(fault)}`])].map(String).join(' ');
+  return [decision, ...codes, ...(typeof fault === 'string' ? [`fault ${fault}`] : [])].map(String).join(' ');
 };
 
 const lineOf = (result: Result): string => {
@@ -278,7 +283,7 @@ export const policyReplayCommand = (): Command => {
     .addHelpText(
       'after',
       '\nExit codes: 0 all the same, 1 something changed or nothing could be replayed, 2 usage or environment.\n' +
-        'By its own bundles also the fuel must be the same. Not compared: expires_at, and what is masked. "aged": an\n' +
+        'Not compared: expires_at, what is masked, and the fuel, which --json has. "aged": an\n' +
         'allow of the policy was turned into a deny because bundles or data were too old; nothing else is known of it.\n',
     )
     .action(replay);

@@ -5,14 +5,15 @@ import { Command, InvalidArgumentError } from 'commander';
 import { engineLimitsFor } from '../../pdp/policy/limits.ts';
 import { createWasmEvaluator, DEFAULT_LIMITS, type WasmEvaluator } from '../../pdp/policy/wasm-evaluator.ts';
 import { unpackArchive } from '../../shared/bundles/bundle-archive.ts';
-import { isDelta } from '../../pdp/policy/bundle-delta.ts';
-import { readBundle, readManifest, type Bundle } from '../../pdp/policy/bundle-reader.ts';
+import { describeDelta, isDelta } from '../../pdp/policy/bundle-delta.ts';
+import { readBundle, type Bundle } from '../../pdp/policy/bundle-reader.ts';
 import { runSelfCheck } from '../../pdp/policy/self-check.ts';
 import { describeSignature } from '../../pdp/policy/bundle-signature.ts';
 import { AppError, isAppError } from '../../shared/contracts/errors.ts';
 import { isObject } from '../../shared/contracts/json.ts';
 import { createRunOpa } from '../opa-binary.ts';
 import { buildBundle, readBundleFile, replaceFile } from './policy-build.ts';
+import { checkDelta, inspectDelta, makeDelta, signatureText } from './policy-delta.ts';
 import {
   readArchive,
   signArchive,
@@ -256,9 +257,7 @@ const identityOf = async (
   archive: Uint8Array,
 ): Promise<{ readonly name: string; readonly serial: number; readonly digest?: string }> => {
   if (!(await isDelta(archive))) return await readBundle(archive);
-  const manifest = (await unpackArchive(archive)).find(({ path: at }) => at === '.manifest');
-  if (manifest === undefined) throw new AppError('bundle_invalid', 'delta has no .manifest');
-  return readManifest(manifest).metadata.edict;
+  return describeDelta(await unpackArchive(archive));
 };
 
 const signCommand = (): Command =>
@@ -279,11 +278,18 @@ const signCommand = (): Command =>
 
 interface InspectOptions extends VerificationOptions {
   readonly json?: boolean;
+  readonly base?: string;
 }
 
 const inspect = async (file: string, options: InspectOptions): Promise<void> => {
   const archive = await readArchive(file);
   const verified = await verifyArchive(archive, options);
+  if (await isDelta(archive)) {
+    const base = options.base === undefined ? undefined : await readArchive(options.base);
+    const { document, text } = await inspectDelta(archive, verified, base);
+    return report(options.json, true, document, text);
+  }
+  if (options.base !== undefined) throw new AppError('usage', `--base is for deltas, and ${file} is none`);
   const bundle = await readBundle(archive);
   const { hostBuiltins, entrypoints, engine } = await evaluatorOf(bundle);
   const { name, serial, digest, manifest } = bundle;
@@ -291,18 +297,13 @@ const inspect = async (file: string, options: InspectOptions): Promise<void> => 
   const signature = claimed === undefined ? undefined : { ...claimed, verified: verified !== undefined };
   const files = bundle.files.map(({ path: each, bytes }) => ({ path: each, bytes: bytes.length }));
   const document = { name, serial, digest, engine, entrypoints, builtins: hostBuiltins, manifest, signature, files };
-  const { kid, alg, scope } = claimed ?? {};
-  const signed =
-    claimed === undefined
-      ? 'none'
-      : `key ${String(kid)}, ${String(alg)}, scope ${JSON.stringify(scope)}, ${verified ? 'verified' : 'not verified'}`;
   const text = [
     `name         ${name}`,
     `serial       ${serial}`,
     `digest       ${digest}`,
     `expires      ${manifest.metadata.edict.expires_at ?? 'never'}`,
     `limits       ${manifest.metadata.edict.limits === undefined ? 'those of its tenants' : JSON.stringify(manifest.metadata.edict.limits)}`,
-    `signature    ${signed}`,
+    `signature    ${signatureText(claimed, verified)}`,
     `entrypoints  ${entrypoints.join(', ')}`,
     `built-ins    ${hostBuiltins.length === 0 ? 'none from the host' : hostBuiltins.join(', ')}`,
     `roots        ${(manifest.roots ?? ['']).join(', ')}`,
@@ -313,9 +314,49 @@ const inspect = async (file: string, options: InspectOptions): Promise<void> => 
 };
 
 const inspectCommand = (): Command =>
-  withVerificationOptions(onBundle('inspect', 'show what is in a bundle, and verify its signature')).action(
-    failing(inspect),
-  );
+  withVerificationOptions(
+    onBundle('inspect', 'show what is in a bundle or a delta, and verify its signature').option(
+      '--base <file>',
+      'of a delta: the bundle that it is for, to show the digest of what comes out',
+    ),
+  ).action(failing(inspect));
+
+interface DeltaOptions extends SigningOptions {
+  readonly from: string;
+  readonly to: string;
+  readonly output: string;
+  readonly sign?: boolean;
+  readonly json?: boolean;
+}
+
+const delta = async (options: DeltaOptions): Promise<void> => {
+  const { output, sign = false } = options;
+  if (!sign && options.signingKey !== undefined) throw new AppError('usage', '--signing-key is for --sign');
+  const from = await readBundle(await readArchive(options.from));
+  const to = await readBundle(await readArchive(options.to));
+  const made = await makeDelta(from, to);
+  const archive = sign ? await signArchive(made, options) : made;
+  await checkDelta(from, archive, to);
+  await replaceFile(output, archive);
+  const { operations } = describeDelta(await unpackArchive(archive));
+  const { name, serial, digest } = to;
+  const counts = { operations: operations.length, bytes: archive.length };
+  const facts = { output, name, serial, base: from.digest, digest, ...counts, signed: sign };
+  const what = `${counts.operations} operations, ${counts.bytes} bytes${sign ? ', signed' : ''}`;
+  report(options.json, true, facts, `delta: ${name} ${from.serial} to ${serial} ${digest} (${what})`);
+};
+
+const deltaCommand = (): Command =>
+  withSigningOptions(
+    new Command('delta')
+      .description('write what changes the data of one bundle into that of another, for those who have the first')
+      .requiredOption('--from <file>', 'the bundle that decision points have')
+      .requiredOption('--to <file>', 'the bundle that they shall have')
+      .requiredOption('-o, --output <file>', 'the delta')
+      .option('--json', 'print one JSON document')
+      .option('--sign', 'sign it, with --signing-key')
+      .addHelpText('after', EXIT_CODES),
+  ).action(failing(delta));
 
 const newCommand = (): Command =>
   subcommand('new', 'write a new rule module with its tests')
@@ -341,6 +382,7 @@ export const policyCommand = (): Command => {
     buildCommand,
     signCommand,
     inspectCommand,
+    deltaCommand,
     newCommand,
     policyReplayCommand,
   ];

@@ -1,11 +1,10 @@
 import { readFileSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { randomBytes } from 'node:crypto';
 import type { Consumer, Kafka } from 'kafkajs';
 import { parseAck } from '../../shared/contracts/ack.ts';
 import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors.ts';
 import { ACKS_TOPIC } from '../../shared/contracts/events.ts';
 import { parseVkey, type VerifierKey } from '../../shared/contracts/signatures.ts';
+import { keepReading } from '../../shared/kafka/reading.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
 import type { PrepareReload } from '../../shared/runtime/reload.ts';
 import { homePaths } from '../../shared/settings/home.ts';
@@ -108,8 +107,6 @@ export const createFileAckSource = (options: {
   };
 };
 
-const PAUSE_MIN_MS = 500;
-const PAUSE_MAX_MS = 10_000;
 const MAX_ACK_BYTES = 64 * 1024;
 
 /**
@@ -166,8 +163,7 @@ export const createKafkaAckSource = (options: {
     }
   };
 
-  /** Runs a consumer until it crashes for good or the source is closed. */
-  const consume = async (consumer: Consumer): Promise<void> => {
+  const start = async (consumer: Consumer): Promise<void> => {
     // An ack that is read before its key is there would be refused and not come again.
     keys = options.keys();
     if (keys.length === 0) throw new AppError('kafka_unavailable', 'no key is trusted for acks yet');
@@ -180,13 +176,6 @@ export const createKafkaAckSource = (options: {
           consumer.seek({ topic: ACKS_TOPIC, partition, offset: '0' });
       };
     });
-    const over = new Promise<string | undefined>((resolve) => {
-      consumer.on(consumer.events.CRASH, ({ payload }) => {
-        if (!payload.restart) resolve(errorMessage(payload.error));
-      });
-      closing.signal.addEventListener('abort', () => resolve(undefined), { once: true });
-      if (closing.signal.aborted) resolve(undefined);
-    });
     // Nothing is committed: every start reads the topic from its beginning, which compaction keeps short.
     await consumer.run({
       autoCommit: false,
@@ -196,43 +185,16 @@ export const createKafkaAckSource = (options: {
       },
     });
     failure = undefined;
-    const reason = await over;
-    if (reason !== undefined) throw new AppError('kafka_unavailable', reason);
   };
 
-  const run = async (): Promise<void> => {
-    let pauseMs = PAUSE_MIN_MS;
-    while (!closing.signal.aborted) {
-      const startedMs = performance.now();
-      const consumer = kafka.consumer({
-        // A fresh group each time: a dead process's place in an old one would delay the first ack by its session.
-        groupId: `edict-acks-${randomBytes(8).toString('hex')}`,
-        maxWaitTimeInMs: 250,
-        allowAutoTopicCreation: false,
-        retry: {
-          initialRetryTime: 100,
-          maxRetryTime: 2_000,
-          retries: 5,
-          // The client would start again by itself, also after it was told to disconnect; the loop here does it.
-          restartOnFailure: () => Promise.resolve(false),
-        },
-      });
-      try {
-        await consume(consumer);
-      } catch (error) {
-        const text = errorMessage(error);
-        if (text !== failure) logger.warn({ err: error }, 'acks cannot be read from Kafka');
-        failure = text;
-      }
-      rewind = () => undefined;
-      await consumer.disconnect().catch(() => undefined);
-      if (performance.now() - startedMs > PAUSE_MAX_MS) pauseMs = PAUSE_MIN_MS;
-      await sleep(pauseMs, undefined, { signal: closing.signal }).catch(() => undefined);
-      pauseMs = Math.min(pauseMs * 2, PAUSE_MAX_MS);
-    }
+  const onFailure = (error: unknown): void => {
+    const text = errorMessage(error);
+    if (text !== failure) logger.warn({ err: error }, 'acks cannot be read from Kafka');
+    failure = text;
+    rewind = () => undefined;
   };
   poll();
-  const running = run();
+  const running = keepReading({ kafka, groupPrefix: 'edict-acks', start, onFailure, signal: closing.signal });
 
   return {
     poll,
@@ -242,6 +204,7 @@ export const createKafkaAckSource = (options: {
     },
     async close() {
       closing.abort();
+      rewind = () => undefined;
       await running;
     },
   };

@@ -1,20 +1,16 @@
-import { randomBytes } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import { rename, writeFile } from 'node:fs/promises';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import {
   ARTIFACT_MAX_BYTES,
   ARTIFACT_PART_BYTES,
-  isArtifactDigest,
   partsOf,
   type Artifact,
   type ArtifactPart,
 } from '../../shared/contracts/artifact.ts';
 import { isAppError } from '../../shared/contracts/errors.ts';
-import { isObject } from '../../shared/contracts/json.ts';
 import { newUuidV7 } from '../../shared/contracts/uuid.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
 import type { Boot } from './boot.ts';
+import { MAX_SENT, readSent, writeSent, type Sent } from './sent-artifacts.ts';
 
 export interface ArtifactStatus {
   /** Artifacts that are not sent to their end; by tenant and digest. */
@@ -40,6 +36,9 @@ export interface ArtifactNode {
   readonly bytes: () => Uint8Array;
 }
 
+/** The nodes of a state that are not `given` yet, and now are, its root last. */
+export type NodesOfState = (given: WeakSet<object>) => Iterable<ArtifactNode>;
+
 export interface ArtifactQueue {
   /**
    * Takes an artifact to be sent, unless the tenant's was sent, or waits, already. Nothing is copied. Its bytes are kept
@@ -47,15 +46,17 @@ export interface ArtifactQueue {
    */
   readonly add: (tenant: string, artifact: Artifact, again?: BytesAgain) => void;
   /**
-   * Takes what a state is made of, its root last, to be sent unless that root was sent, which means that all of it was.
-   * The bytes are made when it is their turn, and only roots are remembered.
+   * Takes what a state is made of, to be sent unless its root was sent, which means that all of it was. Of each tenant
+   * goes one after the other, a root after all of its nodes. The bytes are made when it is their turn. When too much
+   * waits, states that wait are dropped whole, and this one is asked for all its nodes; `nodes` is kept for that until
+   * the tenant's next state.
    */
-  readonly addState: (tenant: string, root: string, nodes: Iterable<ArtifactNode>) => void;
+  readonly addState: (tenant: string, root: string, nodes: NodesOfState) => void;
   /**
-   * Appends parts of states at once, where there is room: another state may take this one's place before the next tick,
-   * and nobody has it then but the spool.
+   * Appends parts of states, of one tenant or of all, at once, where there is room: another state may take this one's
+   * place before the next tick, and nobody has it then but the spool.
    */
-  readonly sendStates: (boot: Boot, maxBytes: number) => void;
+  readonly sendStates: (boot: Boot, maxBytes: number, tenant?: string) => void;
   /** Appends some parts, each in a turn of its own, where there is room. Never throws but for faults of ours. */
   readonly send: (current: () => Boot | undefined) => Promise<void>;
   readonly status: () => ArtifactStatus;
@@ -78,12 +79,17 @@ const BYTES_A_TICK = 4 * ARTIFACT_PART_BYTES;
 const LEAST_BYTES = 16 * 1024;
 /** Of some hundred bytes each. */
 const MAX_WAITING = 65_536;
-/** How many of those that wait a tick looks at; the next one looks at others. */
+/** Of one tenant: more than the largest state has nodes. */
+const MAX_WAITING_OF_TENANT = 16_384;
+/** At how many tenants a tick looks, and at how many artifacts of each; the next one looks at others. */
 const LOOKS_A_TICK = 1_024;
+const LOOKS_A_TENANT = 64;
+/** What waiting nodes of states may keep alive, of one tenant and of all. */
+const MAX_STATE_BYTES_OF_TENANT = ARTIFACT_MAX_BYTES;
+const MAX_STATE_BYTES = 4 * ARTIFACT_MAX_BYTES;
 /** Kept for those that wait: as much as the largest has. */
 const MAX_HELD_BYTES = ARTIFACT_MAX_BYTES;
-/** Remembered digests of one tenant, the newest; and tenants. What is forgotten is sent once more. */
-const MAX_SENT = 64;
+/** Tenants that are remembered. What is forgotten is sent once more. */
 const MAX_TENANTS = 4_096;
 /** What an event is larger than its base64 content, generously. */
 const ENVELOPE_BYTES = 4_096;
@@ -106,30 +112,20 @@ interface Job {
   isAppended: boolean;
 }
 
-type Sent = Map<string, readonly string[]>;
+/** What waits of a tenant, by digest. */
+interface Queue {
+  readonly tenant: string;
+  readonly wholes: Map<string, Job>;
+  readonly states: Map<string, Job>;
+  stateBytes: number;
+}
 
-/** What the file says; a file that says nothing, or is another emitter's, means that nothing was sent. */
-const readSent = (file: string, emitter: string): Sent => {
-  try {
-    const document: unknown = JSON.parse(readFileSync(file, 'utf8'));
-    if (!isObject(document) || document['emitter'] !== emitter || !isObject(document['sent'])) return new Map();
-    return new Map(
-      Object.entries(document['sent']).map(([tenant, digests]) => [
-        tenant,
-        (Array.isArray(digests) ? digests : []).filter(isArtifactDigest).slice(-MAX_SENT),
-      ]),
-    );
-  } catch {
-    return new Map();
-  }
-};
-
-/** Half of it is no file at all, and a power cut may take it: then the artifacts are sent once more, which does no harm. */
-const writeSent = async (file: string, emitter: string, sent: Sent): Promise<void> => {
-  const temporary = `${file}.${randomBytes(6).toString('hex')}.tmp`;
-  await writeFile(temporary, JSON.stringify({ emitter, sent: Object.fromEntries(sent) }), { mode: 0o600, flag: 'wx' });
-  await rename(temporary, file);
-};
+interface TenantState {
+  readonly root: string;
+  readonly nodes: NodesOfState;
+  /** Sent, or waiting. Emptied when what waits is dropped. */
+  given: WeakSet<object>;
+}
 
 /**
  * Sends the bytes that activations name, once for each tenant and digest, in parts, behind decisions: a part is appended
@@ -138,24 +134,27 @@ const writeSent = async (file: string, emitter: string, sent: Sent): Promise<voi
  */
 export const createArtifactQueue = (options: ArtifactQueueOptions): ArtifactQueue => {
   const { nowMs, logger } = options;
-  /** By tenant and digest. */
-  const jobs = new Map<string, Job>();
+  /** Of tenants of whom something waits, in a circle. */
+  const queues = new Map<string, Queue>();
+  let waiting = 0;
+  let stateBytes = 0;
+  const latest = new Map<string, TenantState>();
   /** Bytes by digest, and how many jobs need them: many tenants may have the same bundle. */
   const held = new Map<string, { readonly bytes: Uint8Array; jobs: number }>();
   let heldBytes = 0;
   let dropped = 0;
   let known: { readonly emitter: string; readonly sent: Sent } | undefined;
-  let writing: Promise<void> = Promise.resolve();
+  let writing: Promise<void> | undefined;
+  let isUnwritten = false;
 
-  const sentBy = (emitter: string): Sent => {
-    if (known?.emitter !== emitter) known = { emitter, sent: readSent(options.file(), emitter) };
-    return known.sent;
-  };
+  const queueOf = (tenant: string): Queue =>
+    queues.get(tenant) ?? { tenant, wholes: new Map(), states: new Map(), stateBytes: 0 };
+  const jobsOf = (queue: Queue, { isOfState }: Pick<Job, 'isOfState'>): Map<string, Job> =>
+    isOfState ? queue.states : queue.wholes;
+  const isWaiting = (job: Job): boolean => jobsOf(queueOf(job.tenant), job).get(job.artifact.digest) === job;
 
-  const keyOf = ({ tenant, artifact }: Pick<Job, 'tenant' | 'artifact'>): string => `${tenant} ${artifact.digest}`;
-
-  const wasSent = (sent: Sent | undefined, { tenant, whole }: Pick<Job, 'tenant' | 'whole'>): boolean =>
-    sent?.get(tenant)?.includes(whole) === true;
+  const wasSent = ({ tenant, whole, isOfState }: Pick<Job, 'tenant' | 'whole' | 'isOfState'>): boolean =>
+    known?.sent[isOfState ? 'states' : 'wholes'].get(tenant)?.includes(whole) === true;
 
   /** Keeps the bytes where there is room for them, or where another job keeps them. */
   const hold = (job: Job, bytes: Uint8Array): void => {
@@ -171,13 +170,23 @@ export const createArtifactQueue = (options: ArtifactQueueOptions): ArtifactQueu
 
   const bytesOf = (job: Job): Uint8Array | undefined => {
     const bytes = held.get(job.artifact.digest)?.bytes ?? job.again();
-    if (bytes !== undefined && !job.isHolding) hold(job, bytes);
+    // Most nodes are one part: they are made once.
+    if (bytes !== undefined && !job.isHolding && job.size > ARTIFACT_PART_BYTES) hold(job, bytes);
     return bytes;
   };
 
   const remove = (job: Job): void => {
-    if (!jobs.delete(keyOf(job)) || !job.isHolding) return;
     const { digest } = job.artifact;
+    if (!isWaiting(job)) return;
+    const queue = queueOf(job.tenant);
+    jobsOf(queue, job).delete(digest);
+    waiting -= 1;
+    if (job.isOfState) {
+      queue.stateBytes -= job.size;
+      stateBytes -= job.size;
+    }
+    if (queue.wholes.size + queue.states.size === 0) queues.delete(job.tenant);
+    if (!job.isHolding) return;
     const found = held.get(digest);
     if (found === undefined) return;
     found.jobs -= 1;
@@ -186,14 +195,47 @@ export const createArtifactQueue = (options: ArtifactQueueOptions): ArtifactQueu
     heldBytes -= found.bytes.length;
   };
 
-  const drop = ({ tenant, artifact: { digest } }: Pick<Job, 'tenant' | 'artifact'>, why: string): void => {
+  const put = (job: Job): void => {
+    const queue = queueOf(job.tenant);
+    queues.set(job.tenant, queue);
+    jobsOf(queue, job).set(job.artifact.digest, job);
+    waiting += 1;
+    if (!job.isOfState) return;
+    queue.stateBytes += job.size;
+    stateBytes += job.size;
+  };
+
+  const drop = (tenant: string, digest: string, why: string): void => {
     dropped += 1;
     logger.error({ tenant, digest, why }, 'an artifact is not sent');
   };
 
-  const remember = ({ tenant, artifact }: Job, { identity }: Boot): void => {
-    const sent = sentBy(identity.emitter);
-    const digests = [...(sent.get(tenant) ?? []), artifact.digest].slice(-MAX_SENT);
+  /** Later states lean on the nodes of earlier ones: all that wait go, and the next one is asked for all of its nodes. */
+  const forgetStates = (tenant: string): ReadonlySet<string> => {
+    const roots = new Set<string>();
+    for (const job of queueOf(tenant).states.values()) {
+      roots.add(job.whole);
+      remove(job);
+    }
+    const state = latest.get(tenant);
+    if (state !== undefined) state.given = new WeakSet();
+    return roots;
+  };
+
+  const writeDown = async (): Promise<void> => {
+    while (isUnwritten && known !== undefined) {
+      isUnwritten = false;
+      await writeSent(options.file(), known.emitter, known.sent).catch((error: unknown) =>
+        logger.warn({ err: error }, 'which artifacts were sent could not be written down; a restart sends them again'),
+      );
+    }
+    writing = undefined;
+  };
+
+  const remember = ({ tenant, whole, isOfState }: Job, { identity }: Boot): void => {
+    if (known?.emitter !== identity.emitter) return;
+    const sent = known.sent[isOfState ? 'states' : 'wholes'];
+    const digests = [...(sent.get(tenant) ?? []).filter((digest) => digest !== whole), whole].slice(-MAX_SENT);
     // The tenant that was sent something last is forgotten last.
     sent.delete(tenant);
     sent.set(tenant, digests);
@@ -201,12 +243,9 @@ export const createArtifactQueue = (options: ArtifactQueueOptions): ArtifactQueu
       if (sent.size <= MAX_TENANTS) break;
       sent.delete(oldest);
     }
-    const file = options.file();
-    writing = writing
-      .then(() => writeSent(file, identity.emitter, sent))
-      .catch((error: unknown) =>
-        logger.warn({ err: error }, 'which artifacts were sent could not be written down; a restart sends them again'),
-      );
+    // What comes while a file is written goes into the next one together.
+    isUnwritten = true;
+    writing ??= writeDown();
   };
 
   /** Appends the next part. False: there is no room, or the boot has ended. A job whose bytes are gone goes. */
@@ -220,8 +259,9 @@ export const createArtifactQueue = (options: ArtifactQueueOptions): ArtifactQueu
     const bytes = bytesOf(job);
     // Another set may have the same bundle in another archive, with another signature: parts of two are none of either.
     if (bytes?.length !== job.size) {
+      if (job.isOfState) forgetStates(tenant);
       remove(job);
-      drop(job, 'another version is active by now, and there was no room to keep this one');
+      drop(tenant, digest, 'another version is active by now, and there was no room to keep this one');
       return true;
     }
     const part = bytes.subarray(start, start + partBytes);
@@ -236,6 +276,8 @@ export const createArtifactQueue = (options: ArtifactQueueOptions): ArtifactQueu
     job.isAppended = true;
     boot.writer.whenSynced(number).then(
       () => {
+        // Dropped and taken anew, or of another boot by now: that one is told by its own.
+        if (job.boot !== boot) return;
         const isWhole = job.whole === digest;
         if (isWhole) remember(job, boot);
         remove(job);
@@ -243,6 +285,7 @@ export const createArtifactQueue = (options: ArtifactQueueOptions): ArtifactQueu
       },
       // The boot ended, or the disk is slow: it is not known whether it lasts, so it is sent again.
       () => {
+        if (job.boot !== boot) return;
         job.isAppended = false;
         job.boot = undefined;
       },
@@ -264,19 +307,6 @@ export const createArtifactQueue = (options: ArtifactQueueOptions): ArtifactQueu
     }
   };
 
-  const firstJobs = (): readonly Job[] => {
-    const first: Job[] = [];
-    for (const job of jobs.values()) {
-      if (first.length === LOOKS_A_TICK) break;
-      first.push(job);
-    }
-    return first;
-  };
-  const toTheEnd = (job: Job): void => {
-    jobs.delete(keyOf(job));
-    jobs.set(keyOf(job), job);
-  };
-
   const noteRoom = (job: Job, hasRoom: boolean): void => {
     const { tenant, artifact } = job;
     if (!hasRoom && !job.isWithoutRoom)
@@ -289,85 +319,152 @@ export const createArtifactQueue = (options: ArtifactQueueOptions): ArtifactQueu
 
   const BEGUN = { isHolding: false, done: 0, boot: undefined, isWithoutRoom: false, isAppended: false } as const;
 
-  /** False: it is not needed, or dropped. */
-  const enqueue = (job: Job): boolean => {
-    // What was sent is known once a boot began; `send` looks again.
-    if (jobs.has(keyOf(job)) || wasSent(known?.sent, job)) return false;
-    if (job.size === 0 || job.size > ARTIFACT_MAX_BYTES) drop(job, `it has ${job.size} bytes`);
-    else if (jobs.size >= MAX_WAITING) drop(job, 'too many wait');
-    else {
-      jobs.set(keyOf(job), job);
-      return true;
+  const hasPlace = (tenant: string, more: number): boolean => {
+    const { wholes, states } = queueOf(tenant);
+    return waiting + more <= MAX_WAITING && wholes.size + states.size + more <= MAX_WAITING_OF_TENANT;
+  };
+
+  /** False, and nothing is taken: it cannot be held. */
+  const takeState = (tenant: string, { root, nodes, given }: TenantState): boolean => {
+    const queue = queueOf(tenant);
+    const isSent = wasSent({ tenant, whole: root, isOfState: true });
+    const taken = new Map<string, Job>();
+    let bytes = 0;
+    for (const { digest, mediaType, size, bytes: again } of nodes(given)) {
+      if (isSent || queue.states.has(digest) || taken.has(digest)) continue;
+      bytes += size;
+      if (
+        size === 0 ||
+        size > ARTIFACT_MAX_BYTES ||
+        queue.stateBytes + bytes > MAX_STATE_BYTES_OF_TENANT ||
+        stateBytes + bytes > MAX_STATE_BYTES ||
+        !hasPlace(tenant, taken.size + 1)
+      )
+        return false;
+      taken.set(digest, {
+        tenant,
+        artifact: { digest, mediaType },
+        size,
+        again,
+        whole: root,
+        isOfState: true,
+        ...BEGUN,
+      });
     }
-    return false;
+    for (const job of taken.values()) put(job);
+    return true;
+  };
+
+  const takeLatest = (tenant: string): void => {
+    const state = latest.get(tenant);
+    if (state === undefined || takeState(tenant, state)) return;
+    // The newest is worth more than those before it.
+    for (const root of forgetStates(tenant)) drop(tenant, root, 'too much waits: a newer state took its place');
+    if (takeState(tenant, state)) return;
+    forgetStates(tenant);
+    drop(tenant, state.root, 'the state is too large, or too much waits');
+  };
+
+  /** What another emitter sent says nothing about this one's. */
+  const adopt = ({ identity: { emitter } }: Boot): void => {
+    if (known?.emitter === emitter) return;
+    const isFirst = known === undefined;
+    known = { emitter, sent: readSent(options.file(), emitter) };
+    if (isFirst) return;
+    for (const tenant of latest.keys()) {
+      forgetStates(tenant);
+      takeLatest(tenant);
+    }
   };
 
   /** Of one part. */
   const costOf = ({ size }: Job): number => Math.min(ARTIFACT_PART_BYTES, Math.max(size, LEAST_BYTES));
 
+  /** What the first job that has room cost; 0: there is none. A state without room holds back those behind it. */
+  const sendPart = (jobs: Map<string, Job>, boot: Boot): number => {
+    let looks = 0;
+    for (const job of jobs.values()) {
+      if (looks === LOOKS_A_TENANT) break;
+      if (!isWaiting(job) || (job.isAppended && job.boot === boot)) continue;
+      if (wasSent(job)) {
+        remove(job);
+        continue;
+      }
+      const hasRoom = attempt(job, boot);
+      noteRoom(job, hasRoom);
+      if (hasRoom) return costOf(job);
+      if (job.isOfState) break;
+      looks += 1;
+      if (jobs.size > LOOKS_A_TENANT) {
+        jobs.delete(job.artifact.digest);
+        jobs.set(job.artifact.digest, job);
+      }
+    }
+    return 0;
+  };
+
+  /** The tenant whose turn it is; it is the last one then. */
+  const nextQueue = (): Queue | undefined => {
+    for (const [tenant, queue] of queues) {
+      queues.delete(tenant);
+      queues.set(tenant, queue);
+      return queue;
+    }
+    return undefined;
+  };
+
   return {
     add(tenant, { digest, mediaType, bytes }, again = () => undefined) {
       const artifact = { digest, mediaType };
       const job: Job = { tenant, artifact, size: bytes.length, again, whole: digest, isOfState: false, ...BEGUN };
-      if (enqueue(job)) hold(job, bytes);
+      // What was sent is known once a boot began; `send` looks again.
+      if (queueOf(tenant).wholes.has(digest) || wasSent(job)) return;
+      if (job.size === 0 || job.size > ARTIFACT_MAX_BYTES) return drop(tenant, digest, `it has ${job.size} bytes`);
+      if (!hasPlace(tenant, 1)) return drop(tenant, digest, 'too many wait');
+      put(job);
+      hold(job, bytes);
     },
     addState(tenant, root, nodes) {
-      const before = dropped;
-      for (const { digest, mediaType, size, bytes } of nodes) {
-        const artifact = { digest, mediaType };
-        // Where the root is, all is.
-        if (digest === root && dropped > before) return drop({ tenant, artifact }, 'a part of it was dropped');
-        enqueue({ tenant, artifact, size, again: bytes, whole: root, isOfState: true, ...BEGUN });
-      }
+      latest.set(tenant, { root, nodes, given: latest.get(tenant)?.given ?? new WeakSet() });
+      takeLatest(tenant);
     },
-    sendStates(boot, maxBytes) {
+    sendStates(boot, maxBytes, tenant) {
+      adopt(boot);
       let left = maxBytes;
-      for (const job of jobs.values()) {
-        if (!job.isOfState) continue;
-        if (wasSent(sentBy(boot.identity.emitter), job)) remove(job);
-        while (jobs.has(keyOf(job)) && !(job.isAppended && job.boot === boot)) {
-          if (left <= 0 || !attempt(job, boot)) return;
-          left -= costOf(job);
-        }
+      let idle = 0;
+      while (left > 0 && idle < (tenant === undefined ? queues.size : 1)) {
+        const queue = tenant === undefined ? nextQueue() : queues.get(tenant);
+        const cost = queue === undefined ? 0 : sendPart(queue.states, boot);
+        left -= cost;
+        idle = cost === 0 ? idle + 1 : 0;
       }
     },
     async send(current) {
       let left = BYTES_A_TICK;
-      const withoutRoom = new Set<string>();
-      for (const job of firstJobs()) {
-        const state = `${job.tenant} ${job.whole}`;
-        // A root goes after all else of its state.
-        if (withoutRoom.has(state)) continue;
-        const began = current();
-        if (began === undefined) return;
-        if (wasSent(sentBy(began.identity.emitter), job)) {
-          remove(job);
-          continue;
-        }
-        while (left > 0 && jobs.has(keyOf(job)) && !(job.isAppended && job.boot === current())) {
-          const boot = current();
-          if (boot === undefined) return;
-          const hasRoom = attempt(job, boot);
-          noteRoom(job, hasRoom);
-          if (!hasRoom) {
-            withoutRoom.add(state);
-            if (jobs.size > LOOKS_A_TICK && !job.isOfState) toTheEnd(job);
-            break;
-          }
-          left -= costOf(job);
-          await nextTurn();
-        }
-        if (left <= 0) return;
+      let idle = 0;
+      for (let looks = 0; looks < LOOKS_A_TICK && left > 0 && idle < queues.size; looks += 1) {
+        const boot = current();
+        if (boot === undefined) return;
+        adopt(boot);
+        const queue = nextQueue();
+        if (queue === undefined) return;
+        const cost = sendPart(queue.wholes, boot) + sendPart(queue.states, boot);
+        left -= cost;
+        idle = cost === 0 ? idle + 1 : 0;
+        if (cost > 0) await nextTurn();
       }
     },
     status: () => {
       let [waitingBytes, withoutRoom] = [0, 0];
-      for (const { isAppended, isWithoutRoom, size, done } of jobs.values()) {
-        if (!isAppended) waitingBytes += Math.max(0, size - done * ARTIFACT_PART_BYTES);
-        if (isWithoutRoom) withoutRoom += 1;
-      }
-      return { waiting: jobs.size, waitingBytes, heldBytes, withoutRoom, dropped };
+      for (const { wholes, states } of queues.values())
+        for (const { isAppended, isWithoutRoom, size, done } of [...wholes.values(), ...states.values()]) {
+          if (!isAppended) waitingBytes += Math.max(0, size - done * ARTIFACT_PART_BYTES);
+          if (isWithoutRoom) withoutRoom += 1;
+        }
+      return { waiting, waitingBytes, heldBytes: heldBytes + stateBytes, withoutRoom, dropped };
     },
-    close: () => writing,
+    async close() {
+      await writing;
+    },
   };
 };

@@ -351,7 +351,7 @@ export const startEmitter = async (options: EmitterOptions): Promise<Emitter> =>
     sendArtifact: artifacts.add,
     sendState(tenant, root, nodes) {
       artifacts.addState(tenant, root, nodes);
-      if (boot !== undefined) artifacts.sendStates(boot, STATE_BYTES_AT_ONCE);
+      if (boot !== undefined) artifacts.sendStates(boot, STATE_BYTES_AT_ONCE, tenant);
     },
     recordLost(tenant, lostBoot, ranges) {
       const current = boot;

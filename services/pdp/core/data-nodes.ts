@@ -78,7 +78,7 @@ function* newParts(trie: Trie, archived: WeakSet<object>): Generator<StateNode> 
 
 /**
  * The nodes of a document, whose digest is known, that are not `archived` yet, and now are: the root comes last, so
- * that where it is, all is.
+ * that where it is, all is. Who asks and does not archive them all asks with an empty set the next time.
  */
 export function* unarchivedNodes(document: DocumentObject, archived: WeakSet<object>): Generator<StateNode> {
   if (document instanceof WideObject) yield* newParts(document.trie, archived);

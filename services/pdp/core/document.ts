@@ -91,7 +91,11 @@ export const sealed = (value: Document, left = MAX_DOCUMENT_DEPTH): Sized => {
     const { bytes, depth } = value;
     return depth > left ? tooDeep() : { value, bytes, depth };
   }
-  if (value instanceof Draft) return left <= 0 ? tooDeep() : value.sealed(left);
+  if (value instanceof Draft) {
+    // Members that were not changed may have been moved with it, to where they are too deep.
+    const object = left <= 0 ? tooDeep() : value.sealed(left);
+    return object.depth > left ? tooDeep() : object;
+  }
   if (!isObject(value)) {
     const depth = depthOf(value, left);
     return { value, bytes: textBytes(value), depth };

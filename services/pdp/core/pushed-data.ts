@@ -101,15 +101,20 @@ export function* changing(data: PushedData, change: DataChange, revision: number
 export const applyChange = (data: PushedData, change: DataChange, revision: number, maxBytes: number): PushedData =>
   finish(changing(data, change, revision, maxBytes));
 
-/** Data that was stored with its identity. Undefined when its digest is another. */
+/** Data that was stored with its identity. Undefined when its digest is another, or when no change leads to it. */
 export const restoredData = (
   stored: Readonly<Record<string, unknown>>,
   identity: DataIdentity | undefined,
 ): PushedData | undefined => {
   if (identity === undefined) return Object.keys(stored).length === 0 ? NOTHING_PUSHED : undefined;
-  const { value: document } = sealedDocument(stored);
-  if (!isDocumentObject(document)) return undefined;
-  return finish(rootNode(document)).digest === identity.digest ? { document, identity } : undefined;
+  try {
+    const { value: document } = sealed(stored);
+    if (!isDocumentObject(document)) return undefined;
+    return finish(rootNode(document)).digest === identity.digest ? { document, identity } : undefined;
+  } catch (cause) {
+    if (cause instanceof NoObject) return undefined;
+    throw cause;
+  }
 };
 
 /** The paths below which a change may write. */

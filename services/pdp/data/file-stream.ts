@@ -117,13 +117,18 @@ export const startFileDataStream = async (options: {
     }
   };
 
-  const look = (): void =>
+  let isLookDue = false;
+  const look = (): void => {
+    if (isLookDue) return;
+    isLookDue = true;
     inTurn(async () => {
+      isLookDue = false;
       for (const tenant of await tenants()) {
         watchLog(tenant);
         await followOne(tenant);
       }
     });
+  };
   const timer = setInterval(look, POLL_MS);
   timer.unref();
   look();

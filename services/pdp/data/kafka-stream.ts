@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Admin, Consumer, Kafka } from 'kafkajs';
 import { sha256Hex } from '../../shared/contracts/bytes.ts';
@@ -6,6 +5,7 @@ import { AppError, errorMessage } from '../../shared/contracts/errors.ts';
 import { DATA_TOPIC } from '../../shared/contracts/events.ts';
 import { newUuidV7 } from '../../shared/contracts/uuid.ts';
 import { partitionOf } from '../../shared/kafka/client.ts';
+import { keepReading } from '../../shared/kafka/reading.ts';
 import { stampByBroker } from '../../shared/kafka/topics.ts';
 import type { Sender } from '../../shared/kafka/sender.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
@@ -29,8 +29,6 @@ interface Partition {
   readonly tenants: Set<string>;
 }
 
-const PAUSE_MIN_MS = 100;
-const PAUSE_MAX_MS = 5_000;
 const FIRST_READ_MS = 5_000;
 const SAVE_EVERY_MS = 10_000;
 const PUSH_TIMEOUT_MS = 10_000;
@@ -213,20 +211,11 @@ export const startKafkaDataStream = async (options: {
     }
   };
 
-  /** Reads until the consumer crashes for good, a message is missing, or the stream is closed. */
-  const consume = async (consumer: Consumer): Promise<void> => {
+  /** Reads until a message is missing. */
+  const start = async (consumer: Consumer, end: (reason: unknown) => void): Promise<void> => {
     await findEnds();
     await consumer.connect();
     await consumer.subscribe({ topic: DATA_TOPIC, fromBeginning: true });
-    let end: (reason: unknown) => void = () => undefined;
-    const over = new Promise<unknown>((resolve) => {
-      end = resolve;
-      consumer.on(consumer.events.CRASH, ({ payload }) => {
-        if (!payload.restart) resolve(payload.error);
-      });
-      closing.signal.addEventListener('abort', () => resolve(undefined), { once: true });
-      if (closing.signal.aborted) resolve(undefined);
-    });
     await consumer.run({
       autoCommit: false,
       eachMessage: async ({ partition, message }) => {
@@ -242,48 +231,21 @@ export const startKafkaDataStream = async (options: {
       if (next > 0) consumer.seek({ topic: DATA_TOPIC, partition, offset: String(next - 1) });
     });
     failure = undefined;
-    const reason = await over;
-    if (reason !== undefined)
-      throw reason instanceof AppError ? reason : new AppError('kafka_unavailable', errorMessage(reason));
   };
 
-  const run = async (): Promise<void> => {
-    let pauseMs = PAUSE_MIN_MS;
-    while (!closing.signal.aborted) {
-      const startedMs = performance.now();
-      const consumer = kafka.consumer({
-        // A group of this process alone: every decision point reads everything.
-        groupId: `edict-data-${randomBytes(8).toString('hex')}`,
-        maxWaitTimeInMs: 250,
-        allowAutoTopicCreation: false,
-        retry: {
-          initialRetryTime: 100,
-          maxRetryTime: 2_000,
-          retries: 5,
-          restartOnFailure: () => Promise.resolve(false),
-        },
-      });
-      try {
-        await consume(consumer);
-      } catch (error) {
-        const text = errorMessage(error);
-        if (text !== failure) logger.error({ err: error }, 'pushed data cannot be read from Kafka');
-        failure = text;
-        // What is missing will not come back, and without it a decision may rest on less than was pushed.
-        if (error instanceof AppError && error.code === 'data_corrupt') ruin = text;
-        // Nothing better comes soon to who knows already, or never will.
-        if (ruin !== undefined || (partitions.length > 0 && partitions.every((known) => known.isKnown))) wake();
-      }
-      await consumer.disconnect().catch(() => undefined);
-      if (performance.now() - startedMs > PAUSE_MAX_MS) pauseMs = PAUSE_MIN_MS;
-      await sleep(pauseMs, undefined, { signal: closing.signal }).catch(() => undefined);
-      pauseMs = Math.min(pauseMs * 2, PAUSE_MAX_MS);
-    }
+  const onFailure = (error: unknown): void => {
+    const text = errorMessage(error);
+    if (text !== failure) logger.error({ err: error }, 'pushed data cannot be read from Kafka');
+    failure = text;
+    // What is missing will not come back, and without it a decision may rest on less than was pushed.
+    if (error instanceof AppError && error.code === 'data_corrupt') ruin = text;
+    // Nothing better comes soon to who knows already, or never will.
+    if (ruin !== undefined || (partitions.length > 0 && partitions.every((known) => known.isKnown))) wake();
   };
 
   const saving = setInterval(trySave, SAVE_EVERY_MS);
   saving.unref();
-  const running = run();
+  const running = keepReading({ kafka, groupPrefix: 'edict-data', start, onFailure, signal: closing.signal });
   await Promise.race([firstRead, sleep(FIRST_READ_MS, undefined, { ref: false })]);
 
   const isKnown = (tenant: string): boolean =>

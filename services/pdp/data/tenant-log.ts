@@ -98,13 +98,13 @@ export const createTenantLog = (options: TenantLogOptions): TenantLog => {
 
   const takeSnapshot = (name: string, frame: unknown): void => {
     const offset = numberOf(frame, 'next');
-    const state = isObject(frame) ? tenantDataOf(frame['snapshot']) : undefined;
-    if (offset === undefined || state === undefined) throw corrupt(name, 0);
+    if (offset === undefined || !isObject(frame)) throw corrupt(name, 0);
     // A process that followed up to here has it already.
-    if (offset > next) {
-      next = offset;
-      book.restore(tenant, state);
-    }
+    if (offset <= next) return;
+    const state = tenantDataOf(frame['snapshot']);
+    if (state === undefined) throw corrupt(name, 0);
+    next = offset;
+    book.restore(tenant, state);
   };
 
   const takeRecord = async (name: string, frame: unknown): Promise<void> => {

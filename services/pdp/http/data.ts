@@ -50,6 +50,8 @@ const PATCH_TYPE = /^application\/json-patch\+json(\s*;\s*charset="?utf-8"?)?\s*
 const MAX_IN_FLIGHT = 64;
 /** Of one tenant, whose pushes come one after the other anyway. */
 const MAX_TENANT_IN_FLIGHT = 8;
+/** RFC 9110, 13.1: they speak of entity tags, and there are none here. */
+const PRECONDITIONS = ['if-match', 'if-none-match'] as const;
 const RETRY = { 'retry-after': '1' } as const;
 
 export const isDataPath = (path: string): boolean => path === PREFIX || path.startsWith(`${PREFIX}/`);
@@ -139,6 +141,11 @@ export const createDataEndpoint = (options: DataEndpointOptions): DataEndpoint =
     caller: Caller,
     turnAway: (refused: RefusedRequest) => void,
   ): Promise<void> => {
+    const condition = PRECONDITIONS.find((name) => request.headers[name] !== undefined);
+    if (condition !== undefined) {
+      const detail = `${condition} is not supported, and a condition is never ignored; a patch may begin with a test`;
+      return turnAway({ status: 400, code: 'precondition_unsupported', detail });
+    }
     const finish = (result: object | RefusedRequest): void =>
       'status' in result ? turnAway(result) : answer(request, response, result);
     const path = pathOf(request.url ?? '');

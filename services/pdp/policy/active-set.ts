@@ -177,6 +177,7 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
     for (const [name, serial] of found) serials.set(name, Math.max(serial, serials.get(name) ?? 0));
   };
 
+  /** Throws `bundle_invalid` when what was kept before cannot be read; any other failure is `notKept` only. */
   const keep = async (archives: readonly LoadedArchive[], confirmedMs: number): Promise<void> => {
     if (store === undefined) return;
     try {
@@ -186,7 +187,16 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
     } catch (cause) {
       // A full disk must not keep a new rule from taking over; readiness shows it.
       notKept = errorMessage(cause);
+      // What the store remembers of serials is damaged: activating now would let an older one in.
+      if (isAppError(cause) && cause.code === 'bundle_invalid') throw cause;
     }
+  };
+
+  /** Of what is active already, so that nothing is refused. */
+  const keepTime = async (archives: readonly LoadedArchive[], confirmedMs: number): Promise<void> => {
+    await keep(archives, confirmedMs).catch(() => {
+      // `notKept` says why.
+    });
   };
 
   const refuseOlder = (archives: readonly LoadedArchive[]): void => {
@@ -257,7 +267,7 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
     if (active === undefined || failed !== undefined) return;
     age = { ...age, confirmedMs };
     if (staleness.maxMs !== undefined && confirmedMs - keptMs >= KEEP_CONFIRMED_MS)
-      await keep(active.archives, confirmedMs);
+      await keepTime(active.archives, confirmedMs);
   };
 
   const refresh = async (): Promise<void> => {
@@ -351,7 +361,7 @@ export const createActiveSet = (options: ActiveSetOptions): ActiveSet => {
     restore,
     close: async () => {
       const isKeptTime = staleness.maxMs === undefined || age.confirmedMs <= keptMs;
-      if (active !== undefined && !active.restored && !isKeptTime) await keep(active.archives, age.confirmedMs);
+      if (active !== undefined && !active.restored && !isKeptTime) await keepTime(active.archives, age.confirmedMs);
     },
   };
 };

@@ -1,11 +1,12 @@
 import { isDeepStrictEqual } from 'node:util';
 import { SIGNATURES_PATH, type BundleFile } from '../../shared/contracts/bundle-digest.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
+import { canonicalJson } from '../../shared/contracts/json.ts';
 import { BUNDLE_LIMITS, unpackArchive, type BundleLimits } from '../../shared/bundles/bundle-archive.ts';
 import { bundleOf, readManifest, type Bundle, type BundleManifest } from './bundle-reader.ts';
 import { verifySignature, type SigningRequirement } from './bundle-signature.ts';
 import { canonicalBytesOf, readDocument } from './canonical-document.ts';
-import { applyOperations, operationsOf } from './data-patch.ts';
+import { applyOperations, operationsOf, type DataOperation } from './data-patch.ts';
 import { holdsPath, rootsOf } from './roots.ts';
 
 const PATCH_PATH = 'patch.json';
@@ -55,11 +56,50 @@ const checkManifest = (base: Bundle, manifest: BundleManifest): void => {
   if (modules(manifest) !== modules(base.manifest)) throw refuse('delta: its Wasm modules are not those of its base');
 };
 
+/** What a delta says, as it came. Throws `bundle_invalid` for other files than those of a delta. */
+const readDelta = (files: readonly BundleFile[]) => {
+  const other = files.find(({ path }) => !FILES.has(path));
+  if (other !== undefined) throw refuse(`delta has ${other.path}; it may change data by ${PATCH_PATH} only`);
+  const manifest = readManifest(fileOf(files, MANIFEST_PATH));
+  const patch = fileOf(files, PATCH_PATH).bytes;
+  return { manifest, patchBytes: patch.length, operations: operationsOf(readDocument(PATCH_PATH, patch)) };
+};
+
+export interface DeltaDescription extends Pick<Bundle, 'name' | 'serial'> {
+  /** Digest of the bundle that it is for. */
+  readonly base: string;
+  readonly operations: readonly DataOperation[];
+  /** Of `patch.json`. */
+  readonly patchBytes: number;
+}
+
+/** What a delta says of itself, without its base and unverified. Throws `bundle_invalid`. */
+export const describeDelta = (files: readonly BundleFile[]): DeltaDescription => {
+  const { manifest, ...described } = readDelta(files);
+  const { name, serial, base } = manifest.metadata.edict;
+  if (base === undefined) throw refuse('delta: .manifest has no metadata.edict.base, the digest of its base');
+  return { name, serial, base, ...described };
+};
+
+/** The manifest of the whole bundle: RFC 8785, as `edict policy build` writes it. */
+const wholeManifest = (manifest: BundleManifest): BundleFile => {
+  const { base: _, ...edict } = manifest.metadata.edict;
+  const text = canonicalJson({ ...manifest, metadata: { ...manifest.metadata, edict } });
+  return { path: MANIFEST_PATH, bytes: Buffer.from(text, 'utf8') };
+};
+
+/** As `opa build` writes data: Go's encoder, which escapes for HTML and ends the line. */
+const dataBytesOf = (canonical: Uint8Array): Uint8Array => {
+  const text = Buffer.from(canonical).toString('utf8');
+  return Buffer.from(`${text.replace(/[<>&]/g, (sign) => `\\u00${sign.charCodeAt(0).toString(16)}`)}\n`, 'utf8');
+};
+
 /**
  * The whole bundle that a delta (OPA's: `.manifest` and `patch.json`, changes of data only) makes of its base: the files
- * of the base with the delta's manifest and one `data.json`, RFC 8785-like (members sorted, numbers as written), in
- * place of theirs. So it has a digest as any bundle. Throws `bundle_invalid` for a delta that is not signed as demanded,
- * is for another bundle, changes roots or modules, writes outside the roots, or cannot be applied.
+ * of the base, with the delta's manifest less `metadata.edict.base` (RFC 8785) and one `data.json` (members sorted,
+ * numbers as written, as `opa build` writes it) in place of theirs. So it has the digest of the same bundle built whole.
+ * Throws `bundle_invalid` for a delta that is not signed as demanded, is for another bundle, changes roots or modules,
+ * writes outside the roots, or cannot be applied.
  */
 export const applyDelta = async (
   base: Bundle,
@@ -69,21 +109,19 @@ export const applyDelta = async (
 ): Promise<Bundle> => {
   const files = await unpackArchive(archive, limits);
   const signature = signing === undefined ? undefined : verifySignature(files, signing);
-  const other = files.find(({ path }) => !FILES.has(path));
-  if (other !== undefined) throw refuse(`delta has ${other.path}; it may change data by ${PATCH_PATH} only`);
-  const manifestFile = fileOf(files, MANIFEST_PATH);
-  checkManifest(base, readManifest(manifestFile));
-  const operations = operationsOf(readDocument(PATCH_PATH, fileOf(files, PATCH_PATH).bytes));
+  const { manifest, operations } = readDelta(files);
+  checkManifest(base, manifest);
   const outside = operations.find(({ path }) => !base.roots.some((root) => holdsPath(root, path)));
   if (outside !== undefined) throw refuse(`delta: the roots do not permit a change at /${outside.path.join('/')}`);
   if (base.dataJson.length > MAX_DATA_BYTES)
     throw refuse(`delta: only data of at most ${MAX_DATA_BYTES} bytes is changed by deltas`);
-  const data = canonicalBytesOf(applyOperations(readDocument('data.json', base.dataJson), operations));
+  const changed = applyOperations(readDocument('data.json', base.dataJson), operations);
+  const data = dataBytesOf(canonicalBytesOf(changed));
   if (data.length > MAX_DATA_BYTES) throw refuse(`delta: the data would have more than ${MAX_DATA_BYTES} bytes`);
   const isReplaced = ({ path }: BundleFile): boolean => FILES.has(path) || /(^|\/)data\.json$/.test(path);
   const whole = [
     ...base.files.filter((file) => !isReplaced(file)),
-    manifestFile,
+    wholeManifest(manifest),
     { path: 'data.json', bytes: data },
   ].sort((a, b) => Buffer.compare(Buffer.from(a.path), Buffer.from(b.path)));
   return bundleOf(whole, signature);

@@ -5,6 +5,8 @@ import { AppError, errorMessage } from '../../shared/contracts/errors.ts';
 import { isObject, type Json } from '../../shared/contracts/json.ts';
 import { BUNDLE_LIMITS, unpackArchive, type BundleLimits } from '../../shared/bundles/bundle-archive.ts';
 import { OptionalLimits } from '../../shared/settings/policy-limits.ts';
+import { canonicalBytesOf, readDocument } from './canonical-document.ts';
+import { RegoObject, type Value } from './engine/value.ts';
 import { checkDataRoots, checkOwnRoots, rootsOf } from './roots.ts';
 import { verifySignature, type SigningRequirement, type VerifiedSignature } from './bundle-signature.ts';
 
@@ -99,40 +101,37 @@ const expiryOf = ({ metadata }: BundleManifest): number | undefined => {
   return expiresMs;
 };
 
-const mergeInto = (target: Record<string, unknown>, source: Readonly<Record<string, unknown>>, path: string): void => {
-  for (const [key, value] of Object.entries(source)) {
-    const there = Object.hasOwn(target, key) ? target[key] : undefined;
-    if (there === undefined) {
-      Object.defineProperty(target, key, { value, enumerable: true, configurable: true, writable: true });
-    } else if (isObject(there) && isObject(value)) {
-      mergeInto(there, value, path);
-    } else {
+const merged = (target: RegoObject, source: RegoObject, path: string): RegoObject =>
+  RegoObject.of([
+    ...target.entries,
+    ...source.entries.map(([key, value]): readonly [Value, Value] => {
+      const there = target.get(key);
+      if (there === undefined) return [key, value];
+      if (there instanceof RegoObject && value instanceof RegoObject) return [key, merged(there, value, path)];
       throw refuse(`${path} gives a value that another data file gives too: ${JSON.stringify(key)}`);
-    }
-  }
-};
+    }),
+  ]);
 
-/** `data.json` at any depth; below the root it is data of its folder's path, as OPA reads it. */
+/** `data.json` at any depth; below the root it is data of its folder's path, as OPA reads it. Numbers stay as written. */
 const readData = (files: readonly BundleFile[], roots: readonly string[]): Uint8Array => {
   const dataFiles = files.filter((file) => file.path === 'data.json' || file.path.endsWith('/data.json'));
-  const documents = dataFiles.map((file) => {
+  for (const file of dataFiles) {
     const document = parseJson(file);
     if (!isObject(document)) throw refuse(`${file.path} is not a JSON object`);
     checkDataRoots(document, file.path.split('/').slice(0, -1).join('/'), roots, file.path);
-    return { path: file.path, document };
-  });
+  }
   const [only] = dataFiles;
   if (dataFiles.length === 1 && only?.path === 'data.json') return only.bytes;
-  const merged: Record<string, unknown> = {};
-  for (const { path, document } of documents) {
+  let whole = RegoObject.of([]);
+  for (const { path, bytes } of dataFiles) {
     const folders = path.split('/').slice(0, -1);
-    const placed = folders.reduceRight<Readonly<Record<string, unknown>>>(
-      (inner, folder) => Object.fromEntries([[folder, inner]]),
-      document,
+    const placed = folders.reduceRight<Value>(
+      (inner, folder) => RegoObject.of([[folder, inner]]),
+      readDocument(path, bytes),
     );
-    mergeInto(merged, placed, path);
+    if (placed instanceof RegoObject) whole = merged(whole, placed, path);
   }
-  return Buffer.from(JSON.stringify(merged), 'utf8');
+  return canonicalBytesOf(whole);
 };
 
 /** The bundle that these files make; whether they are signed has been looked at. Throws `bundle_invalid`. */

@@ -63,7 +63,8 @@ export interface BundleStore {
   /**
    * All or nothing, durable when it resolves. A serial that is kept already never goes back; archives that another
    * process kept of a higher one stay. Resolves to the highest serials that are kept now, whoever wrote them. Throws
-   * `spool_locked` when another process writes for too long.
+   * `spool_locked` when another process writes for too long, and `bundle_invalid`, with nothing written, when the state
+   * that is there cannot be read: what it remembers would be lost.
    */
   readonly write: (kept: KeptSet) => Promise<ReadonlyMap<string, number>>;
 }
@@ -87,22 +88,34 @@ const writeWhole = async (file: string, bytes: Uint8Array): Promise<void> => {
 const invalid = (folder: string, why: string, cause?: unknown): AppError =>
   new AppError('bundle_invalid', `what was kept in ${folder} cannot be used: ${why}`, { cause });
 
+/** Without it an older serial could become active, so nothing does until an operator has looked. */
+const damaged = (folder: string, why: string, cause?: unknown): AppError =>
+  invalid(folder, `${why}; which serials were active is not known: to forget them, stop and remove that folder`, cause);
+
 const readState = async (folder: string): Promise<State | undefined> => {
   let text: string;
   try {
     text = await readFile(path.join(folder, STATE_FILE), 'utf8');
   } catch (cause) {
-    if (errorCode(cause) === 'ENOENT') return undefined;
-    throw invalid(folder, errorMessage(cause), cause);
+    // Where no folder can be there is nothing to forget; writing says why.
+    if (errorCode(cause) === 'ENOENT' || errorCode(cause) === 'ENOTDIR') return undefined;
+    throw damaged(folder, errorMessage(cause), cause);
   }
   let state: unknown;
   try {
     state = JSON.parse(text);
   } catch (cause) {
-    throw invalid(folder, `${STATE_FILE} is no JSON`, cause);
+    throw damaged(folder, `${STATE_FILE} is no JSON`, cause);
   }
-  if (!stateCheck.Check(state)) throw invalid(folder, `${STATE_FILE} has another form`);
+  if (!stateCheck.Check(state)) throw damaged(folder, `${STATE_FILE} has another form`);
   return state;
+};
+
+const writeState = async (folder: string, state: State): Promise<void> => {
+  // What could not be read again would refuse every later activation.
+  if (!stateCheck.Check(state)) throw new AppError('internal', `${folder}: what is to be kept has another form`);
+  await writeWhole(path.join(folder, STATE_FILE), Buffer.from(JSON.stringify(state), 'utf8'));
+  fsyncDirectory(folder);
 };
 
 const archiveFile = (folder: string, digest: string): string => path.join(folder, `${digest}.tar.gz`);
@@ -153,16 +166,15 @@ export const createBundleStore = (folder: string): BundleStore => {
   };
 
   const write = async ({ sources, serials, confirmedMs, archives }: KeptSet): Promise<ReadonlyMap<string, number>> => {
-    const before = await readState(folder).catch(() => undefined);
-    const highest = { ...before?.serials };
+    const before = await readState(folder);
+    // A map: a bundle may be called `constructor`.
+    const highest = new Map(Object.entries(before?.serials ?? {}));
     // Another worker may have activated a newer set already; this one is about to.
-    const isOvertaken = [...serials].some(([name, serial]) => (highest[name] ?? 0) > serial);
-    for (const [name, serial] of serials) highest[name] = Math.max(serial, highest[name] ?? 0);
+    const isOvertaken = [...serials].some(([name, serial]) => (highest.get(name) ?? 0) > serial);
+    for (const [name, serial] of serials) highest.set(name, Math.max(serial, highest.get(name) ?? 0));
     if (isOvertaken && before !== undefined && sameTexts(before.sources, sources)) {
-      const state: State = { ...before, serials: highest };
-      await writeWhole(path.join(folder, STATE_FILE), Buffer.from(JSON.stringify(state), 'utf8'));
-      fsyncDirectory(folder);
-      return new Map(Object.entries(highest));
+      await writeState(folder, { ...before, serials: Object.fromEntries(highest) });
+      return highest;
     }
     const contents = new Map<string, Uint8Array>();
     const noted = async (bytes: Uint8Array): Promise<string> => {
@@ -183,19 +195,18 @@ export const createBundleStore = (folder: string): BundleStore => {
     const state: State = {
       version: 1,
       sources: [...sources],
-      serials: highest,
+      serials: Object.fromEntries(highest),
       confirmed_ms: confirmedMs,
       archives: named,
     };
-    await writeWhole(path.join(folder, STATE_FILE), Buffer.from(JSON.stringify(state), 'utf8'));
-    fsyncDirectory(folder);
+    await writeState(folder, state);
     const old = (await readdir(folder)).filter((name) => /^[0-9a-f]{64}\.tar\.gz$/.test(name));
     for (const name of old) {
       if (contents.has(name.slice(0, 64))) continue;
       await rm(path.join(folder, name), { force: true });
       sound.delete(name.slice(0, 64));
     }
-    return new Map(Object.entries(highest));
+    return highest;
   };
 
   return {

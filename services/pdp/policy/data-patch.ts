@@ -1,4 +1,5 @@
 import { AppError } from '../../shared/contracts/errors.ts';
+import { canonicalBytesOf } from './canonical-document.ts';
 import { isArray, RegoObject, RegoSet, type RegoNumber, type Value } from './engine/value.ts';
 
 /** A JSON document that is changed in place. Numbers keep their text. */
@@ -103,3 +104,93 @@ export const applyOperations = (document: Value, operations: readonly DataOperat
   });
   return valueOf(tree);
 };
+
+/** Inverse of `pathOf`. */
+const pathText = (path: readonly string[]): string =>
+  path.map((name) => `/${encodeURIComponent(name.replaceAll('~', '~0').replaceAll('/', '~1'))}`).join('');
+
+/** The document of `patch.json`. */
+export const patchOf = (operations: readonly DataOperation[]): Value =>
+  RegoObject.of([
+    [
+      'data',
+      operations.map((operation) =>
+        RegoObject.of([
+          ['op', operation.op],
+          ['path', pathText(operation.path)],
+          ...(operation.op === 'remove' ? [] : [['value', operation.value] as const]),
+        ]),
+      ),
+    ],
+  ]);
+
+const NOTHING = RegoObject.of([]);
+
+const textOf = (value: Value): string => Buffer.from(canonicalBytesOf(value)).toString('utf8');
+
+type MayChange = (path: readonly string[]) => boolean;
+
+const betweenObjects = (
+  from: RegoObject,
+  to: RegoObject,
+  path: readonly string[],
+  mayChange: MayChange,
+): readonly DataOperation[] => {
+  const names = new Set([...from.entries, ...to.entries].map(([name]) => (typeof name === 'string' ? name : '')));
+  return [...names].flatMap((name): readonly DataOperation[] => {
+    const [old, value] = [from.get(name), to.get(name)];
+    const at = [...path, name];
+    if (old !== undefined && value !== undefined) return between(old, value, at, mayChange);
+    // What lies above a root is made and left by what is done below.
+    if (!mayChange(at)) return between(old ?? NOTHING, value ?? NOTHING, at, mayChange);
+    return [value === undefined ? { op: 'remove', path: at } : { op: 'upsert', path: at, value }];
+  });
+};
+
+/** What is alike at both ends stays; between, items are changed in place, then removed from behind or inserted. */
+const betweenLists = (
+  from: readonly Value[],
+  to: readonly Value[],
+  path: readonly string[],
+  mayChange: MayChange,
+): readonly DataOperation[] => {
+  const [old, wanted] = [from.map(textOf), to.map(textOf)];
+  const shorter = Math.min(old.length, wanted.length);
+  let start = 0;
+  while (start < shorter && old[start] === wanted[start]) start += 1;
+  let end = 0;
+  while (end < shorter - start && old.at(-1 - end) === wanted.at(-1 - end)) end += 1;
+  const inPlace = to.slice(start, shorter - end).flatMap((value, index) => {
+    const before = from[start + index];
+    return before === undefined ? [] : between(before, value, [...path, `${start + index}`], mayChange);
+  });
+  const removed = from
+    .slice(shorter - end, from.length - end)
+    .map((_, index): DataOperation => ({ op: 'remove', path: [...path, `${shorter - end + index}`] }))
+    .reverse();
+  const inserted = to
+    .slice(shorter - end, to.length - end)
+    .map((value, index): DataOperation => ({ op: 'upsert', path: [...path, `${shorter - end + index}`], value }));
+  return [...inPlace, ...removed, ...inserted];
+};
+
+/** Whether a patch can name it: outer slashes do not count, so a path does not end in a member without a name. */
+const isSayable = ({ path }: DataOperation): boolean => path.length <= MAX_DEPTH && path.at(-1) !== '';
+
+const between = (from: Value, to: Value, path: readonly string[], mayChange: MayChange): readonly DataOperation[] => {
+  const whole: readonly DataOperation[] = [{ op: 'replace', path, value: to }];
+  let parts: readonly DataOperation[];
+  if (from instanceof RegoObject && to instanceof RegoObject) parts = betweenObjects(from, to, path, mayChange);
+  else if (isArray(from) && isArray(to)) parts = betweenLists(from, to, path, mayChange);
+  else return textOf(from) === textOf(to) ? [] : whole;
+  if (parts.length === 0 || path.length === 0 || !mayChange(path)) return parts;
+  const isShorter = textOf(patchOf(parts)).length <= textOf(patchOf(whole)).length;
+  return isShorter && parts.every(isSayable) ? parts : whole;
+};
+
+/**
+ * Operations that make the one document of the other, none of them where `mayChange` says no. Numbers that are written
+ * differently differ. Whoever uses them applies them first: not all that differs can be said in a patch.
+ */
+export const operationsBetween = (from: Value, to: Value, mayChange: MayChange): readonly DataOperation[] =>
+  between(from, to, [], mayChange);

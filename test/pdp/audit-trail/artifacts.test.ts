@@ -94,7 +94,7 @@ describe('artifacts', () => {
     const other = artifactOf(Buffer.from('other root'));
     const another = { ...other, size: other.bytes.length, bytes: () => other.bytes };
     const first = await openEmitter(home, { limits: ROOMY });
-    first.sendState('acme', root!.digest, nodes);
+    first.sendState('acme', root!.digest, () => nodes);
     // Before any tick: another state may come before it.
     const sent = nodes.map((node) => `1 acme ${shortOf(node)} 1`);
     expect(Object.keys(await received(home))).toEqual(sent);
@@ -102,10 +102,10 @@ describe('artifacts', () => {
     await first.close();
 
     const second = await openEmitter(home, { limits: ROOMY });
-    second.sendState('acme', root!.digest, nodes);
+    second.sendState('acme', root!.digest, () => nodes);
     expect(second.status().artifacts).toMatchObject({ waiting: 0, dropped: 0 });
     // Only roots are remembered.
-    second.sendState('acme', another.digest, [one!, two!, another]);
+    second.sendState('acme', another.digest, () => [one!, two!, another]);
     await second.close();
     expect(Object.keys(await received(home)).slice(3)).toEqual(
       [one!, two!, another].map((node) => `2 acme ${shortOf(node)} 1`),
@@ -119,7 +119,7 @@ describe('artifacts', () => {
       return { digest, mediaType, size: bytes.length, bytes: () => bytes };
     });
     const emitter = await openEmitter(home, { limits: ROOMY });
-    emitter.sendState('acme', nodes.at(-1)!.digest, nodes);
+    emitter.sendState('acme', nodes.at(-1)!.digest, () => nodes);
     expect(emitter.status().artifacts.waitingBytes).toBeGreaterThan(0);
     await emitter.close();
     expect(Object.keys(await received(home))).toHaveLength(40);

@@ -206,6 +206,35 @@ describe('the book of pushed data', () => {
     await last;
   });
 
+  it('refuses an object that was edited and then moved too deep, and a snapshot that has one', () => {
+    const deep = (levels: number): object => (levels === 0 ? {} : { a: deep(levels - 1) });
+    const wide = {
+      deep: deep(59),
+      ...Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`k${i}`, 'x'.repeat(1_000)])),
+    };
+    const maxBytes = 100_000;
+    const pushed = [put(['w'], wide), put(['p'], { a: { b: {} } })].reduce(
+      (data, change, offset) => applyChange(data, change, offset, maxBytes),
+      NOTHING_PUSHED,
+    );
+    const editedAndMoved = (path: readonly string[]): DataChange => ({
+      op: 'patch',
+      path: [],
+      operations: [
+        { op: 'add', path: ['w', 'x'], value: 1 },
+        { op: 'move', from: ['w'], path },
+      ],
+    });
+    expect(() => applyChange(pushed, editedAndMoved(['p', 'a', 'b', 'w']), 2, maxBytes)).toThrow(PatchConflict);
+    const data = applyChange(pushed, editedAndMoved(['p', 'a', 'w']), 2, maxBytes);
+    const snapshot: unknown = JSON.parse(JSON.stringify(snapshotOf({ data, recent: [] })));
+    expect(tenantDataOf(snapshot)?.data.identity).toEqual(data.identity);
+
+    const tooDeep = { ...(snapshot as object), document: { p: deep(64) } };
+    expect(tenantDataOf(tooDeep)).toBeUndefined();
+    expect(tenantDataOf({ ...tooDeep, identity: data.identity })).toBeUndefined();
+  });
+
   it('comes back from a snapshot, and not from one that was changed', async () => {
     const kept = book();
     await kept.apply({ id: idOf(1), tenant: 'acme', change: put(['a'], { b: [1, 2] }) }, 3);

@@ -1,12 +1,23 @@
-import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { open as openFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createDataBook, type DataBook } from '../../../services/pdp/core/data-book.ts';
+import { finish } from '../../../services/pdp/core/data-nodes.ts';
 import type { DataChange } from '../../../services/pdp/core/pushed-data.ts';
 import { startFileDataStream, type RunningDataStream } from '../../../services/pdp/data/file-stream.ts';
-import { createLogger } from '../../../services/shared/runtime/logger.ts';
+import { encodeDataFrame } from '../../../services/pdp/data/frames.ts';
+import { createLogger, type Logger } from '../../../services/shared/runtime/logger.ts';
 
 const put = (path: readonly string[], value: unknown): DataChange => ({ op: 'put', path, value });
 const logger = createLogger({ service: 'test', level: 'silent' });
@@ -25,9 +36,11 @@ describe('the log of pushed data on one machine', () => {
 
   const start = async (
     compactBytes?: number,
+    more: Pick<Parameters<typeof createDataBook>[0], 'work'> & { readonly logger?: Logger } = {},
   ): Promise<{ readonly stream: RunningDataStream; readonly book: DataBook }> => {
     const book = createDataBook({
       maxBytes: 100_000,
+      ...(more.work === undefined ? {} : { work: more.work }),
       setTimer: (done, ms) => {
         const timer = setTimeout(done, ms);
         return () => clearTimeout(timer);
@@ -37,7 +50,7 @@ describe('the log of pushed data on one machine', () => {
       directory: join(directory, 'data'),
       book,
       nowMs: Date.now,
-      logger,
+      logger: more.logger ?? logger,
       ...(compactBytes === undefined ? {} : { compactBytes }),
     });
     open.push(stream);
@@ -148,6 +161,52 @@ describe('the log of pushed data on one machine', () => {
     while (stream.isKnown('acme')) await sleep(20);
     expect(stream.isKnown('globex')).toBe(true);
     await expect(stream.push('acme', put(['a'], 2))).rejects.toMatchObject({ code: 'data_corrupt' });
+  });
+
+  it('looks for what is new again only when no look is waiting', async () => {
+    const { stream } = await start();
+    await stream.push('acme', put(['a'], 1));
+    const lines: string[] = [];
+    let goOn = (): void => undefined;
+    let isHeld = false;
+    const held = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    let mayGoOn = true;
+    await start(undefined, {
+      logger: createLogger({ service: 'test', level: 'error', destination: { write: (line) => lines.push(line) } }),
+      work: async (steps) => {
+        if (!mayGoOn) {
+          isHeld = true;
+          await held;
+        }
+        return finish(steps);
+      },
+    });
+    mayGoOn = false;
+    await stream.push('acme', put(['a'], 2));
+    while (!isHeld) await sleep(10);
+    await sleep(2_000);
+    // Each look fails from now on, and says so.
+    renameSync(join(directory, 'data'), join(directory, 'moved'));
+    writeFileSync(join(directory, 'data'), '');
+    goOn();
+    await sleep(100);
+    const looks = lines.filter((line) => line.includes('cannot be looked for')).length;
+    expect(looks).toBeGreaterThan(0);
+    // The one that waited, and what came due since.
+    expect(looks).toBeLessThanOrEqual(3);
+  });
+
+  it('does not read a snapshot of what it has already', async () => {
+    const { stream, book } = await start();
+    await stream.push('acme', put(['a'], 1));
+    // What another process would begin its next file with, but that it cannot be read.
+    const frame = encodeDataFrame(JSON.stringify({ v: 1, next: 1, snapshot: {} }));
+    writeFileSync(join(directory, 'data', 'acme', '0000000000000001.log'), frame);
+    expect(await stream.push('acme', put(['b'], 2))).toMatchObject({ identity: { revision: 1 } });
+    expect(book.of('acme').document).toEqual({ a: 1, b: 2 });
+    expect((await start()).stream.isKnown('acme')).toBe(false);
   });
 
   it('stays small: a snapshot takes the place of what led to it', async () => {

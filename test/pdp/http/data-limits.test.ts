@@ -14,6 +14,27 @@ describe('the bounds of /v1/data', () => {
   const dataOf = () => ({ document: {}, identity: undefined });
   const isKnown = () => true;
 
+  it.each(['GET', 'PUT', 'PATCH', 'DELETE'])('refuses a %s with a condition that it would not keep', async (method) => {
+    let pushes = 0;
+    const push = () => {
+      pushes += 1;
+      return Promise.resolve(conflict);
+    };
+    edge = await startEdge({ callers: [{ roles: ['data'] }], http: { data: { push, dataOf, isKnown } } });
+    for (const header of ['if-match', 'if-none-match']) {
+      const headers = {
+        authorization: `Bearer ${edge.keys[0]}`,
+        'content-type': method === 'PATCH' ? 'application/json-patch+json' : 'application/json',
+        [header]: '"1"',
+      };
+      const body = method === 'PUT' || method === 'PATCH' ? '[]' : null;
+      const answer = await fetch(`${edge.url}/v1/data/a`, { method, headers, body });
+      expect(answer.status).toBe(400);
+      expect(await answer.json()).toMatchObject({ code: 'precondition_unsupported' });
+    }
+    expect(pushes).toBe(0);
+  });
+
   it('takes a push from its caller’s quota', async () => {
     edge = await startEdge({
       callers: [{ roles: ['data'], rate_per_s: 1 }],

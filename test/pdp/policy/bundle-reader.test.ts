@@ -81,6 +81,12 @@ describe('a bundle', () => {
     expect(merged).toHaveProperty('directory.subjects.user.alice');
   });
 
+  it('keeps numbers of merged data as they were written', async () => {
+    const numbers = '"n":[12345678901234567890,1e400,0.1234567890123456789]';
+    const archive = await altered(bundle.files, { 'directory/extra/data.json': `{${numbers}}` });
+    expect(Buffer.from((await readBundle(archive)).dataJson).toString()).toContain(numbers);
+  });
+
   it.each([
     ['no .manifest', { '.manifest': undefined }, 'no .manifest'],
     ['a .manifest that is no JSON', { '.manifest': '{' }, '.manifest is not UTF-8 JSON'],

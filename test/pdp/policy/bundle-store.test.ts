@@ -152,16 +152,21 @@ describe('the last good set', () => {
   it.each([
     ['no JSON', '{'],
     ['of another form', '{"version": 2}'],
-  ])('is nothing when its state is %s, and the source decides', async (_what, text) => {
+  ])('refuses whatever comes when its state is %s, until an operator has removed it', async (_what, text) => {
     await (await start()).close();
-    await writeFile(path.join(storeFolder(undefined), 'state.json'), text);
+    const state = path.join(storeFolder(undefined), 'state.json');
+    await writeFile(state, text);
+    await replace(await bundleOf(4));
     const policy = await start();
-    expect(codeOf(policy)).toBe('serial_5');
-    // It was written anew.
-    expect(policy.status()[0]?.notKept).toBeUndefined();
-    expect(JSON.parse(await readFile(path.join(storeFolder(undefined), 'state.json'), 'utf8'))).toMatchObject({
-      serials: { test: 5 },
-    });
+    await policy.refresh();
+    expect(codeOf(policy)).toBeUndefined();
+    expect(policy.status()[0]).toMatchObject({ failed: { code: 'bundle_invalid' }, failures: 1 });
+    expect(policy.status()[0]?.failed?.message).toContain(`${storeFolder(undefined)} cannot be used`);
+    expect(policy.status()[0]?.notKept).toContain('stop and remove that folder');
+    expect(await readFile(state, 'utf8')).toBe(text);
+    await policy.close();
+    await rm(storeFolder(undefined), { recursive: true });
+    expect(codeOf(await start())).toBe('serial_4');
   });
 
   it('is the newest, and whole, when several processes write at once', async () => {
@@ -179,6 +184,29 @@ describe('the last good set', () => {
     const [archive] = (await found?.archives()) ?? [];
     expect(Buffer.from(archive?.bytes ?? []).equals(await bundleOf(7))).toBe(true);
     expect((await readdir(storeFolder(undefined))).filter((name) => name.endsWith('.tar.gz'))).toHaveLength(1);
+  });
+
+  it('remembers the serials of all bundles, whatever they are called', async () => {
+    const store = createBundleStore(storeFolder(undefined));
+    const write = async (serials: readonly (readonly [string, number])[]): Promise<unknown> =>
+      await store.write({ sources: [file], serials: new Map(serials), confirmedMs: NOW_MS, archives: [] });
+    await write([['test', 5]]);
+    await write([['constructor', 3]]);
+    expect((await store.read())?.serials).toEqual(
+      new Map([
+        ['constructor', 3],
+        ['test', 5],
+      ]),
+    );
+  });
+
+  it('is not written over by what could not be read again', async () => {
+    const store = createBundleStore(storeFolder(undefined));
+    const write = async (serial: number): Promise<unknown> =>
+      await store.write({ sources: [file], serials: new Map([['test', serial]]), confirmedMs: NOW_MS, archives: [] });
+    await write(5);
+    await expect(write(Number.NaN)).rejects.toMatchObject({ code: 'internal' });
+    expect((await store.read())?.serials.get('test')).toBe(5);
   });
 
   it('does not keep a new rule from taking over when it cannot be written', async () => {

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { pack, type Header } from 'tar-stream';
 import { buildBundle } from '../../../services/cli/commands/policy-build.ts';
+import { readBundle } from '../../../services/pdp/policy/bundle-reader.ts';
 import { packArchive } from '../../../services/shared/bundles/pack-archive.ts';
 import { createRunOpa, type RunOpa } from '../../../services/cli/opa-binary.ts';
 import type { BundleFile } from '../../../services/shared/contracts/bundle-digest.ts';
@@ -111,3 +112,23 @@ export const inputFor = (id = 'alice'): Record<string, unknown> => ({
   session: { labels: [], step: 1 },
   time: { rfc3339: '2026-01-01T00:00:00.123Z', ns: 1_767_225_600_123_000_000 },
 });
+
+const SLOW = `package edict
+
+# METADATA
+# entrypoint: true
+decide := {"version": 1, "allow": false, "reasons": [], "obligations": [], "advice": [], "legs": {}} if {
+	count([1 | input.subject.id == "slow"; some a in numbers.range(1, 3000); some b in numbers.range(1, 3000); a + b < 0]) == 0
+}
+`;
+
+/** Loads for many minutes, within `pdp.fuel: 2000000000`: it carries a thousand cases that take long and are right. */
+export const endlessBundle = async (serial = 1): Promise<Uint8Array> => {
+  const { files } = await readBundle(await makeBundle({ rego: SLOW, serial }));
+  const cases = Array.from({ length: 1_000 }, (_, n) => ({
+    name: `slow ${n}`,
+    input: inputFor('slow'),
+    expect: { allow: false },
+  }));
+  return await altered(files, { 'cases/slow.json': JSON.stringify({ cases }) });
+};

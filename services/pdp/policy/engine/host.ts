@@ -271,10 +271,21 @@ const engineOf = (
     }
   };
 
+  const release = (): void => {
+    dropSpare();
+    const memory = current?.memory ?? begun;
+    if (memory !== undefined) pool.give(memory, maxPages);
+    [current, begun, making] = [undefined, undefined, undefined];
+    if (hasOwnData) startAnew();
+  };
+
   const changeData: Engine['changeData'] = (patches, next) => {
     if (!loaded.isPatchable) refuse('policy.wasm is older than ABI 1.3: no data can be pushed to it');
     if (unusable !== undefined) refuse(unusable);
     whole = next;
+    // The module leaves tables of objects larger than in data that is read anew, which only a known layout tells how to
+    // mend.
+    if (hasOwnData && !loaded.image.isKnownLayout) release();
     // What an evaluation made larger would stay as large in every instance after it.
     if (current !== undefined && isReady() && bytesOf(current) > dataMemoryBytes) giveUp(current);
     if (!hasOwnData) {
@@ -318,13 +329,7 @@ const engineOf = (
       const held = current?.memory.buffer.byteLength ?? begun?.buffer.byteLength ?? 0;
       return held + (spare?.buffer.byteLength ?? 0) + (image === loaded.image ? 0 : image.bytes.length);
     },
-    release() {
-      dropSpare();
-      const memory = current?.memory ?? begun;
-      if (memory !== undefined) pool.give(memory, maxPages);
-      [current, begun, making] = [undefined, undefined, undefined];
-      if (hasOwnData) startAnew();
-    },
+    release,
     instanceBytes: loaded.image.memoryBytes,
     fork: (own = limits) => engineOf(prepared, own),
     entrypoints: loaded.entrypoints,

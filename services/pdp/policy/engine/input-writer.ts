@@ -19,7 +19,19 @@ import {
   ZERO,
   isDigit,
 } from './json-bytes.ts';
-import { ARRAY, BOOLEAN, NULL, NUMBER, NUMBER_INT, NUMBER_REF, OBJECT, STRING } from './value-layout.ts';
+import { bucketsFor } from './object-table.ts';
+import {
+  ARRAY,
+  BOOLEAN,
+  HASH_BEGIN,
+  HASH_PRIME,
+  NULL,
+  NUMBER,
+  NUMBER_INT,
+  NUMBER_REF,
+  OBJECT,
+  STRING,
+} from './value-layout.ts';
 
 /** What reading costs: each byte of the text, each key held against another of its bucket and each 8 bytes of them. */
 const BYTE_UNITS = 3;
@@ -37,8 +49,6 @@ const REF_BYTES = 24;
 const CONTAINER_BYTES = 16;
 const ARRAY_ITEM_BYTES = 8;
 const OBJECT_ITEM_BYTES = 12;
-const MIN_BUCKETS = 8;
-const LOAD_FACTOR = 0.7;
 /** Digits of an integer that is surely one of 32 bits. */
 const INT_DIGITS = 9;
 
@@ -46,9 +56,6 @@ const INT_DIGITS = 9;
 const MAX_DEPTH = 256;
 /** Most of what one step writes beside the elements of a container. */
 const STEP_BYTES = 64;
-/** FNV-1 of 32 bits. */
-const HASH_BEGIN = 0x811c9dc5 | 0;
-const HASH_PRIME = 0x01000193;
 
 /** Why there is no value. */
 export type NotWritten = 'left to the module' | 'no room' | 'no fuel';
@@ -93,10 +100,13 @@ const doubled = (words: Int32Array<ArrayBuffer>): Int32Array<ArrayBuffer> => {
   return larger;
 };
 
+const NO_BYTES: Uint8Array = new Uint8Array(0);
+const NO_WORDS: Int32Array = new Int32Array(0);
+
 /** Reads inputs, one after the other. */
 export const createInputWriter = (): InputWriter => {
-  let bytes: Uint8Array = Buffer.alloc(0);
-  let words: Int32Array = new Int32Array(0);
+  let bytes = NO_BYTES;
+  let words = NO_WORDS;
   let at = 0;
   let textEnd = 0;
   let isWellFormed = false;
@@ -382,12 +392,6 @@ export const createInputWriter = (): InputWriter => {
     return true;
   };
 
-  const bucketsFor = (count: number): number => {
-    let buckets = MIN_BUCKETS;
-    while (count > buckets * LOAD_FACTOR) buckets *= 2;
-    return buckets;
-  };
-
   /** Puts the elements from `base` of the stack on into a table of so many buckets: how many have keys of their own. */
   const fill = (table: number, buckets: number, base: number): number => {
     const first = table >> 2;
@@ -493,6 +497,10 @@ export const createInputWriter = (): InputWriter => {
     } catch (stop) {
       if (stop instanceof Stop) return stop.why;
       throw stop;
+    } finally {
+      // Memory that is given up must not be held here.
+      bytes = NO_BYTES;
+      words = NO_WORDS;
     }
   };
   return Object.assign(written, { write });

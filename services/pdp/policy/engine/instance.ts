@@ -2,6 +2,7 @@ import { OutOfFuel } from './builtin.ts';
 import type { BuiltinCalls, ValueMemory } from './builtin-calls.ts';
 import { createInputWriter } from './input-writer.ts';
 import { FUEL_EXPORT } from './meter.ts';
+import { fitTable } from './object-table.ts';
 import { FEW, ORDER_CHAR, READ_TEXT_BYTE, READ_VALUE_BYTE, WRITE_BYTE } from './prices.ts';
 import { createResultPrinter } from './result-text.ts';
 import { INTERNED_STRING, STRING } from './value-layout.ts';
@@ -246,7 +247,8 @@ export class PolicyInstance implements ValueMemory {
 
   /**
    * Changes the data in place, as the ABI prescribes: blocks of the data that became free are kept from evaluations
-   * (`stash`), and given back for the next change (`restore`). Throws when the module does not take it.
+   * (`stash`), and given back for the next change (`restore`). In a known layout the tables are as large as in data that
+   * was read anew. Throws when the module does not take it.
    */
   patch({ path, json }: DataPatch): void {
     const wasm = this.#exports;
@@ -264,6 +266,7 @@ export class PolicyInstance implements ValueMemory {
     this.#heap = wasm.opa_heap_ptr_get();
     this.#makeRoom();
     if (code !== 0) throw new PolicyAbort(`the module does not take a change of its data (${code})`);
+    if (this.#isKnownLayout) fitTable(this.#memoryBytes(), this.#data, path.slice(0, -1));
   }
 
   /**
@@ -282,10 +285,7 @@ export class PolicyInstance implements ValueMemory {
     const most = typeof input === 'string' ? units * BYTES_PER_UNIT : units;
     this.fuelLimit = fuel;
     if (at + most > this.#memoryBytes().length) {
-      // Through the allocator, which would not learn of pages that are added from outside.
-      this.#exports.opa_heap_ptr_set(at);
-      this.#exports[FUEL_EXPORT].value = MAX_FUEL;
-      at = this.#exports.opa_malloc(most);
+      at = this.#grow(at, most);
     }
     const bytes = this.#memoryBytes();
     let length = units;
@@ -318,6 +318,22 @@ export class PolicyInstance implements ValueMemory {
     return this.#boundedTextAt(text, resultMaxBytes);
   }
 
+  /**
+   * Takes memory through the allocator, which would not learn of pages that are added from outside. Where there is none
+   * the evaluation ends, and counts as all that it might have cost: reading up to here was work, too.
+   */
+  #grow(heap: number, bytes: number): number {
+    const policy = this.#exports;
+    policy.opa_heap_ptr_set(heap);
+    policy[FUEL_EXPORT].value = MAX_FUEL;
+    try {
+      return policy.opa_malloc(bytes);
+    } catch (cause) {
+      policy[FUEL_EXPORT].value = 0;
+      throw cause;
+    }
+  }
+
   /** The value of a text in memory, behind which all memory is free. Nothing of no text. */
   #readInput(at: number, length: number, isWellFormed: boolean, fuel: number): number {
     const built = length > 0 && this.#isKnownLayout ? this.#build(at, length, isWellFormed, fuel) : undefined;
@@ -339,11 +355,9 @@ export class PolicyInstance implements ValueMemory {
       const failed = writer.write(bytes, this.#words, text, fuel);
       if (failed === 'left to the module') return undefined;
       if (failed === 'no room') {
-        // Through the allocator, which would not learn of pages that are added from outside.
         // It adds as much as it is asked for, whatever is free.
-        policy.opa_heap_ptr_set(bytes.length - 1);
-        policy[FUEL_EXPORT].value = MAX_FUEL;
-        policy.opa_malloc(more);
+        const most = this.#maxBytes - bytes.length - HEAP_STEP_BYTES;
+        this.#grow(bytes.length - 1, most > 0 ? Math.min(more, most) : more);
         continue;
       }
       if (failed === 'no fuel') {

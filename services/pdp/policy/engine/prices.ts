@@ -68,7 +68,7 @@ const PRICES: Readonly<Record<string, Price>> = {
   'json.patch': price(2_000, 120),
   'json.verify_schema': SCHEMA,
   'net.cidr_contains_matches': price(1_000, 40),
-  'net.cidr_merge': price(1_000, 160),
+  'net.cidr_merge': price(1_000, 500),
   'providers.aws.sign_req': price(12_000, 40),
   'rand.intn': price(6_000, 4),
   'regex.find_n': PATTERN,

@@ -29,6 +29,9 @@ const SHORT = 16;
 /** What printing costs: a step, and each byte. */
 const STEP_UNITS = 8;
 
+const NO_BYTES: Buffer = Buffer.alloc(0);
+const NO_WORDS: Int32Array = new Int32Array(0);
+
 /** Thrown by the printer only, and caught there. */
 class Left extends Error {}
 const LEFT = new Left('left to the module');
@@ -42,12 +45,12 @@ export interface Printed {
 export type PrintResult = (bytes: Buffer, words: Int32Array, address: number) => Printed | undefined;
 
 /**
- * Prints JSON text of the value at an address, sets as arrays, in the order in which the module has its parts. Undefined when
- * the value is large, deep or not understood: it is the module's to print, or to fail with.
+ * Prints JSON text of the value at an address, sets as arrays, in the order in which the module has its parts. Undefined
+ * when the value is large, deep or not understood: it is the module's to print, or to fail with.
  */
 export const createResultPrinter = (): PrintResult => {
-  let bytes: Buffer = Buffer.alloc(0);
-  let words: Int32Array = new Int32Array(0);
+  let bytes = NO_BYTES;
+  let words = NO_WORDS;
   let steps = 0;
   let chars = 0;
 
@@ -157,6 +160,10 @@ export const createResultPrinter = (): PrintResult => {
     } catch (cause) {
       if (cause instanceof Left) return undefined;
       throw cause;
+    } finally {
+      // Memory that is given up must not be held here.
+      bytes = NO_BYTES;
+      words = NO_WORDS;
     }
   };
 };

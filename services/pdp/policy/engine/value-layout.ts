@@ -11,3 +11,6 @@ export const INTERNED_BOOLEAN = 9;
 /** The byte behind the tag of a number: whether it is one of 64 bits, or has its text elsewhere. */
 export const NUMBER_INT = 1;
 export const NUMBER_REF = 2;
+/** The hash of a key: FNV-1 of 32 bits, over its UTF-8. */
+export const HASH_BEGIN = 0x811c9dc5 | 0;
+export const HASH_PRIME = 0x01000193;

@@ -1,7 +1,13 @@
 import fc from 'fast-check';
 import { readBundle } from '../../../../services/pdp/policy/bundle-reader.ts';
-import { createEngine, type Engine, type EngineResult } from '../../../../services/pdp/policy/engine/host.ts';
+import {
+  createEngine,
+  engineFrom,
+  type Engine,
+  type EngineResult,
+} from '../../../../services/pdp/policy/engine/host.ts';
 import type { DataPatch } from '../../../../services/pdp/policy/engine/instance.ts';
+import type { LoadedModule } from '../../../../services/pdp/policy/engine/load-module.ts';
 import { parseValue } from '../../../../services/pdp/policy/engine/value-text.ts';
 import { makeBundle } from '../make-bundles.ts';
 
@@ -81,6 +87,16 @@ const wholeOf = (document: Record<string, unknown>): readonly DataPatch[] =>
     name === 'base' ? [] : [patchOf({ path: [name], value: value as fc.JsonValue })],
   );
 
+/** The same value, its members in the opposite order. */
+const backwards = (value: unknown): unknown =>
+  typeof value !== 'object' || value === null || Array.isArray(value)
+    ? value
+    : Object.fromEntries(
+        Object.entries(value)
+          .reverse()
+          .map(([member, below]) => [member, backwards(below)]),
+      );
+
 const name = fc.constantFrom('a', 'b', 'é"\\', '__proto__', '0');
 const change: fc.Arbitrary<Change> = fc.record({
   path: fc.tuple(fc.constantFrom('p', 'q'), fc.array(name, { maxLength: 3 })).map(([first, rest]) => [first, ...rest]),
@@ -116,6 +132,60 @@ describe('an engine whose data is changed in place', () => {
         },
       ),
       { numRuns: 30 },
+    );
+  });
+
+  it.each([true, false])('takes the same fuel whatever led to its data (known layout: %s)', async (isKnown) => {
+    const laidOut = (module: LoadedModule): LoadedModule => ({
+      ...module,
+      image: { ...module.image, isKnownLayout: isKnown },
+    });
+    const limits = { builtins: {}, memoryMaxBytes: 32 * MIB, fuel: 2_000_000 };
+    const base = (await engineOn(BASE)).loaded;
+    expect(base.image.isKnownLayout).toBe(true);
+    const loaded = laidOut(base);
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(
+          fc.record({
+            at: fc.constantFrom(['p'], ['p', 'é"\\'], ['q', 'a', 'b']),
+            from: fc.nat(120),
+            count: fc.nat(60),
+            value: fc.option(fc.constantFrom<fc.JsonValue>(1, 'x', [], { k: { l: 1 } }), { nil: undefined, freq: 2 }),
+            between: fc.constantFrom('ask', 'fault', 'nothing'),
+          }),
+          { minLength: 1, maxLength: 12 },
+        ),
+        async (steps) => {
+          const engine = engineFrom(loaded, limits);
+          let document: Record<string, unknown> = BASE;
+          for (const { at, from, count, value, between } of steps) {
+            const patches: DataPatch[] = [];
+            for (let n = from; n < from + count; n += 1) {
+              const step: Change = { path: [...at, `n${n}`], value };
+              document = applied(document, step);
+              patches.push(patchOf(step));
+            }
+            const now = document;
+            changeNow(engine, patches, () => wholeOf(now));
+            if (between === 'ask') textOf(engine);
+            if (between === 'fault') fault(engine);
+          }
+          // All at once, in another order than the fresh one reads it.
+          const anew = engineFrom(loaded, limits);
+          const whole = wholeOf(backwards(document) as Record<string, unknown>);
+          changeNow(anew, whole, () => whole);
+          const fresh = engineFrom(laidOut((await engineOn(document)).loaded), limits);
+          const costOf = (asked: Engine) => [textOf(asked), ask(asked).fuelUsed];
+          const cost = costOf(fresh);
+          // The order of members, too, is that of the tables.
+          expect(costOf(engine)).toEqual(cost);
+          expect(costOf(anew)).toEqual(cost);
+          fault(engine);
+          expect(costOf(engine)).toEqual(cost);
+        },
+      ),
+      { numRuns: 25 },
     );
   });
 
@@ -158,7 +228,10 @@ describe('an engine whose data is changed in place', () => {
     expect(outcome(engine.fork({ ...limits, resultMaxBytes: whole.length }))).toBe(whole);
     const large = JSON.stringify({ x: Array.from({ length: 400_000 }, (_, i) => i) });
     const [less, more] = [{ memoryMaxBytes: 12 * MIB }, { memoryMaxBytes: 64 * MIB }];
-    expect(ask(engine.fork({ ...limits, ...less }), large)).toMatchObject({ outcome: 'fault', code: 'policy_memory' });
+    const refused = ask(engine.fork({ ...limits, ...less }), large);
+    expect(refused).toMatchObject({ outcome: 'fault', code: 'policy_memory' });
+    // Reading up to there was work, which somebody must pay for.
+    expect(refused.fuelUsed).toBe(refused.fuelLimit);
     expect(ask(engine.fork({ ...limits, ...more }), large)).toMatchObject({ outcome: 'result' });
     expect(outcome(engine)).toBe(whole);
   });

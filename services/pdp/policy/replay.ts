@@ -1,11 +1,10 @@
 import { Compile } from 'typebox/compile';
-import { isDeepStrictEqual } from 'node:util';
 import type { BundleIdentity, DecisionRequest } from '../../shared/contracts/decision.ts';
 import { isObject } from '../../shared/contracts/json.ts';
 import { PolicyInput } from '../../shared/contracts/policy-io.ts';
-import type { Drawn, EvaluationResult } from './evaluate.ts';
-import { outcomeOf, STALE, type Outcome } from './outcome.ts';
-import type { DataIdentity } from './pushed-data.ts';
+import type { Drawn, EvaluationResult } from '../core/evaluate.ts';
+import { outcomeOf, STALE, type Outcome } from '../core/outcome.ts';
+import type { DataIdentity } from '../core/pushed-data.ts';
 
 /** What an event says of a decision, as far as it takes to decide it again. */
 export interface RecordedDecision {
@@ -26,16 +25,16 @@ export interface RecordedDecision {
 const COMPARED = ['decision', 'reasons', 'obligations', 'advice', 'fault'] as const;
 type Compared = (typeof COMPARED)[number];
 
-export type Difference = Compared | 'fuel_used';
-
 export interface Replayed {
   readonly decision_id: string;
   /** `aged`: the age of bundles or data turned what may have been an allow into a deny, of which nothing else is left. */
   readonly verdict: 'same' | 'changed' | 'aged';
   /** What is not as it was; empty when nothing is. */
-  readonly differences: readonly Difference[];
+  readonly differences: readonly Compared[];
   readonly recorded: RecordedDecision['answer'];
   readonly now: RecordedDecision['answer'];
+  /** Units; null where nothing was evaluated, as of a memo hit. */
+  readonly fuel: { readonly recorded: number | null; readonly now: number };
 }
 
 const inputCheck = Compile(PolicyInput);
@@ -117,7 +116,7 @@ const isAlike = (before: unknown, now: unknown): boolean => {
   if (isObject(before) && typeof before['masked'] === 'string' && typeof before['key'] === 'string') return true;
   if (Array.isArray(before))
     return Array.isArray(now) && before.length === now.length && before.every((item, at) => isAlike(item, now[at]));
-  if (!isObject(before) || !isObject(now)) return isDeepStrictEqual(before, now);
+  if (!isObject(before) || !isObject(now)) return Object.is(before, now);
   const names = Object.keys(before);
   return (
     names.length === Object.keys(now).length &&
@@ -137,31 +136,28 @@ const withoutStale = (reasons: unknown): unknown =>
   Array.isArray(reasons) ? reasons.filter((reason) => !isObject(reason) || reason['code'] !== STALE) : reasons;
 
 /**
- * Compares what was recorded with what the policy gives now. `isSamePolicy`: by the bundles and the engine that decided,
- * so that its cost must be the same, too. What is masked is not compared, nor what the age of the policy, which no event
- * holds, added to the answer.
+ * Compares what was recorded with what the policy gives now. What is masked is not compared, nor what the age of the
+ * policy, which no event holds, added to the answer. Fuel is told and not judged: who evaluates first on an instance pays
+ * for what makes it larger.
  */
-export const judgeReplay = (recorded: RecordedDecision, result: EvaluationResult, isSamePolicy: boolean): Replayed => {
+export const judgeReplay = (recorded: RecordedDecision, result: EvaluationResult): Replayed => {
   const now = answerOf(outcomeOf(requestOf(recorded.input), result, recorded.data));
   const was = recorded.answer;
+  const told = {
+    decision_id: recorded.id,
+    recorded: was,
+    now,
+    fuel: { recorded: recorded.fuelUsed ?? null, now: result.fuelUsed },
+  };
   const known = withoutStale(was.reasons);
   const aged = Array.isArray(known) && Array.isArray(was.reasons) && known.length < was.reasons.length;
   // An allow that its age turned into a deny has nothing else left in it.
   if (aged && was.decision === 'deny' && now.decision === 'allow' && known.length === 0)
-    return { decision_id: recorded.id, verdict: 'aged', differences: [], recorded: was, now };
+    return { ...told, verdict: 'aged', differences: [] };
   const differences = COMPARED.filter((name): boolean => {
     // The words to a fault are this program's.
     if (name === 'reasons' && now.fault !== undefined && now.fault === was.fault) return false;
     return !isAlike(name === 'reasons' ? known : was[name], now[name]);
   });
-  const { fuelUsed } = recorded;
-  const isDearer = isSamePolicy && now.fault === undefined && fuelUsed !== undefined && fuelUsed !== result.fuelUsed;
-  const all: readonly Difference[] = isDearer ? [...differences, 'fuel_used'] : differences;
-  return {
-    decision_id: recorded.id,
-    verdict: all.length === 0 ? 'same' : 'changed',
-    differences: all,
-    recorded: was,
-    now,
-  };
+  return { ...told, verdict: differences.length === 0 ? 'same' : 'changed', differences };
 };

@@ -1,4 +1,4 @@
-import { judgeReplay, readRecorded, type RecordedDecision } from '../../../services/pdp/core/replay.ts';
+import { judgeReplay, readRecorded, type RecordedDecision } from '../../../services/pdp/policy/replay.ts';
 import type { EvaluationResult } from '../../../services/pdp/core/evaluate.ts';
 
 const DIGEST = `sha256:${'0'.repeat(64)}`;
@@ -99,33 +99,31 @@ describe('a recorded decision', () => {
 });
 
 describe('a decision that is made again', () => {
-  it('is the same with the same answer at the same cost, and only its own policy must cost the same', () => {
-    expect(judgeReplay(recorded(), gives(false), true)).toMatchObject({
+  it('is the same with the same answer, and tells what both cost', () => {
+    expect(judgeReplay(recorded(), gives(false, {}, 11))).toMatchObject({
       verdict: 'same',
       differences: [],
+      fuel: { recorded: 10, now: 11 },
     });
-    const dearer = gives(false, {}, 11);
-    expect(judgeReplay(recorded(), dearer, true)).toMatchObject({ verdict: 'changed', differences: ['fuel_used'] });
-    expect(judgeReplay(recorded(), dearer, false)).toMatchObject({ verdict: 'same' });
     const remembered = recorded({ evaluation: { fuel_used: null } });
-    expect(judgeReplay(remembered, dearer, true)).toMatchObject({ verdict: 'same' });
+    expect(judgeReplay(remembered, gives(false))).toMatchObject({ verdict: 'same', fuel: { recorded: null, now: 10 } });
   });
 
   it('names what is not as it was', () => {
-    expect(judgeReplay(recorded(), gives(true), true)).toMatchObject({
+    expect(judgeReplay(recorded(), gives(true))).toMatchObject({
       verdict: 'changed',
       differences: ['decision', 'reasons'],
       recorded: { decision: 'deny' },
       now: { decision: 'allow' },
     });
     const advice = [{ id: 'a', type: 'log' }];
-    expect(judgeReplay(recorded(), gives(false, { advice }), false).differences).toEqual(['advice']);
+    expect(judgeReplay(recorded(), gives(false, { advice })).differences).toEqual(['advice']);
   });
 
   it('is judged by the rules of the decision point, too', () => {
     const duty = gives(true, { obligations: [{ id: 'n', type: 'notify', properties: { channel: 'x' } }] });
-    expect(judgeReplay(recorded(), duty, true).now).toMatchObject({ decision: 'deny' });
-    expect(judgeReplay(recorded(), gives(true, { legs: {} }), true).now).toMatchObject({ fault: 'legs_incomplete' });
+    expect(judgeReplay(recorded(), duty).now).toMatchObject({ decision: 'deny' });
+    expect(judgeReplay(recorded(), gives(true, { legs: {} })).now).toMatchObject({ fault: 'legs_incomplete' });
   });
 
   it('is the same with the same fault, whatever the words to it', () => {
@@ -137,39 +135,39 @@ describe('a decision that is made again', () => {
       fuelLimit: 5,
     };
     const before = { data: { fault: 'policy_fuel' }, answer: { reasons: [{ code: 'policy_fuel', message: 'other' }] } };
-    expect(judgeReplay(recorded(before), fault, true)).toMatchObject({ verdict: 'same' });
-    expect(judgeReplay(recorded(), fault, true).differences).toEqual(['reasons', 'fault']);
+    expect(judgeReplay(recorded(before), fault)).toMatchObject({ verdict: 'same' });
+    expect(judgeReplay(recorded(), fault).differences).toEqual(['reasons', 'fault']);
   });
 
   it('takes what is masked for anything, and nothing else', () => {
     const mask = { masked: 'ab', key: 'k' };
     const masked = recorded({ answer: { reasons: [{ code: 'no', leg: mask }] } });
-    expect(judgeReplay(masked, gives(false), true)).toMatchObject({ verdict: 'same' });
-    expect(
-      judgeReplay(masked, gives(false, { reasons: [{ code: 'other', leg: 'subject' }] }), true).differences,
-    ).toEqual(['reasons']);
-    expect(judgeReplay(masked, gives(false, { reasons: [] }), true).differences).toEqual(['reasons']);
+    expect(judgeReplay(masked, gives(false))).toMatchObject({ verdict: 'same' });
+    expect(judgeReplay(masked, gives(false, { reasons: [{ code: 'other', leg: 'subject' }] })).differences).toEqual([
+      'reasons',
+    ]);
+    expect(judgeReplay(masked, gives(false, { reasons: [] })).differences).toEqual(['reasons']);
     const advice = [{ id: 'r', type: 'redact', properties: { field: mask } }];
     const advised = recorded({ answer: { advice } });
-    expect(judgeReplay(advised, gives(false), true).differences).toEqual(['advice']);
+    expect(judgeReplay(advised, gives(false)).differences).toEqual(['advice']);
     const now = { advice: [{ id: 'r', type: 'redact', properties: { field: '/a' } }] };
-    expect(judgeReplay(advised, gives(false, now), true)).toMatchObject({ verdict: 'same' });
+    expect(judgeReplay(advised, gives(false, now))).toMatchObject({ verdict: 'same' });
     const more = { advice: [{ id: 'r', type: 'redact', properties: { field: '/a', with: 'x' } }] };
-    expect(judgeReplay(advised, gives(false, more), true).differences).toEqual(['advice']);
+    expect(judgeReplay(advised, gives(false, more)).differences).toEqual(['advice']);
   });
 
   it('says where the age of policy or data left nothing of the answer to compare', () => {
     const stale = { code: 'policy_stale', message: 'expired' };
     const turned = recorded({ answer: { reasons: [stale] } });
-    expect(judgeReplay(turned, gives(true), true)).toMatchObject({ verdict: 'aged', differences: [] });
-    expect(judgeReplay(turned, gives(false), true).differences).toEqual(['reasons']);
+    expect(judgeReplay(turned, gives(true))).toMatchObject({ verdict: 'aged', differences: [] });
+    expect(judgeReplay(turned, gives(false)).differences).toEqual(['reasons']);
     const noted = recorded({ answer: { reasons: [...REASONS, stale] } });
-    expect(judgeReplay(noted, gives(false), true)).toMatchObject({ verdict: 'same' });
-    expect(judgeReplay(noted, gives(true), true)).toMatchObject({
+    expect(judgeReplay(noted, gives(false))).toMatchObject({ verdict: 'same' });
+    expect(judgeReplay(noted, gives(true))).toMatchObject({
       verdict: 'changed',
       differences: ['decision', 'reasons'],
     });
     const own = gives(false, { reasons: [stale] });
-    expect(judgeReplay(recorded(), own, true).now).toMatchObject({ fault: 'policy_output_invalid' });
+    expect(judgeReplay(recorded(), own).now).toMatchObject({ fault: 'policy_output_invalid' });
   });
 });
