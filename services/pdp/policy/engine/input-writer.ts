@@ -25,12 +25,14 @@ import {
   BOOLEAN,
   HASH_BEGIN,
   HASH_PRIME,
+  INTEGER,
+  NO_BYTES,
+  NO_WORDS,
   NULL,
-  NUMBER,
-  NUMBER_INT,
-  NUMBER_REF,
   OBJECT,
+  REFERENCE,
   STRING,
+  TRUE,
 } from './value-layout.ts';
 
 /** What reading costs: each byte of the text, each key held against another of its bucket and each 8 bytes of them. */
@@ -38,10 +40,6 @@ const BYTE_UNITS = 3;
 const COMPARE_UNITS = 8;
 const COMPARED_LOG2 = 3;
 
-/** Tags with what stands in the byte behind them. */
-const TRUE = BOOLEAN | (1 << 8);
-const INTEGER = NUMBER | (NUMBER_INT << 8);
-const REFERENCE = NUMBER | (NUMBER_REF << 8);
 const SMALL_BYTES = 4;
 const STRING_BYTES = 12;
 const INT_BYTES = 16;
@@ -100,12 +98,9 @@ const doubled = (words: Int32Array<ArrayBuffer>): Int32Array<ArrayBuffer> => {
   return larger;
 };
 
-const NO_BYTES: Uint8Array = new Uint8Array(0);
-const NO_WORDS: Int32Array = new Int32Array(0);
-
 /** Reads inputs, one after the other. */
 export const createInputWriter = (): InputWriter => {
-  let bytes = NO_BYTES;
+  let bytes: Uint8Array = NO_BYTES;
   let words = NO_WORDS;
   let at = 0;
   let textEnd = 0;
@@ -498,9 +493,7 @@ export const createInputWriter = (): InputWriter => {
       if (stop instanceof Stop) return stop.why;
       throw stop;
     } finally {
-      // Memory that is given up must not be held here.
-      bytes = NO_BYTES;
-      words = NO_WORDS;
+      [bytes, words] = [NO_BYTES, NO_WORDS]; // What is given up must not be held here.
     }
   };
   return Object.assign(written, { write });

@@ -8,6 +8,8 @@ import {
   BOOLEAN,
   INTERNED_BOOLEAN,
   INTERNED_STRING,
+  NO_BYTES,
+  NO_WORDS,
   NULL,
   NUMBER,
   NUMBER_INT,
@@ -28,9 +30,6 @@ const SHORT = 16;
 
 /** What printing costs: a step, and each byte. */
 const STEP_UNITS = 8;
-
-const NO_BYTES: Buffer = Buffer.alloc(0);
-const NO_WORDS: Int32Array = new Int32Array(0);
 
 /** Thrown by the printer only, and caught there. */
 class Left extends Error {}

@@ -14,3 +14,11 @@ export const NUMBER_REF = 2;
 /** The hash of a key: FNV-1 of 32 bits, over its UTF-8. */
 export const HASH_BEGIN = 0x811c9dc5 | 0;
 export const HASH_PRIME = 0x01000193;
+/** Tags with what stands in the byte behind them. */
+export const TRUE = BOOLEAN | (1 << 8);
+export const INTEGER = NUMBER | (NUMBER_INT << 8);
+export const REFERENCE = NUMBER | (NUMBER_REF << 8);
+
+/** Views of no memory. */
+export const NO_BYTES: Buffer = Buffer.alloc(0);
+export const NO_WORDS: Int32Array = new Int32Array(0);
