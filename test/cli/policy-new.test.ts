@@ -38,7 +38,7 @@ describe('edict policy new', () => {
   it('writes a module that denies once it is wired as it says', async () => {
     const made = await edict(['new', 'mesh/approval', '--policies', policies]);
     const importing = 'import data.mesh.approval';
-    const denying = '_denials contains reason if some reason in approval.deny';
+    const denying = '_vetoes contains reason if some reason in approval.deny';
     expect(made.stdout).toContain(importing);
     expect(made.stdout).toContain(denying);
     const main = path.join(policies, 'edict', 'edict.rego');

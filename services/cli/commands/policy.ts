@@ -367,7 +367,7 @@ const newCommand = (): Command =>
       const wiring = [
         'Nothing reads it yet; in edict/edict.rego add',
         `  import data.${name}`,
-        `  _denials contains reason if some reason in ${name.split('.').at(-1)}.deny`,
+        `  _vetoes contains reason if some reason in ${name.split('.').at(-1)}.deny`,
       ];
       report(options.json, true, { files }, [...files.map((file) => `wrote ${file}`), ...wiring].join('\n'));
     });
