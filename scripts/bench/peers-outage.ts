@@ -4,7 +4,7 @@ import { Kafka, logLevel } from 'kafkajs';
 import { DECISIONS_TOPIC } from '../../services/shared/contracts/events.ts';
 import { AppError } from '../../services/shared/contracts/errors.ts';
 import { isObject } from '../../services/shared/contracts/json.ts';
-import { createTopics } from '../../services/shared/kafka/topics.ts';
+import { createTopics, makeTopics } from '../../services/shared/kafka/topics.ts';
 import { startKafka, type KafkaBroker } from '../../test/support/kafka.ts';
 import { createJsonClient } from '../replay/client.ts';
 import { startLogSink } from './log-sink.ts';
@@ -176,7 +176,7 @@ const withKafka = async (options: OutageOptions, results: Outage[]): Promise<voi
     if (!options.withCerbos) return;
     const admin = kafka.admin();
     await admin.connect();
-    await admin.createTopics({ topics: [{ topic: CERBOS_TOPIC, numPartitions: 1 }], waitForLeaders: true });
+    await makeTopics(admin, [{ topic: CERBOS_TOPIC, numPartitions: 1 }]);
     await admin.disconnect();
     const cerbos = await startCerbos(options.scratch, 'Cerbos, Kafka', { brokers, topic: CERBOS_TOPIC });
     peers.push(cerbos);

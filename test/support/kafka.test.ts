@@ -1,4 +1,5 @@
 import { Kafka, logLevel } from 'kafkajs';
+import { makeTopics } from '../../services/shared/kafka/topics.ts';
 import { startKafka, type KafkaBroker } from './kafka.ts';
 
 describe('a Kafka broker of one test', () => {
@@ -21,7 +22,7 @@ describe('a Kafka broker of one test', () => {
     const producer = kafka.producer();
     await Promise.all([admin.connect(), producer.connect()]);
     try {
-      await admin.createTopics({ topics: [{ topic: 'kept', numPartitions: 1 }] });
+      await makeTopics(admin, [{ topic: 'kept', numPartitions: 1 }]);
       await producer.send({ topic: 'kept', acks: -1, messages: [{ partition: 0, value: 'one' }] });
       await broker.kill();
       await broker.restart();

@@ -1,4 +1,5 @@
-import kafkajs, { type Admin, type Kafka } from 'kafkajs';
+import { setTimeout as delay } from 'node:timers/promises';
+import kafkajs, { type Admin, type ITopicConfig, type Kafka } from 'kafkajs';
 import { ACKS_TOPIC, DATA_TOPIC, DECISIONS_TOPIC } from '../contracts/events.ts';
 import { AppError, errorMessage } from '../contracts/errors.ts';
 import { isObject } from '../contracts/json.ts';
@@ -30,6 +31,35 @@ export const stampByBroker = async (admin: Admin): Promise<boolean> => {
   const configEntries = [...kept, BY_BROKER];
   await admin.alterConfigs({ validateOnly: false, resources: [{ ...resource, configEntries }] });
   return true;
+};
+
+/** How long brokers may take to make topics, and then to hear of them. */
+const MAKE_MS = 20_000;
+const LOOK_MS = 100;
+/** What a broker says of a topic that it has not heard of yet, or whose leader is not settled. */
+const NOT_YET: ReadonlySet<unknown> = new Set(['UNKNOWN_TOPIC_OR_PARTITION', 'LEADER_NOT_AVAILABLE']);
+
+/**
+ * Makes topics, and waits until they can be used. The client's own waiting (`waitForLeaders`) takes a topic that its
+ * broker has not heard of yet for one that is not there, and fails. Rejects with what Kafka says, at most `waitMs` after
+ * the topics were made.
+ */
+export const makeTopics = async (
+  admin: Pick<Admin, 'createTopics' | 'fetchTopicMetadata'>,
+  topics: readonly ITopicConfig[],
+  waitMs: number = MAKE_MS,
+): Promise<void> => {
+  await admin.createTopics({ topics: [...topics], waitForLeaders: false, timeout: MAKE_MS });
+  const deadlineMs = performance.now() + waitMs;
+  for (;;)
+    try {
+      await admin.fetchTopicMetadata({ topics: topics.map(({ topic }) => topic) });
+      return;
+    } catch (cause) {
+      const type: unknown = cause instanceof Error ? Reflect.get(cause, 'type') : undefined;
+      if (!NOT_YET.has(type) || performance.now() >= deadlineMs) throw cause;
+      await delay(LOOK_MS);
+    }
 };
 
 /** The reasons that Kafka gives for each topic, and the setting that the most common one comes from. */
@@ -99,7 +129,7 @@ export const createTopics = async (
     await admin.connect();
     const present = new Set(await admin.listTopics());
     const missing = wanted.filter(({ topic }) => !present.has(topic));
-    if (missing.length > 0) await admin.createTopics({ topics: missing, waitForLeaders: true, timeout: 20_000 });
+    if (missing.length > 0) await makeTopics(admin, missing);
     const changed = present.has(DATA_TOPIC) && (await stampByBroker(admin)) ? [`${DATA_TOPIC} (${STAMP})`] : [];
     return [...missing.map(({ topic }) => topic), ...changed];
   } catch (cause) {

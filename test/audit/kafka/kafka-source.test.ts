@@ -9,6 +9,7 @@ import { signAck, type Ack } from '../../../services/shared/contracts/ack.ts';
 import { isAppError } from '../../../services/shared/contracts/errors.ts';
 import { ACKS_TOPIC } from '../../../services/shared/contracts/events.ts';
 import { createKafkaClient } from '../../../services/shared/kafka/client.ts';
+import { makeTopics } from '../../../services/shared/kafka/topics.ts';
 import { createEmitter, type MadeEvent } from '../core/ingest-fixtures.ts';
 import { openTestLedger, silent, type LedgerHarness } from '../ingest/fixtures.ts';
 import { startKafka, type KafkaBroker } from '../../support/kafka.ts';
@@ -39,7 +40,7 @@ describe('the Kafka source', () => {
     ({ harness } = opened);
     topics += 1;
     topic = `events-${topics}`;
-    await admin((client) => client.createTopics({ topics: [{ topic, numPartitions: 2, replicationFactor: 1 }] }));
+    await admin((client) => makeTopics(client, [{ topic, numPartitions: 2, replicationFactor: 1 }]));
   });
   afterEach(async () => {
     for (const each of open.splice(0)) await stop(each);
@@ -172,16 +173,14 @@ describe('the Kafka source', () => {
 
   it('publishes acknowledgements on the compacted topic and finds them again', async () => {
     await admin((client) =>
-      client.createTopics({
-        topics: [
-          {
-            topic: ACKS_TOPIC,
-            numPartitions: 3,
-            replicationFactor: 1,
-            configEntries: [{ name: 'cleanup.policy', value: 'compact' }],
-          },
-        ],
-      }),
+      makeTopics(client, [
+        {
+          topic: ACKS_TOPIC,
+          numPartitions: 3,
+          replicationFactor: 1,
+          configEntries: [{ name: 'cleanup.policy', value: 'compact' }],
+        },
+      ]),
     );
     const { key, verifier } = openAckKey(path.join(harness.home, 'ack.pem'), path.join(harness.home, 'ack.vkey'));
     const foreign = openAckKey(path.join(harness.home, 'b.pem'), path.join(harness.home, 'b.vkey'));

@@ -6,6 +6,7 @@ import { ackKey, signAck, type Ack } from '../../../services/shared/contracts/ac
 import { ACKS_TOPIC, DECISIONS_TOPIC } from '../../../services/shared/contracts/events.ts';
 import type { SigningKey } from '../../../services/shared/contracts/signatures.ts';
 import { createKafkaClient } from '../../../services/shared/kafka/client.ts';
+import { makeTopics } from '../../../services/shared/kafka/topics.ts';
 import { createSender } from '../../../services/shared/kafka/sender.ts';
 import { loadSettings } from '../../../services/shared/settings/settings.ts';
 import { startAuditTrail, type AuditTrailOptions } from '../../../services/pdp/audit-trail/audit-trail.ts';
@@ -46,18 +47,15 @@ export const kafkaClient = (brokers: readonly string[]): Kafka =>
 export const createTopics = async (kafka: Kafka): Promise<void> => {
   const admin = kafka.admin();
   await admin.connect();
-  await admin.createTopics({
-    waitForLeaders: true,
-    topics: [
-      { topic: DECISIONS_TOPIC, numPartitions: 3, replicationFactor: 1 },
-      {
-        topic: ACKS_TOPIC,
-        numPartitions: 1,
-        replicationFactor: 1,
-        configEntries: [{ name: 'cleanup.policy', value: 'compact' }],
-      },
-    ],
-  });
+  await makeTopics(admin, [
+    { topic: DECISIONS_TOPIC, numPartitions: 3, replicationFactor: 1 },
+    {
+      topic: ACKS_TOPIC,
+      numPartitions: 1,
+      replicationFactor: 1,
+      configEntries: [{ name: 'cleanup.policy', value: 'compact' }],
+    },
+  ]);
   await admin.disconnect();
 };
 

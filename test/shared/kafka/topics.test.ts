@@ -8,7 +8,7 @@ import { startKafkaDataStream } from '../../../services/pdp/data/kafka-stream.ts
 import { ACKS_TOPIC, DATA_TOPIC, DECISIONS_TOPIC } from '../../../services/shared/contracts/events.ts';
 import { createKafkaClient } from '../../../services/shared/kafka/client.ts';
 import { createSender } from '../../../services/shared/kafka/sender.ts';
-import { createTopics } from '../../../services/shared/kafka/topics.ts';
+import { createTopics, makeTopics } from '../../../services/shared/kafka/topics.ts';
 import { createLogger } from '../../../services/shared/runtime/logger.ts';
 import { loadSettings } from '../../../services/shared/settings/settings.ts';
 import { startKafka, type KafkaBroker } from '../../support/kafka.ts';
@@ -55,7 +55,7 @@ describe('the topics', () => {
   const makeOldTopic = async (): Promise<void> => {
     await admin.deleteTopics({ topics: [DATA_TOPIC] }).catch(() => undefined);
     while ((await admin.listTopics()).includes(DATA_TOPIC)) await new Promise((done) => setTimeout(done, 50));
-    await admin.createTopics({ topics: [{ topic: DATA_TOPIC, numPartitions: 1, configEntries: [OLD, OWN] }] });
+    await makeTopics(admin, [{ topic: DATA_TOPIC, numPartitions: 1, configEntries: [OLD, OWN] }]);
     expect(await configOf(DATA_TOPIC)).toMatchObject({ 'message.timestamp.type': 'CreateTime' });
   };
   const startStream = (): Promise<RunningDataStream> =>
@@ -73,6 +73,31 @@ describe('the topics', () => {
       [OLD.name]: OLD.value,
       [OWN.name]: OWN.value,
     });
+
+  const heardOf = (times: number, type: string) => {
+    let asked = 0;
+    return {
+      createTopics: () => Promise.resolve(true),
+      fetchTopicMetadata: () => {
+        asked += 1;
+        return asked > times
+          ? Promise.resolve({ topics: [] })
+          : Promise.reject(Object.assign(new Error(type), { type }));
+      },
+      asked: () => asked,
+    };
+  };
+
+  it('are waited for while brokers have not heard of them, and no longer than that', async () => {
+    const unknown = heardOf(2, 'UNKNOWN_TOPIC_OR_PARTITION');
+    await makeTopics(unknown, [{ topic: 'a' }]);
+    expect(unknown.asked()).toBe(3);
+    const never = heardOf(Number.POSITIVE_INFINITY, 'LEADER_NOT_AVAILABLE');
+    await expect(makeTopics(never, [{ topic: 'a' }], 200)).rejects.toThrow('LEADER_NOT_AVAILABLE');
+    const refused = heardOf(1, 'TOPIC_AUTHORIZATION_FAILED');
+    await expect(makeTopics(refused, [{ topic: 'a' }])).rejects.toThrow('TOPIC_AUTHORIZATION_FAILED');
+    expect(refused.asked()).toBe(1);
+  });
 
   it('need as many brokers as kafka.replication says, which the error names', async () => {
     await expect(createTopics(kafka, { partitions: 1, replication: 3 })).rejects.toMatchObject({
