@@ -11,10 +11,10 @@ import {
   leafHash,
   type Entry,
 } from '../services/audit/core/entry.ts';
-import { signCheckpoint } from '../services/audit/core/checkpoint.ts';
-import { createTreeHasher, nodeHash } from '../services/audit/core/merkle.ts';
-import { consistencyProof, inclusionProof, type ReadHashes } from '../services/audit/core/proofs.ts';
-import { encodeBundle } from '../services/audit/core/tiles.ts';
+import { signCheckpoint } from '../services/shared/tlog/checkpoint.ts';
+import { createTreeHasher, nodeHash } from '../services/shared/tlog/merkle.ts';
+import { consistencyProof, inclusionProof, type ReadHashes } from '../services/shared/tlog/proofs.ts';
+import { encodeBundle } from '../services/shared/tlog/tiles.ts';
 import { signAck } from '../services/shared/contracts/ack.ts';
 import { bundleDigest, digestText, setDigest } from '../services/shared/contracts/bundle-digest.ts';
 import { fromHex, hex, lp, sha256, u64 } from '../services/shared/contracts/bytes.ts';

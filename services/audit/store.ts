@@ -8,7 +8,7 @@ import type { WriteLedger } from './core/append.ts';
 import type { Database } from './core/database.ts';
 import { decodeEntry, leafHash, type Genesis } from './core/entry.ts';
 import type { Journal } from './core/journal.ts';
-import { createTreeHasher, type TreeHasher } from './core/merkle.ts';
+import { createTreeHasher, type TreeHasher } from '../shared/tlog/merkle.ts';
 import type { PayloadKeys } from './core/payload-keys.ts';
 import { createSearchNames, type NameSubject } from './core/pseudonym.ts';
 import { machineStart } from './embedded/directory-lock.ts';

@@ -5,7 +5,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { spawn } from 'node:child_process';
 import { createAuditApp, type AuditApp } from '../../services/audit/http/app.ts';
-import { signCheckpoint } from '../../services/audit/core/checkpoint.ts';
+import { signCheckpoint } from '../../services/shared/tlog/checkpoint.ts';
 import type { Database } from '../../services/audit/core/database.ts';
 import { freshIds, ownEntry } from '../../services/audit/core/own-entry.ts';
 import { createRecordAccess } from '../../services/audit/core/record-access.ts';

@@ -1,6 +1,6 @@
 import { fromHex, hex } from '../../shared/contracts/bytes.ts';
 import { canonicalJson, isObject } from '../../shared/contracts/json.ts';
-import { createTreeHasher } from './merkle.ts';
+import { createTreeHasher } from '../../shared/tlog/merkle.ts';
 import type { SigningMemory } from './signing.ts';
 
 /**

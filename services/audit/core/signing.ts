@@ -1,7 +1,7 @@
 import { bytesEqual, hex } from '../../shared/contracts/bytes.ts';
 import type { VerifierKey } from '../../shared/contracts/signatures.ts';
 import type { Log } from './append.ts';
-import { openCheckpoint } from './checkpoint.ts';
+import { openCheckpoint } from '../../shared/tlog/checkpoint.ts';
 import {
   commitPayload,
   decodeEntry,
@@ -12,7 +12,7 @@ import {
   type Entry,
   type Genesis,
 } from './entry.ts';
-import { createTreeHasher, type TreeState } from './merkle.ts';
+import { createTreeHasher, type TreeState } from '../../shared/tlog/merkle.ts';
 import { goneSeqs, KINDS_OF_GONE, parseObject } from './verify-event.ts';
 import type { StoredEntry } from './verify-input.ts';
 import { createNumberSet } from './verify-ranges.ts';

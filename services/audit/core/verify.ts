@@ -16,7 +16,7 @@ import {
 import { comparePayload, goneSeqs, KINDS_OF_GONE, type PayloadFacts } from './verify-event.ts';
 import { createGonePayloads, type GonePayloads } from './verify-gone.ts';
 import { createFindings, type AttackClass, type Findings, type VerificationReport } from './verify-report.ts';
-import { createTreeHasher, type TreeHasher } from './merkle.ts';
+import { createTreeHasher, type TreeHasher } from '../../shared/tlog/merkle.ts';
 import type { TreeNode } from './signing.ts';
 import { age, coverage, createCheckpointChecker, type CheckpointChecker } from './verify-checkpoints.ts';
 import type { KnownSize, Orphan, StoredEntry, StoredPayload, VerifyInput } from './verify-input.ts';

@@ -9,7 +9,7 @@ import { Counter, Histogram, type Registry } from '../../shared/runtime/metrics.
 import { problemHandler, unknownRoute } from '../../shared/runtime/problem.ts';
 import type { EmitterState, LedgerReader } from '../core/query-reader.ts';
 import type { RememberedLeaf, VerifyTenant } from '../core/verify-tenant.ts';
-import type { TileReader } from '../core/tiles.ts';
+import type { TileReader } from '../../shared/tlog/tiles.ts';
 import { showEntry } from '../core/query-show.ts';
 import { auditorOf, authorize, checkHost, namedByPath, parametersOf, sendProblem, type AuditAccess } from './access.ts';
 import { artifactHandler } from './artifacts.ts';

@@ -5,7 +5,7 @@ import { readCursor, writeCursor } from '../core/query-cursor.ts';
 import type { LedgerReader } from '../core/query-reader.ts';
 import { showCovered, showDecision, type ShownDecision } from '../core/query-show.ts';
 import type { NameSubject } from '../core/pseudonym.ts';
-import type { PublishedLog, TileReader } from '../core/tiles.ts';
+import type { PublishedLog, TileReader } from '../../shared/tlog/tiles.ts';
 import { auditorOf, parametersOf } from './access.ts';
 
 export interface DecisionsDeps {

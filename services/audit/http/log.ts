@@ -7,7 +7,7 @@ import {
   TILE_WIDTH,
   type PublishedLog,
   type TileReader,
-} from '../core/tiles.ts';
+} from '../../shared/tlog/tiles.ts';
 import { auditorOf } from './access.ts';
 
 /** Answers depend on the credential, so no shared cache keeps them. */

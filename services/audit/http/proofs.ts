@@ -1,7 +1,7 @@
 import { AppError } from '../../shared/contracts/errors.ts';
-import { consistencyProof, inclusionProof, type ReadHashes } from '../core/proofs.ts';
+import { consistencyProof, inclusionProof, type ReadHashes } from '../../shared/tlog/proofs.ts';
 import type { ShownProof } from '../core/query-show.ts';
-import type { PublishedLog, TileReader } from '../core/tiles.ts';
+import type { PublishedLog, TileReader } from '../../shared/tlog/tiles.ts';
 
 const base64 = (hashes: readonly Uint8Array[]): readonly string[] =>
   hashes.map((hash) => Buffer.from(hash).toString('base64'));

@@ -6,7 +6,7 @@ import { isTenant } from '../../shared/contracts/tenant.ts';
 import { readOrCreateFile } from '../../shared/settings/home.ts';
 import type { Log, Sql, WriteLedger } from '../core/append.ts';
 import { genesisHash, type Genesis } from '../core/entry.ts';
-import { createTreeHasher } from '../core/merkle.ts';
+import { createTreeHasher } from '../../shared/tlog/merkle.ts';
 import { freshIds, ownEntry } from '../core/own-entry.ts';
 import { lockHead } from './statements.ts';
 

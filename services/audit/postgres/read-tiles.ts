@@ -1,6 +1,6 @@
 import { AppError } from '../../shared/contracts/errors.ts';
 import type { Sql } from '../core/append.ts';
-import type { PublishedLog, TileReader } from '../core/tiles.ts';
+import type { PublishedLog, TileReader } from '../../shared/tlog/tiles.ts';
 
 interface Piece {
   readonly at: bigint;

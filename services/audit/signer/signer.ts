@@ -3,7 +3,7 @@ import { AppError, errorMessage } from '../../shared/contracts/errors.ts';
 import { formatVkey, type SigningKey, type VerifierKey } from '../../shared/contracts/signatures.ts';
 import type { Handle } from '../../shared/runtime/lifecycle.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
-import { signCheckpoint } from '../core/checkpoint.ts';
+import { signCheckpoint } from '../../shared/tlog/checkpoint.ts';
 import {
   NOTHING_CHECKED,
   planSigning,

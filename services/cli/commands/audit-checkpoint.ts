@@ -1,8 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { Command } from 'commander';
-import { openCheckpoint, type Checkpoint } from '../../audit/core/checkpoint.ts';
-import { consistencyProof, isConsistent, type ReadHashes } from '../../audit/core/proofs.ts';
-import { formatTilePath, TILE_WIDTH } from '../../audit/core/tiles.ts';
+import { openCheckpoint, type Checkpoint } from '../../shared/tlog/checkpoint.ts';
+import { consistencyProof, isConsistent, type ReadHashes } from '../../shared/tlog/proofs.ts';
+import { formatTilePath, TILE_WIDTH } from '../../shared/tlog/tiles.ts';
 import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors.ts';
 import type { VerifierKey } from '../../shared/contracts/signatures.ts';
 import { createAuditClient, type AuditClient, type AuditConnection } from './audit-client.ts';

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { openCheckpoint, type Checkpoint } from '../../audit/core/checkpoint.ts';
+import { openCheckpoint, type Checkpoint } from '../../shared/tlog/checkpoint.ts';
 import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors.ts';
 import { parseVkey, type VerifierKey } from '../../shared/contracts/signatures.ts';
 

@@ -1,5 +1,5 @@
 import { commitPayload, decodeEntry, leafHash, type Entry } from '../../audit/core/entry.ts';
-import { rootOfInclusion } from '../../audit/core/proofs.ts';
+import { rootOfInclusion } from '../../shared/tlog/proofs.ts';
 import { bytesEqual, fromHex } from '../../shared/contracts/bytes.ts';
 import { isObject } from '../../shared/contracts/json.ts';
 import type { VerifierKey } from '../../shared/contracts/signatures.ts';

@@ -1,6 +1,6 @@
 import { ENTRY_KINDS, genesisHash } from '../../../services/audit/core/entry.ts';
-import { signCheckpoint } from '../../../services/audit/core/checkpoint.ts';
-import { createTreeHasher } from '../../../services/audit/core/merkle.ts';
+import { signCheckpoint } from '../../../services/shared/tlog/checkpoint.ts';
+import { createTreeHasher } from '../../../services/shared/tlog/merkle.ts';
 import { formatMemory, parseMemory } from '../../../services/audit/core/signing-memory.ts';
 import {
   planSigning,

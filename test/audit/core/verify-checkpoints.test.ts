@@ -1,5 +1,5 @@
-import { signCheckpoint } from '../../../services/audit/core/checkpoint.ts';
-import { createTreeHasher } from '../../../services/audit/core/merkle.ts';
+import { signCheckpoint } from '../../../services/shared/tlog/checkpoint.ts';
+import { createTreeHasher } from '../../../services/shared/tlog/merkle.ts';
 import type { TreeNode } from '../../../services/audit/core/signing.ts';
 import { verifyLog } from '../../../services/audit/core/verify.ts';
 import type { StoredCheckpoint, VerifyInput } from '../../../services/audit/core/verify-input.ts';

@@ -1,9 +1,9 @@
 import { createServer } from 'node:http';
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { openCheckpoint } from '../../../services/audit/core/checkpoint.ts';
+import { openCheckpoint } from '../../../services/shared/tlog/checkpoint.ts';
 import { leafHash } from '../../../services/audit/core/entry.ts';
-import { isConsistent, rootOfInclusion } from '../../../services/audit/core/proofs.ts';
+import { isConsistent, rootOfInclusion } from '../../../services/shared/tlog/proofs.ts';
 import { createAuditApp, type AuditApp } from '../../../services/audit/http/app.ts';
 import type { AuditAccess } from '../../../services/audit/http/access.ts';
 import { createLedgerReader } from '../../../services/audit/postgres/read-ledger.ts';

@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { createTreeHasher } from '../../../services/audit/core/merkle.ts';
+import { createTreeHasher } from '../../../services/shared/tlog/merkle.ts';
 import { freshIds } from '../../../services/audit/core/own-entry.ts';
 import { createSealer } from '../../../services/audit/ingest/seals.ts';
 import { readNewestLogs } from '../../../services/audit/ingest/statements.ts';

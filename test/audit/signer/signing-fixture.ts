@@ -1,7 +1,7 @@
 /** A signer on a real ledger, under the signer's role, with its files in a folder of its own. */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { openCheckpoint, type Checkpoint } from '../../../services/audit/core/checkpoint.ts';
+import { openCheckpoint, type Checkpoint } from '../../../services/shared/tlog/checkpoint.ts';
 import { freshIds } from '../../../services/audit/core/own-entry.ts';
 import type { SigningStore } from '../../../services/audit/core/signing.ts';
 import { createSealer, type Sealer } from '../../../services/audit/ingest/seals.ts';

@@ -1,4 +1,4 @@
-import { signEd25519, verifyEd25519, type SigningKey, type VerifierKey } from '../../shared/contracts/signatures.ts';
+import { signEd25519, verifyEd25519, type SigningKey, type VerifierKey } from '../contracts/signatures.ts';
 
 /** C2SP signed-note. What is longer, or has more signatures, is not read. */
 export const MAX_NOTE_BYTES = 64 * 1024;

@@ -1,12 +1,12 @@
 import fc from 'fast-check';
-import { nodeHash } from '../../../services/audit/core/merkle.ts';
+import { nodeHash } from '../../../services/shared/tlog/merkle.ts';
 import {
   consistencyProof,
   inclusionProof,
   isConsistent,
   rootOfInclusion,
   type ReadHashes,
-} from '../../../services/audit/core/proofs.ts';
+} from '../../../services/shared/tlog/proofs.ts';
 import { sha256 } from '../../../services/shared/contracts/bytes.ts';
 
 const SIZE = 70_000;

@@ -1,4 +1,4 @@
-import { bytesEqual } from '../../shared/contracts/bytes.ts';
+import { bytesEqual } from '../contracts/bytes.ts';
 import { nodeHash } from './merkle.ts';
 import { TILE_WIDTH } from './tiles.ts';
 

@@ -1,4 +1,4 @@
-import { sha256 } from '../../shared/contracts/bytes.ts';
+import { sha256 } from '../contracts/bytes.ts';
 
 const NODE = Buffer.from([0x01]);
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
-import { openCheckpoint, signCheckpoint } from '../../../services/audit/core/checkpoint.ts';
-import { openNote, parseNote, signNote } from '../../../services/audit/core/signed-note.ts';
+import { openCheckpoint, signCheckpoint } from '../../../services/shared/tlog/checkpoint.ts';
+import { openNote, parseNote, signNote } from '../../../services/shared/tlog/signed-note.ts';
 import { formatVkey, generateSigningKey, parseVkey } from '../../../services/shared/contracts/signatures.ts';
 
 /** The examples of the C2SP specification and of Go's package note. */

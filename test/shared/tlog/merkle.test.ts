@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { createTreeHasher, nodeHash } from '../../../services/audit/core/merkle.ts';
+import { createTreeHasher, nodeHash } from '../../../services/shared/tlog/merkle.ts';
 import { sha256 } from '../../../services/shared/contracts/bytes.ts';
 
 const leafOf = (n: number): Buffer => sha256(`leaf ${n}`);

@@ -1,4 +1,4 @@
-import type { SigningKey, VerifierKey } from '../../shared/contracts/signatures.ts';
+import type { SigningKey, VerifierKey } from '../contracts/signatures.ts';
 import { canonicalBase64, openNote, signNote } from './signed-note.ts';
 
 /** C2SP tlog-checkpoint: what a log's key signs of its tree. */

@@ -5,7 +5,7 @@ import {
   isTileIn,
   parseTilePath,
   type Tile,
-} from '../../../services/audit/core/tiles.ts';
+} from '../../../services/shared/tlog/tiles.ts';
 
 describe('the paths of tiles', () => {
   it('are those of the specification', () => {
