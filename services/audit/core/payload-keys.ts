@@ -27,12 +27,30 @@ export interface PayloadKeys {
     log: Pick<Log, 'tenant' | 'origin'>,
     references: readonly PayloadKeyReference[],
   ) => Promise<readonly (readonly Buffer[])[]>;
+  /** The store's name of a data subject, an HMAC: 32 bytes. */
+  readonly nameOf: (tenant: string, subject: DataSubject) => Buffer;
+  /** From now on no keys are issued for a data subject, for ever; what has one can still be opened. */
+  readonly closeSubject: (tenant: string, name: Uint8Array) => Promise<void>;
+  /** The same for single events. */
+  readonly closeEvents: (tenant: string, eventIds: readonly string[]) => Promise<void>;
+  /**
+   * The entries in a range of at most 65,536 (`to` is not in it) that have a key of a data subject. Those of a
+   * transaction that did not commit are among them: compare with the entries that there are.
+   */
+  readonly entriesOf: (
+    log: Pick<Log, 'tenant' | 'origin'>,
+    name: Uint8Array,
+    from: bigint,
+    to: bigint,
+  ) => Promise<readonly PayloadKeyReference[]>;
+  /** Destroys every key of a segment: its payloads go. */
+  readonly destroySegment: (log: Pick<Log, 'tenant' | 'origin'>, segment: number) => Promise<void>;
   /** Destroys the keys of single entries. */
   readonly destroyEntries: (
     log: Pick<Log, 'tenant' | 'origin'>,
     references: readonly PayloadKeyReference[],
   ) => Promise<void>;
   /** Destroys the key of a data subject, and for ever: later requests for it answer undefined. */
-  readonly destroySubject: (tenant: string, subject: DataSubject) => Promise<void>;
+  readonly destroySubject: (tenant: string, name: Uint8Array) => Promise<void>;
   readonly close: () => Promise<void>;
 }

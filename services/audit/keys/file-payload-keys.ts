@@ -1,5 +1,6 @@
 import {
   closeSync,
+  existsSync,
   fdatasyncSync,
   fsyncSync,
   mkdirSync,
@@ -7,13 +8,14 @@ import {
   readFileSync,
   readSync,
   renameSync,
+  rmSync,
   writeSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { hex, sha256 } from '../../shared/contracts/bytes.ts';
 import { AppError, errorCode, errorMessage, isAppError } from '../../shared/contracts/errors.ts';
-import { uuidToBytes } from '../../shared/contracts/uuid.ts';
+import { bytesToUuid, uuidToBytes } from '../../shared/contracts/uuid.ts';
 import { fsyncDirectory, readOrCreateFile } from '../../shared/settings/home.ts';
 import type { Log } from '../core/append.ts';
 import { segmentOf } from '../core/entry.ts';
@@ -28,6 +30,7 @@ import {
 import type { PayloadKeyReference, PayloadKeyRequest, PayloadKeys } from '../core/payload-keys.ts';
 import { createKeyNames, masterKeyName } from '../core/pseudonym.ts';
 import { createBoundedMap } from './bounded-map.ts';
+import { createErasedEvents } from './erased-events.ts';
 
 export interface FilePayloadKeysOptions {
   /** 32 bytes. */
@@ -48,6 +51,13 @@ const encodeSlot = (eventId: string, name: Uint8Array, wrapped: Uint8Array): Buf
   slot.writeUInt32BE(crc32(slot.subarray(0, CRC_AT)), CRC_AT);
   return slot;
 };
+
+interface Subject {
+  /** Undefined once it is erased. */
+  readonly key: Buffer | undefined;
+  /** Nothing new gets a key. */
+  readonly isClosed: boolean;
+}
 
 interface Slot {
   readonly name: Buffer;
@@ -77,6 +87,27 @@ const writeAt = (fd: number, position: number, bytes: Buffer): void => {
   while (done < bytes.length) done += writeSync(fd, bytes, done, bytes.length - done, position + done);
 };
 
+/** Durable when done. */
+const overwrite = (path: string, position: number, bytes: Buffer): void => {
+  const fd = openSync(path, 'r+');
+  try {
+    writeAt(fd, position, bytes);
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+};
+
+/** Empty where there is no file. */
+const readSegment = (path: string): Buffer => {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
+    if (errorCode(cause) === 'ENOENT') return Buffer.alloc(0);
+    throw cause;
+  }
+};
+
 const unavailable = (cause: unknown): AppError =>
   isAppError(cause) ? cause : new AppError('keys_unavailable', `subject keys: ${errorMessage(cause)}`, { cause });
 
@@ -84,7 +115,9 @@ const unavailable = (cause: unknown): AppError =>
  * Payload keys in files, for the embedded database, whose one writer this is:
  *
  * - `master`: which master key this store belongs to, as an HMAC under it.
- * - `subjects/<2 hex>/<name>`: a data subject's key under the master key; once erased, zeros in its place.
+ * - `subjects/<2 hex>/<name>`: a data subject's key under the master key; one more byte behind it once it is closed;
+ *   once erased, zeros in its place.
+ * - `erased/<tenant>`: ids of single events that are erased, 16 bytes each.
  * - `logs/<digest of the origin>/<segment>.keys`: one slot an entry, so that a key can be overwritten where it lies.
  *
  * A slot that holds another event's key is left from a transaction that did not commit, and is used again.
@@ -92,14 +125,15 @@ const unavailable = (cause: unknown): AppError =>
 export const createFilePayloadKeys = (folder: string, options: FilePayloadKeysOptions): PayloadKeys => {
   const { masterKey } = options;
   const names = createKeyNames(masterKey);
-  const subjects = createBoundedMap<{ readonly key: Buffer | undefined }>(options.cachedSubjects ?? 10_000);
+  const subjects = createBoundedMap<Subject>(options.cachedSubjects ?? 10_000);
+  const erasedEvents = createErasedEvents(join(folder, 'erased'));
 
   // The name in the path also depends on the tenant, since names are made with the tenant's key.
   const subjectFile = (name: string): string => join(folder, 'subjects', name.slice(0, 2), name);
   const segmentFile = (origin: string, segment: number): string =>
     join(folder, 'logs', hex(sha256(origin)).slice(0, 32), `${segment}.keys`);
 
-  const readSubject = (tenant: string, name: string): { readonly key: Buffer | undefined } | undefined => {
+  const readSubject = (tenant: string, name: string): Subject | undefined => {
     const known = subjects.get(`${tenant}/${name}`);
     if (known !== undefined) return known;
     let bytes: Buffer;
@@ -109,14 +143,15 @@ export const createFilePayloadKeys = (folder: string, options: FilePayloadKeysOp
       if (errorCode(cause) === 'ENOENT') return undefined;
       throw cause;
     }
-    const isErased = bytes.length === WRAPPED_BYTES && bytes.every((byte) => byte === 0);
-    const key = isErased ? undefined : unwrapSubjectKey(masterKey, tenant, Buffer.from(name, 'hex'), bytes);
+    const wrapped = bytes.subarray(0, WRAPPED_BYTES);
+    const isErased = wrapped.length === WRAPPED_BYTES && wrapped.every((byte) => byte === 0);
+    const key = isErased ? undefined : unwrapSubjectKey(masterKey, tenant, Buffer.from(name, 'hex'), wrapped);
     if (!isErased && key === undefined)
       throw new AppError(
         'keys_unavailable',
         'a subject key does not open: not the master key that made it, or changed bytes',
       );
-    const subject = { key };
+    const subject = { key, isClosed: isErased || bytes.length > WRAPPED_BYTES };
     subjects.set(`${tenant}/${name}`, subject);
     return subject;
   };
@@ -140,11 +175,8 @@ export const createFilePayloadKeys = (folder: string, options: FilePayloadKeysOp
     if (folders.size > 0) fsyncDirectory(join(folder, 'subjects'));
   };
 
-  const subjectKeys = (
-    tenant: string,
-    wanted: ReadonlySet<string>,
-  ): ReadonlyMap<string, { readonly key: Buffer | undefined }> => {
-    const found = new Map<string, { readonly key: Buffer | undefined }>();
+  const subjectKeys = (tenant: string, wanted: ReadonlySet<string>): ReadonlyMap<string, Subject> => {
+    const found = new Map<string, Subject>();
     const fresh: { readonly name: string; readonly key: Buffer }[] = [];
     for (const name of wanted) {
       const subject = readSubject(tenant, name);
@@ -158,8 +190,9 @@ export const createFilePayloadKeys = (folder: string, options: FilePayloadKeysOp
       })),
     );
     for (const { name, key } of fresh) {
-      found.set(name, { key });
-      subjects.set(`${tenant}/${name}`, { key });
+      const subject = { key, isClosed: false };
+      found.set(name, subject);
+      subjects.set(`${tenant}/${name}`, subject);
     }
     return found;
   };
@@ -194,13 +227,15 @@ export const createFilePayloadKeys = (folder: string, options: FilePayloadKeysOp
     try {
       const bytes = readAt(fd, first * SLOT_BYTES, length);
       for (const { request, name } of named) {
-        const subjectKey = keys.get(hex(name))?.key;
-        if (subjectKey === undefined) continue;
+        const subject = keys.get(hex(name));
+        if (subject?.key === undefined) continue;
+        const subjectKey = subject.key;
         const at = (Number(request.seq & 0xffffn) - first) * SLOT_BYTES;
         const place = { origin, seq: request.seq, eventId: request.eventId };
         const present = decodeSlot(bytes.subarray(at, at + SLOT_BYTES), request.eventId);
         const earlier =
           present?.name.equals(name) === true ? unwrapPayloadKey(subjectKey, place, present.wrapped) : undefined;
+        if (earlier === undefined && (subject.isClosed || erasedEvents.has(tenant, request.eventId))) continue;
         const key = earlier ?? newKey();
         if (earlier === undefined)
           bytes.set(encodeSlot(request.eventId, name, wrapPayloadKey(subjectKey, place, key)), at);
@@ -308,24 +343,47 @@ export const createFilePayloadKeys = (folder: string, options: FilePayloadKeysOp
           fdatasyncSync(fd);
         }),
       ),
-    destroySubject: (tenant, subject) =>
+    nameOf: names,
+    closeSubject: (tenant, name) =>
       answer(() => {
-        const name = hex(names(tenant, subject));
-        const path = subjectFile(name);
-        subjects.delete(`${tenant}/${name}`);
-        try {
-          // In place first, so that the key's own blocks are overwritten where the file system does that.
-          const fd = openSync(path, 'r+');
-          try {
-            writeAt(fd, 0, Buffer.alloc(WRAPPED_BYTES));
-            fsyncSync(fd);
-          } finally {
-            closeSync(fd);
+        const path = subjectFile(hex(name));
+        subjects.delete(`${tenant}/${hex(name)}`);
+        // Behind the key, which stays where it is: another file would leave a copy of it on the disk.
+        if (existsSync(path)) overwrite(path, WRAPPED_BYTES, Buffer.from([1]));
+        else writeSubjects([{ path, bytes: Buffer.alloc(WRAPPED_BYTES) }]);
+      }),
+    closeEvents: (tenant, eventIds) => answer(() => erasedEvents.add(tenant, eventIds)),
+    entriesOf: ({ origin }, name, from, to) =>
+      answer(() => {
+        const found: PayloadKeyReference[] = [];
+        for (let segment = segmentOf(from); segment <= segmentOf(to - 1n); segment += 1) {
+          const bytes = readSegment(segmentFile(origin, segment));
+          for (let at = 0; at + SLOT_BYTES <= bytes.length; at += SLOT_BYTES) {
+            const seq = (BigInt(segment) << 16n) + BigInt(at / SLOT_BYTES);
+            const slot = bytes.subarray(at, at + SLOT_BYTES);
+            const eventId = bytesToUuid(slot.subarray(0, 16));
+            if (seq >= from && seq < to && decodeSlot(slot, eventId)?.name.equals(name) === true)
+              found.push({ seq, eventId });
           }
-        } catch (cause) {
-          if (errorCode(cause) !== 'ENOENT') throw cause;
-          writeSubjects([{ path, bytes: Buffer.alloc(WRAPPED_BYTES) }]);
         }
+        return found;
+      }),
+    destroySegment: ({ origin }, segment) =>
+      answer(() => {
+        const path = segmentFile(origin, segment);
+        const { length } = readSegment(path);
+        if (length === 0) return;
+        overwrite(path, 0, Buffer.alloc(length));
+        rmSync(path);
+        fsyncDirectory(dirname(path));
+      }),
+    destroySubject: (tenant, name) =>
+      answer(() => {
+        const path = subjectFile(hex(name));
+        subjects.delete(`${tenant}/${hex(name)}`);
+        // In place, so that the key's own blocks are overwritten where the file system does that.
+        if (existsSync(path)) overwrite(path, 0, Buffer.alloc(WRAPPED_BYTES));
+        else writeSubjects([{ path, bytes: Buffer.alloc(WRAPPED_BYTES) }]);
       }),
     close: () => {
       subjects.clear();

@@ -1,6 +1,6 @@
 import { AppError, errorMessage, isAppError } from '../../shared/contracts/errors.ts';
 import { hex } from '../../shared/contracts/bytes.ts';
-import type { Log } from '../core/append.ts';
+import type { Log, Sql } from '../core/append.ts';
 import type { Database } from '../core/database.ts';
 import {
   newKey,
@@ -164,7 +164,8 @@ export const createPostgresPayloadKeys = (database: Database, options: PostgresP
            insert into edict_keys.payload_key (log_id, seq, event_id, subject_id, wrapped)
            select $1::int, r.seq, r.event_id, r.subject_id, r.wrapped
            from r join edict_keys.subject_key s on s.id = r.subject_id
-           where s.wrapped is not null
+           where s.wrapped is not null and not s.closed and not exists (
+             select from edict_keys.erased_event x where x.tenant = s.tenant and x.event_id = r.event_id)
            on conflict do nothing
            returning seq, event_id, subject_id
          )
@@ -263,6 +264,13 @@ export const createPostgresPayloadKeys = (database: Database, options: PostgresP
     }
   };
 
+  /** Waits for those who issue keys now; whoever comes later sees what was done. */
+  const alone = (work: (sql: Sql) => Promise<unknown>): Promise<void> =>
+    database.transaction(async (sql) => {
+      await sql.query('select pg_advisory_xact_lock($1::bigint)', [ERASURE_LOCK]);
+      await work(sql);
+    });
+
   return {
     issue: (log, requests) => guarded(() => (requests.length === 0 ? Promise.resolve([]) : issueFor(log, requests))),
     find: ({ origin }, references) =>
@@ -290,18 +298,55 @@ export const createPostgresPayloadKeys = (database: Database, options: PostgresP
           ],
         );
       }),
-    destroySubject: (tenant, subject) =>
-      guarded(async () => {
-        const name = names(tenant, subject);
-        await database.transaction(async (sql) => {
-          // Waits for those who issue keys under this subject now; whoever comes later sees that it is erased.
-          await sql.query('select pg_advisory_xact_lock($1::bigint)', [ERASURE_LOCK]);
-          await sql.query(
-            `insert into edict_keys.subject_key (tenant, name) values ($1, $2::bytea)
-             on conflict (tenant, name) do update set wrapped = null`,
+    nameOf: names,
+    closeSubject: (tenant, name) =>
+      guarded(() =>
+        alone((sql) =>
+          sql.query(
+            `insert into edict_keys.subject_key (tenant, name, closed) values ($1, $2::bytea, true)
+             on conflict (tenant, name) do update set closed = true`,
             [tenant, name],
-          );
-        });
+          ),
+        ),
+      ),
+    closeEvents: (tenant, eventIds) =>
+      guarded(() =>
+        alone((sql) =>
+          sql.query(
+            `insert into edict_keys.erased_event (tenant, event_id) select $1, unnest($2::text::uuid[])
+             on conflict do nothing`,
+            [tenant, `{${eventIds.join(',')}}`],
+          ),
+        ),
+      ),
+    entriesOf: ({ tenant, origin }, name, from, to) =>
+      guarded(async () => {
+        const rows = await database.query<{ seq: bigint; event_id: string }>(
+          `select k.seq, k.event_id from edict_keys.payload_key k
+           where k.log_id = $1::int and k.seq >= $2::bigint and k.seq < $3::bigint and k.subject_id = (
+             select s.id from edict_keys.subject_key s where s.tenant = $4 and s.name = $5::bytea)
+           order by k.seq`,
+          [await logId(origin), String(from), String(to), tenant, name],
+        );
+        return rows.map(({ seq, event_id: eventId }) => ({ seq, eventId }));
+      }),
+    destroySegment: ({ origin }, segment) =>
+      guarded(async () => {
+        const first = BigInt(segment) << 16n;
+        await database.query(
+          'delete from edict_keys.payload_key where log_id = $1::int and seq >= $2::bigint and seq < $3::bigint',
+          [await logId(origin), String(first), String(first + 65_536n)],
+        );
+      }),
+    destroySubject: (tenant, name) =>
+      guarded(async () => {
+        await alone((sql) =>
+          sql.query(
+            `insert into edict_keys.subject_key (tenant, name, closed) values ($1, $2::bytea, true)
+             on conflict (tenant, name) do update set wrapped = null, closed = true`,
+            [tenant, name],
+          ),
+        );
         subjects.delete(`${tenant}/${hex(name)}`);
       }),
     close: () => {

@@ -94,8 +94,8 @@ describe.each(['files', 'postgres'])('the key store in %s', (kind) => {
     const [store, other] = [open(), open()];
     const issued = await store.issue(log, asked);
     if (kind === 'postgres') await other.issue(log, asked);
-    await store.destroySubject('acme', person('alice'));
-    await store.destroySubject('acme', person('never seen'));
+    await store.destroySubject('acme', store.nameOf('acme', person('alice')));
+    await store.destroySubject('acme', store.nameOf('acme', person('never seen')));
     for (const each of kind === 'postgres' ? [store, other, open()] : [store, open()]) {
       expect(await each.find(log, asked)).toEqual([[], [issued[1]], [], [issued[3]]]);
       const next = requests(3, 10n, (index) => ['alice', 'bob', 'never seen'][index]!);
@@ -110,13 +110,67 @@ describe.each(['files', 'postgres'])('the key store in %s', (kind) => {
     ).toEqual([expect.any(Buffer)]);
   });
 
+  it('closes a person: what has a key is found, nothing new gets one', async () => {
+    const asked = requests(2, 0n, () => 'alice');
+    const [store, other] = [open(), open()];
+    const issued = await store.issue(log, asked);
+    if (kind === 'postgres')
+      await other.issue(
+        log,
+        requests(1, 5n, () => 'alice'),
+      );
+    await store.closeSubject('acme', store.nameOf('acme', person('alice')));
+    await store.closeSubject('acme', store.nameOf('acme', person('never seen')));
+    for (const each of kind === 'postgres' ? [store, other, open()] : [store, open()]) {
+      expect(await each.find(log, asked)).toEqual(issued.map((key) => [key]));
+      // The transaction that has them already may come again.
+      expect(await each.issue(log, asked)).toEqual(issued);
+      const next = requests(3, 10n, (index) => ['alice', 'bob', 'never seen'][index]!);
+      expect(await each.issue(log, next)).toEqual([undefined, expect.any(Buffer), undefined]);
+    }
+    await store.destroySubject('acme', store.nameOf('acme', person('alice')));
+    expect(await open().find(log, asked)).toEqual([[], []]);
+  });
+
+  it('closes single events for ever, also in another log of the tenant', async () => {
+    const asked = requests(2);
+    const store = open();
+    const issued = await store.issue(log, asked);
+    await store.closeEvents('acme', [asked[0]!.eventId]);
+    expect(await store.find(log, asked)).toEqual(issued.map((key) => [key]));
+    await store.destroyEntries(log, asked.slice(0, 1));
+    for (const each of [store, open()]) {
+      const later = { ...log, origin: 'test.example/acme/0/2' };
+      expect(await each.issue(later, asked)).toEqual([undefined, expect.any(Buffer)]);
+      expect(await each.issue({ tenant: 'globex', origin: 'test.example/globex/0/1' }, asked)).toEqual([
+        expect.any(Buffer),
+        expect.any(Buffer),
+      ]);
+    }
+  });
+
+  it('says which entries stand under a person’s key, and destroys a segment’s keys', async () => {
+    const asked = requests(20, 65_530n);
+    const store = open();
+    await store.issue(log, asked);
+    const ofFirst = asked.filter((_request, index) => index % 5 === 0).map(({ seq, eventId }) => ({ seq, eventId }));
+    const name = store.nameOf('acme', person('person-0'));
+    expect(await store.entriesOf(log, name, 65_530n, 65_550n)).toEqual(ofFirst);
+    expect(await store.entriesOf(log, name, 65_531n, 65_545n)).toEqual(ofFirst.slice(1, -1));
+    await store.destroySegment(log, 0);
+    await store.destroySegment(log, 7);
+    expect(await open().entriesOf(log, name, 65_530n, 65_550n)).toEqual(ofFirst.filter(({ seq }) => seq >= 65_536n));
+  });
+
   it('refuses another master key than the one that it was made with', async () => {
     const asked = requests(1);
     const issued = await open().issue(log, asked);
     const other = open(randomBytes(32));
     await expect(other.issue(log, requests(1, 1n))).rejects.toMatchObject({ code: 'keys_unavailable' });
     await expect(other.find(log, asked)).rejects.toMatchObject({ code: 'keys_unavailable' });
-    await expect(other.destroySubject('acme', person('alice'))).rejects.toMatchObject({ code: 'keys_unavailable' });
+    await expect(other.destroySubject('acme', other.nameOf('acme', person('alice')))).rejects.toMatchObject({
+      code: 'keys_unavailable',
+    });
     expect(await open().find(log, asked)).toEqual([issued]);
   });
 
