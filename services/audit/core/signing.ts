@@ -13,9 +13,9 @@ import {
   type Genesis,
 } from './entry.ts';
 import { createTreeHasher, type TreeState } from '../../shared/tlog/merkle.ts';
-import { goneSeqs, KINDS_OF_GONE, parseObject } from './verify-event.ts';
+import { KINDS_OF_GONE, parseObject } from './verify-event.ts';
+import { createGoneTracker } from './verify-gone.ts';
 import type { StoredEntry } from './verify-input.ts';
-import { createNumberSet } from './verify-ranges.ts';
 
 /** A log as the database shows it to the signer. */
 export interface SignableLog extends Log {
@@ -188,8 +188,8 @@ const checkRow = (
 
 /**
  * Reads every row of a plan, hashes header and payload, and gives the tree that may be signed, or why it may not. A
- * payload that is gone must be named by an erasure or retention entry among the rows: erasing waits for the checkpoint
- * of the entry that names it.
+ * payload that is gone must be named by an erasure or retention entry among the rows that was signed before, since
+ * erasing waits for that; one that was never stored, by the entry of its own batch.
  */
 export const readTree = async (
   log: SignableLog,
@@ -200,8 +200,7 @@ export const readTree = async (
   const hasher = createTreeHasher(plan.from, (height, index, hash) => {
     if (height % 8 === 0) nodes.push({ level: height / 8, index, hash });
   });
-  const missing = createNumberSet();
-  const gone = createNumberSet();
+  const gone = createGoneTracker();
   let { leaf } = plan.from;
   let lastKind: number | undefined;
   let prev = plan.from.size === 0n ? genesisHash(log.genesis) : leaf;
@@ -215,7 +214,7 @@ export const readTree = async (
       if ('alarm' in checked) return checked;
       const { entry } = checked;
       const { payload } = row;
-      if (payload.state === 'missing' || payload.state === 'no_key') missing.add(seq);
+      if (payload.state === 'missing' || payload.state === 'no_key') gone.missing(entry);
       else if (payload.state === 'unopened')
         return alarm('row_damaged', `payload of entry ${seq}`, 'opens with its key', 'it does not');
       else {
@@ -223,8 +222,7 @@ export const readTree = async (
         const commitment = salt.length === 32 ? commitPayload(salt, contentType, bytes) : new Uint8Array();
         if (!bytesEqual(commitment, entry.commitment))
           return alarm('row_damaged', `commitment of entry ${seq}`, hex(entry.commitment), hex(commitment));
-        if (KINDS_OF_GONE.has(entry.kind))
-          for (const [from, to] of goneSeqs(parseObject(bytes) ?? {})) gone.add(from, to);
+        if (KINDS_OF_GONE.has(entry.kind)) gone.named(entry, parseObject(bytes) ?? {});
       }
       ({ leaf } = checked);
       prev = leaf;
@@ -235,14 +233,16 @@ export const readTree = async (
           return alarm('log_forked', `${what}, size ${size}`, hex(root), hex(hasher.root()));
     }
   }
-  for (const [from, to] of missing.ranges())
-    for (const [first] of gone.missing(from, to))
-      return alarm(
-        'row_damaged',
-        `payload of entry ${first}`,
-        'there, or named by an erasure or retention entry',
-        'gone',
-      );
+  // What was signed before: the memory's tree, or, without one, the newest checkpoint, whose root was found above.
+  const signed = plan.known.reduce((size, known) => (known.size > size ? known.size : size), plan.from.size);
+  const [unlawful] = gone.finish(signed).unlawful;
+  if (unlawful !== undefined)
+    return alarm(
+      'row_damaged',
+      `payload of entry ${unlawful.from}`,
+      'there, or named by a lawful erasure or retention entry that is signed',
+      unlawful.why,
+    );
   if (lastKind !== ENTRY_KINDS.seal)
     return alarm('row_damaged', `kind of entry ${plan.to - 1n}`, 'seal', String(lastKind));
   return { tree: { ...hasher.state(), leaf }, root: hasher.root(), nodes };

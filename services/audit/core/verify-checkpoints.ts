@@ -107,6 +107,12 @@ export const createCheckpointChecker = (
     attack: AttackClass,
   ): void => findings.fail(verdict, { seq: String(seq), what, expected, actual, attack });
 
+  /** What is counted from here on stands in the next seal. */
+  const begin = (seq: bigint): void => {
+    from = seq;
+    [kinds, decisions, reasons, isPart] = [new Map(), new Map(), new Map(), false];
+  };
+
   /** The size and root that the key signed, undefined with a finding. */
   const open = ({ size, root, note }: StoredCheckpoint): Uint8Array | undefined => {
     findings.count('authenticity', 'checkpoints');
@@ -197,6 +203,7 @@ export const createCheckpointChecker = (
     },
     unread: (entry) => {
       if (entry.kind === ENTRY_KINDS.decision) isPart = true;
+      if (entry.kind === ENTRY_KINDS.seal) begin(entry.seq + 1n);
     },
     decision: (search) => {
       add(decisions, String(search['decision']));
@@ -212,8 +219,7 @@ export const createCheckpointChecker = (
         if (typeof emitter !== 'string' || boot === undefined || complete === undefined) continue;
         streams.set(`${emitter}/${boot}`, { source: 'a seal', emitter, boot, highest: complete });
       }
-      from = entry.seq + 1n;
-      [kinds, decisions, reasons, isPart] = [new Map(), new Map(), new Map(), false];
+      begin(entry.seq + 1n);
     },
     claims: () => [...streams.values()].filter(({ highest }) => highest > 0n),
     finish: (size) => {

@@ -1,4 +1,5 @@
 import type { Entry } from './entry.ts';
+import type { NamedElsewhere } from './verify-gone.ts';
 import type { TreeNode } from './signing.ts';
 import type { SearchColumns } from './verify-search.ts';
 import type { IngestTables, ReceivedRow } from './verify-state.ts';
@@ -81,6 +82,10 @@ export interface VerifyInput {
   readonly emitterKeys: ReadonlyMap<string, Uint8Array>;
   /** The search row that the event makes, with the same columns as the stored ones; undefined when it makes none. */
   readonly expectedSearch: (entry: Entry, event: Readonly<Record<string, unknown>>) => SearchColumns | undefined;
+  /** What newer logs, and entries that came while this one was read, say of its payloads; asked at the end. */
+  readonly goneElsewhere?: (coveredSize: bigint) => Promise<readonly NamedElsewhere[]>;
+  /** What this log says of payloads of earlier ones, by origin. */
+  readonly onGoneOfEarlier?: (gone: ReadonlyMap<string, readonly NamedElsewhere[]>) => void;
   readonly now: () => number;
   /** How long a number may be missing without a gap entry, ms. */
   readonly graceMs: number;

@@ -146,7 +146,7 @@ export const createStateChecker = (findings: Findings, tables: IngestTables): St
         fail(undefined, name, 'attested, with the key of its start event', attested ? 'another key' : 'not attested');
     }
     for (const emitter of tables.retired ?? [])
-      if (!retired.has(emitter))
+      if (opaque === 0 && !retired.has(emitter))
         fail(undefined, `edict.emitter, emitter ${emitter}: retired`, 'a retire entry', 'none');
   };
 

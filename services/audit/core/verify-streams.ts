@@ -1,5 +1,6 @@
 import { bytesEqual, fromHex, hex, ZERO_DIGEST } from '../../shared/contracts/bytes.ts';
 import { U64_MAX } from '../../shared/contracts/counter.ts';
+import { ENTRY_KINDS, type Entry } from './entry.ts';
 import { createNumberSet, type NumberSet } from './verify-ranges.ts';
 import type { Findings } from './verify-report.ts';
 
@@ -36,6 +37,8 @@ export interface StreamTracker {
   wrapped(emitter: string, boot: bigint, number: bigint, seq: bigint, digest: Uint8Array | undefined): void;
   /** A gap, lost or retire entry that names these numbers. */
   named(emitter: string, boot: bigint, from: bigint, to: bigint): void;
+  /** An entry whose payload is gone: it may have named numbers that nobody can tell any more. */
+  unread(entry: Entry): void;
   /** A signed heartbeat that says how far an earlier boot went. */
   recovered(claim: StreamClaim, at: { readonly seq: bigint; readonly ingestUs: bigint }): void;
   finish(options: {
@@ -43,7 +46,12 @@ export interface StreamTracker {
     /** How long a missing number may stay unnamed. */
     readonly graceUs: bigint;
     readonly claims: readonly StreamClaim[];
-  }): { readonly pending: bigint; readonly named: bigint };
+  }): {
+    readonly pending: bigint;
+    readonly named: bigint;
+    /** Missing, perhaps named by entries whose payloads are gone. */
+    readonly unjudged: bigint;
+  };
 }
 
 interface Jump {
@@ -51,6 +59,8 @@ interface Jump {
   readonly to: bigint;
   readonly seq: bigint;
   readonly ingestUs: bigint;
+  /** The entry that had the highest number before. */
+  readonly after: bigint;
 }
 
 interface Stream {
@@ -62,11 +72,22 @@ interface Stream {
   readonly wrapped: NumberSet;
   readonly jumps: Jump[];
   highest: bigint;
+  /** Seq of the entry with the highest number. */
+  highestSeq: bigint;
   /** Digests of events whose successor has not come yet. */
   readonly digests: Map<bigint, { readonly digest: Uint8Array; readonly seq: bigint }>;
   /** What events say of a predecessor that has not come yet. */
   readonly awaited: Map<bigint, { readonly previous: string; readonly seq: bigint }>;
 }
+
+/** Entries that speak of numbers beside their own. */
+const NAMING: ReadonlySet<number> = new Set([
+  ENTRY_KINDS.gap,
+  ENTRY_KINDS.lost,
+  ENTRY_KINDS.emitter,
+  ENTRY_KINDS.quarantine,
+  ENTRY_KINDS.conflict,
+]);
 
 const nameOf = (stream: { readonly emitter: string; readonly boot: bigint }): string =>
   `emitter ${stream.emitter} boot ${stream.boot}`;
@@ -78,6 +99,8 @@ const unnamed = (stream: Stream, from: bigint, to: bigint): readonly (readonly [
 /** Follows the numbers and the links of every stream of one log. Memory grows with streams and holes, not entries. */
 export const createStreamTracker = (findings: Findings): StreamTracker => {
   const streams = new Map<string, Stream>();
+  /** The last entry that may name numbers and whose payload is gone. */
+  let lastUnread = -1n;
   const streamOf = (emitter: string, boot: bigint): Stream => {
     const key = `${emitter}/${boot}`;
     const known = streams.get(key);
@@ -90,6 +113,7 @@ export const createStreamTracker = (findings: Findings): StreamTracker => {
       wrapped: createNumberSet(),
       jumps: [],
       highest: 0n,
+      highestSeq: -1n,
       digests: new Map(),
       awaited: new Map(),
     };
@@ -99,7 +123,9 @@ export const createStreamTracker = (findings: Findings): StreamTracker => {
   };
 
   const jump = (stream: Stream, to: bigint, at: { readonly seq: bigint; readonly ingestUs: bigint }): void => {
-    if (to > stream.highest) stream.jumps.push({ from: stream.highest + 1n, to, ...at });
+    if (to <= stream.highest) return;
+    const { seq, ingestUs } = at;
+    stream.jumps.push({ from: stream.highest + 1n, to, seq, ingestUs, after: stream.highestSeq });
   };
 
   const checkLink = (stream: Stream, number: bigint, digest: Uint8Array, previous: string, seq: bigint): void => {
@@ -153,7 +179,10 @@ export const createStreamTracker = (findings: Findings): StreamTracker => {
         return;
       }
       jump(stream, arrival.number - 1n, arrival);
-      if (arrival.number > stream.highest) stream.highest = arrival.number;
+      if (arrival.number > stream.highest) {
+        stream.highest = arrival.number;
+        stream.highestSeq = arrival.seq;
+      }
       if (arrival.link !== undefined)
         link(stream, arrival.number, arrival.seq, arrival.link.digest, arrival.link.previous);
     },
@@ -161,6 +190,9 @@ export const createStreamTracker = (findings: Findings): StreamTracker => {
       const stream = streamOf(emitter, boot);
       stream.wrapped.add(number);
       if (digest !== undefined && !stream.seen.has(number)) link(stream, number, seq, digest, undefined);
+    },
+    unread({ kind, seq }) {
+      if (NAMING.has(kind)) lastUnread = seq;
     },
     named(emitter, boot, from, to) {
       streamOf(emitter, boot).named.add(from, to);
@@ -184,14 +216,19 @@ export const createStreamTracker = (findings: Findings): StreamTracker => {
     finish({ nowUs, graceUs, claims }) {
       let pending = 0n;
       let named = 0n;
+      let unjudged = 0n;
       for (const stream of streams.values()) {
         for (const [from, to] of stream.named.ranges())
           for (const [start, end] of stream.seen.missing(from, to)) if (end < U64_MAX) named += end - start + 1n;
-        for (const { from, to, seq, ingestUs } of stream.jumps)
+        for (const { from, to, seq, ingestUs, after } of stream.jumps)
           for (const [start, end] of stream.seen.missing(from, to))
             for (const [first, last] of unnamed(stream, start, end)) {
               if (nowUs - ingestUs <= graceUs) {
                 pending += last - first + 1n;
+                continue;
+              }
+              if (lastUnread > after) {
+                unjudged += last - first + 1n;
                 continue;
               }
               findings.fail('completeness', {
@@ -209,7 +246,7 @@ export const createStreamTracker = (findings: Findings): StreamTracker => {
           .map((set) => set?.max() ?? 0n)
           .reduce((a, b) => (a > b ? a : b));
         findings.count('completeness', 'claims');
-        if (claim.highest > reached)
+        if (claim.highest > reached && lastUnread <= (stream?.highestSeq ?? -1n))
           findings.fail('completeness', {
             seq: null,
             what: `${nameOf(claim)}: highest number, as ${claim.source} has it`,
@@ -218,7 +255,7 @@ export const createStreamTracker = (findings: Findings): StreamTracker => {
             attack: 'tail_truncated',
           });
       }
-      return { pending, named };
+      return { pending, named, unjudged };
     },
   };
 };

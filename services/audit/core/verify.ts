@@ -13,8 +13,8 @@ import {
   segmentOf,
   type Entry,
 } from './entry.ts';
-import { comparePayload, goneSeqs, KINDS_OF_GONE, type PayloadFacts } from './verify-event.ts';
-import { createGonePayloads, type GonePayloads } from './verify-gone.ts';
+import { comparePayload, KINDS_OF_GONE, type PayloadFacts } from './verify-event.ts';
+import { createGoneTracker, judgeGone, type GoneTracker } from './verify-gone.ts';
 import { createFindings, type AttackClass, type Findings, type VerificationReport } from './verify-report.ts';
 import { createTreeHasher, type TreeHasher } from '../../shared/tlog/merkle.ts';
 import type { TreeNode } from './signing.ts';
@@ -35,7 +35,7 @@ interface Walk {
   readonly checkpoints: CheckpointChecker;
   readonly input: VerifyInput;
   readonly keys: Map<string, Uint8Array>;
-  readonly gone: GonePayloads;
+  readonly gone: GoneTracker;
   readonly knownLeaves: Map<bigint, KnownSize[]>;
   next: bigint;
   /** The recomputed leaf of the row before; undefined where that row is missing or malformed. */
@@ -231,7 +231,7 @@ const checkOpened = (
   if (document === undefined) return arrive(walk, entry);
   if (row.seq === 0n) checkGenesis(walk, row, document);
   if (entry.kind === ENTRY_KINDS.seal) walk.checkpoints.seal(entry, document);
-  if (KINDS_OF_GONE.has(entry.kind)) walk.gone.named(entry.seq, goneSeqs(document));
+  if (KINDS_OF_GONE.has(entry.kind)) walk.gone.named(entry, document);
   if (facts.isEvent) {
     const data = isObject(document['data']) ? document['data'] : {};
     const position = isObject(data['emitter']) ? data['emitter'] : {};
@@ -298,7 +298,8 @@ const checkParts = (walk: Walk, row: StoredEntry): void => {
     case 'no_key':
       if (!isIntact && payload.state === 'no_key') break;
       // Whether this was allowed is known at the end: the entry that names it comes later in the log.
-      walk.gone.missing(row.seq);
+      walk.gone.missing(entry);
+      walk.streams.unread(entry);
       break;
     default:
       payload satisfies never;
@@ -389,7 +390,7 @@ export const verifyLog = async (input: VerifyInput): Promise<VerificationReport>
     state: input.tables === undefined ? undefined : createStateChecker(findings, input.tables),
     input,
     keys: new Map([...input.emitterKeys].filter(([id, key]) => key.length === 32 && emitterId(key) === id)),
-    gone: createGonePayloads(findings),
+    gone: createGoneTracker(),
     knownLeaves,
     next: 0n,
     leaf: undefined,
@@ -407,7 +408,9 @@ export const verifyLog = async (input: VerifyInput): Promise<VerificationReport>
   finishEnd(walk);
   walk.state?.finish();
   const covered = walk.checkpoints.finish(walk.next);
-  const unproven = walk.gone.finish(covered.size);
+  const elsewhere = (await input.goneElsewhere?.(covered.size)) ?? [];
+  const unproven = judgeGone(findings, walk.gone, covered.size, elsewhere);
+  input.onGoneOfEarlier?.(walk.gone.ofEarlier(covered.size));
   finishOrphans(walk, await input.orphans());
   const nowUs = BigInt(Math.floor(input.now())) * 1_000n;
   const streams = walk.streams.finish({
@@ -464,12 +467,17 @@ export const verifyLog = async (input: VerifyInput): Promise<VerificationReport>
         note(
           streams.named > 0n && `${streams.named} numbers are missing and named by gap, lost or retire entries`,
           streams.pending > 0n && `${streams.pending} numbers are missing for less than the grace time`,
+          streams.unjudged > 0n &&
+            `${streams.unjudged} numbers are missing where the payloads of entries that may name them are gone`,
         ),
       ),
       lifecycle: findings.verdict(
         'lifecycle',
         unproven > 0n ? 'not_checked' : 'ok',
-        note(unproven > 0n && `${unproven} payloads are gone by entries that no checkpoint covers yet`),
+        note(
+          unproven > 0n &&
+            `${unproven} payloads are gone by entries that no checkpoint read here covers; verify again later`,
+        ),
       ),
       freshness: findings.verdict('freshness', 'not_checked', age(covered)),
       clock: findings.verdict('clock', 'ok'),

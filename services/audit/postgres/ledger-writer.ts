@@ -3,6 +3,7 @@ import { AppError } from '../../shared/contracts/errors.ts';
 import { inOrder, type AppendEntries, type Log, type NewEntry, type Sql, type WriteLedger } from '../core/append.ts';
 import type { Database } from '../core/database.ts';
 import { segmentOf } from '../core/entry.ts';
+import { seqRanges } from '../core/erasure.ts';
 import type { Journal, JournalOperation } from '../core/journal.ts';
 import { freshIds, ownEntry } from '../core/own-entry.ts';
 import { encryptPayload } from '../core/payload.ts';
@@ -49,17 +50,7 @@ const READS = /^\s*(select|lock)\b/i;
 
 /** Events of erased data subjects were stored without payload: this entry says so, in the same transaction. */
 const erasureEntry = (log: Log, seqs: readonly bigint[], nowUs: bigint): NewEntry => {
-  const ranges: [bigint, bigint][] = [];
-  for (const seq of seqs) {
-    const last = ranges.at(-1);
-    if (last?.[1] === seq - 1n) last[1] = seq;
-    else ranges.push([seq, seq]);
-  }
-  const document = {
-    reason: 'subject_erased_before',
-    ranges: ranges.map((range) => range.map(String)),
-    tenant: log.tenant,
-  };
+  const document = { reason: 'subject_erased_before', ranges: seqRanges(seqs), tenant: log.tenant };
   return ownEntry(log.tenant, 'erasure', document, freshIds(Number(nowUs / 1000n)));
 };
 
@@ -146,22 +137,23 @@ export const createAppender = (
     return [...erased];
   };
 
-  const append: AppendEntries = async (log, entries) => {
+  const appendAt = async (log: Log, entries: readonly NewEntry[], now: bigint): Promise<bigint> => {
     total += entries.length;
     if (total > MAX_ENTRIES) throw new AppError('internal', `more than ${MAX_ENTRIES} entries in one transaction`);
     const opened = await openLog(log);
     const first = opened.head.size;
     if (entries.length === 0) return first;
-    const now = nowUs();
     const { placed, head } = placeEntries(opened.head, entries, now);
     // The entry that begins a segment makes it.
     const segment = segmentOf(head.size - 1n);
     if (first === 0n || segmentOf(first - 1n) < segment) await createSegment(sql, log.id, segment);
     const erased = await store(log, placed);
     opened.head = head;
-    if (erased.length > 0) await append(log, [erasureEntry(log, erased, now)]);
+    // With the same time: a verifier knows by it that this was one batch.
+    if (erased.length > 0) await appendAt(log, [erasureEntry(log, erased, now)], now);
     return first;
   };
+  const append: AppendEntries = (log, entries) => appendAt(log, entries, nowUs());
 
   return {
     lock,

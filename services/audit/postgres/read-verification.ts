@@ -9,12 +9,14 @@ import type { NameSubject } from '../core/pseudonym.ts';
 import { openPayloads } from '../core/query-reader.ts';
 import { verifyLog } from '../core/verify.ts';
 import type { TreeNode } from '../core/signing.ts';
+import type { NamedElsewhere } from '../core/verify-gone.ts';
 import type { KnownSize, LogFacts, Orphan, StoredCheckpoint, StoredEntry } from '../core/verify-input.ts';
 import type { VerificationReport } from '../core/verify-report.ts';
 import { searchColumns, type SearchColumns } from '../core/verify-search.ts';
 import type { EmitterRow, ReceivedRow, StreamRow } from '../core/verify-state.ts';
 import type { StreamClaim } from '../core/verify-streams.ts';
 import type { VerifyTenant } from '../core/verify-tenant.ts';
+import { readGoneSince } from './read-gone.ts';
 import { insertReport, readReports } from './read-reports.ts';
 import { SEARCH_COLUMNS } from './search.ts';
 
@@ -351,6 +353,7 @@ export const createVerifier = (options: VerifierOptions): VerifyTenant => {
     const total = logs.reduce((sum, { end }) => sum + end, 0n);
     const out: VerificationReport[] = [];
     let done = 0n;
+    const goneOfEarlier = new Map<string, NamedElsewhere[]>();
     for (const row of logs) {
       const { id, origin, vkey, end, previous_origin: previous, previous_size: size, previous_root: root } = row;
       const log: LogFacts = {
@@ -401,6 +404,13 @@ export const createVerifier = (options: VerifierOptions): VerifyTenant => {
             : {}),
         },
         expectedSearch: (entry, event) => searchColumns(nameForSearch, tenant, entry, event),
+        goneElsewhere: async (coveredSize) => [
+          ...(goneOfEarlier.get(origin) ?? []),
+          ...(await readGoneSince(database, keys, { id, tenant, origin, vkey }, coveredSize)),
+        ],
+        onGoneOfEarlier: (gone) => {
+          for (const [of, named] of gone) goneOfEarlier.set(of, [...(goneOfEarlier.get(of) ?? []), ...named]);
+        },
         now,
         graceMs,
         ...(onProgress === undefined ? {} : { onProgress: (seq) => onProgress(done + seq, total) }),

@@ -12,7 +12,7 @@ import {
 } from '../../../services/audit/core/signing.ts';
 import { bytesEqual } from '../../../services/shared/contracts/bytes.ts';
 import { parseVkey } from '../../../services/shared/contracts/signatures.ts';
-import { createTestLog, LOG_KEY, ORIGIN, VKEY, type Row, type TestLog } from './verify-log.ts';
+import { createTestLog, erasure, LOG_KEY, ORIGIN, VKEY, type Row, type TestLog } from './verify-log.ts';
 
 const verifier = parseVkey(VKEY);
 
@@ -119,13 +119,20 @@ describe('what the signer signs', () => {
     expect(alarmOf(await sign(log.rows, undefined, { checkpoint: forged }))).toBe('checkpoint_forged');
   });
 
-  it('payloads that are gone only when a later entry among them names them', async () => {
+  it('payloads that are gone only when a later entry, signed before, names them', async () => {
     const log = newLog();
     log.rows[2]!.payload = { state: 'no_key' };
     expect(alarmOf(await sign(log.rows))).toBe('row_damaged');
-    log.own('erasure', { ranges: [['2', '2']] });
+    log.own('erasure', erasure([['2', '2']]));
     log.own('seal', {});
-    expect(alarmOf(await sign(log.rows))).toBe('signed');
+    // It may go only once that entry is signed.
+    expect(alarmOf(await sign(log.rows))).toBe('row_damaged');
+    const size = BigInt(log.rows.length);
+    const root = rootOf(log.rows);
+    const checkpoint = { size, note: signCheckpoint({ origin: ORIGIN, size, root }, LOG_KEY, verifier) };
+    log.own('alert', {});
+    log.own('seal', {});
+    expect(alarmOf(await sign(log.rows, undefined, { checkpoint }))).toBe('signed');
   });
 });
 

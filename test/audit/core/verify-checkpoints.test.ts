@@ -4,7 +4,7 @@ import type { TreeNode } from '../../../services/audit/core/signing.ts';
 import { verifyLog } from '../../../services/audit/core/verify.ts';
 import type { StoredCheckpoint, VerifyInput } from '../../../services/audit/core/verify-input.ts';
 import { formatVkey, generateSigningKey, parseVkey } from '../../../services/shared/contracts/signatures.ts';
-import { createTestLog, LOG_KEY, ORIGIN, redOf, VKEY, type TestLog } from './verify-log.ts';
+import { createTestLog, erasure, LOG_KEY, ORIGIN, redOf, VKEY, type TestLog } from './verify-log.ts';
 
 type Members = Readonly<Record<string, unknown>>;
 
@@ -141,7 +141,7 @@ describe('a log with checkpoints', () => {
   it('may have fewer decisions than a seal counts only where payloads are gone', async () => {
     const { log, input } = newLog();
     log.rows[6]!.payload = { state: 'no_key' };
-    log.own('erasure', { ranges: [['6', '6']] });
+    log.own('erasure', erasure([['6', '6']]));
     const report = await verifyLog(input({ newest: sign(log, { decisions: [['deny', '1']] }) }));
     expect(report.findings).toEqual([]);
     // The erasure entry is covered, so it counts.

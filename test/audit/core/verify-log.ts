@@ -168,6 +168,16 @@ export const createTestLog = (): TestLog => {
   };
 };
 
+/** The members of an erasure entry that two approved. */
+export const erasure = (ranges: readonly (readonly string[])[], more: Readonly<Record<string, unknown>> = {}) => ({
+  reason: 'request',
+  request: 'ab'.repeat(32),
+  legal_basis: 'GDPR, article 17(1)(b)',
+  approvers: ['ann', 'ben'],
+  ranges,
+  ...more,
+});
+
 /** The verdicts that failed, by name. */
 export const redOf = async (input: VerifyInput): Promise<readonly string[]> =>
   Object.entries((await verifyLog(input)).verdicts)

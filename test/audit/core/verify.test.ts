@@ -1,7 +1,7 @@
 import { fromHex, hex, sha256 } from '../../../services/shared/contracts/bytes.ts';
 import { decodeEntry, encodeEntry, leafHash } from '../../../services/audit/core/entry.ts';
 import { verifyLog } from '../../../services/audit/core/verify.ts';
-import { createTestLog, EMITTER, NOW_MS, redOf, type Row, type TestLog } from './verify-log.ts';
+import { createTestLog, EMITTER, erasure, NOW_MS, redOf, type Row, type TestLog } from './verify-log.ts';
 
 const filled = (): TestLog => {
   const log = createTestLog();
@@ -225,16 +225,16 @@ describe('verifyLog', () => {
     expect(await redOf(forged.input({ emitterKeys }))).toEqual(['authenticity']);
   });
 
-  it('lets a payload be gone that an erasure entry names, and says that no checkpoint covers it yet', async () => {
+  it('lets no payload be gone before a checkpoint covers the erasure entry that names it', async () => {
     const log = filled();
-    log.own('erasure', { ranges: [['3', '4']] });
+    log.own('erasure', erasure([['3', '4']]));
     at(log, 3).payload = { state: 'missing' };
     at(log, 4).payload = { state: 'no_key' };
     const report = await verifyLog(log.input());
-    expect(report.findings).toEqual([]);
-    expect(report.verdicts.lifecycle).toMatchObject({ status: 'not_checked', checked: { payloads_gone: 2 } });
-    at(log, 6).payload = { state: 'missing' };
-    expect(await redOf(log.input())).toEqual(['lifecycle']);
+    expect(report.findings).toMatchObject([
+      { verdict: 'lifecycle', seq: '3', actual: expect.stringContaining('no checkpoint covers') as string },
+    ]);
+    expect(report.verdicts.lifecycle).toMatchObject({ status: 'failed', checked: { payloads_gone: 2 } });
   });
 
   it('finds ingest times that go back, or that lie ahead of the clock', async () => {

@@ -151,7 +151,7 @@ describe('the ledger writer', () => {
   it('stores an event of an erased person without payload, and says so in the same transaction', async () => {
     const bob = { issuer: '', type: 'user', id: 'bob' };
     await ledger.write(({ append }) => append(ledger.log, [newDecision({ subject: bob })]));
-    await ledger.keys.destroySubject('acme', bob);
+    await ledger.keys.destroySubject('acme', ledger.keys.nameOf('acme', bob));
     await ledger.write(({ append }) =>
       append(ledger.log, [newDecision(), newDecision({ subject: bob }), newDecision({ subject: bob })]),
     );

@@ -143,12 +143,31 @@ describe('what each role may do', () => {
       await expect(ledger.as('reader').query(statement)).rejects.toMatchObject({ details: { sqlstate: '42501' } });
   });
 
-  it('a payload segment goes only when it is full and a later retention entry is there', async () => {
+  it('only the maintainer drops payloads, only the writer cleans search rows, each behind an entry that says so', async () => {
     const drop = (role: TestRole, seq: number) =>
-      ledger.as(role).query('select edict.drop_payload_segment(1, 0, $1::bigint)', [seq]);
-    await expect(drop('writer', 65_536)).rejects.toMatchObject({ details: { sqlstate: '42501' } });
-    await expect(drop('maintainer', 2)).rejects.toMatchObject({ details: { sqlstate: '22023' } });
-    await expect(drop('maintainer', 65_536)).rejects.toMatchObject({ details: { sqlstate: '22023' } });
+      ledger.as(role).query('select edict.drop_payload_segment(1, 0, 1, $1::bigint)', [seq]);
+    const clean = (role: TestRole) => ledger.as(role).query(`select edict.clean_search(1, '[["1","1"]]', 1, 2)`);
+    for (const role of ['writer', 'reader', 'reader_all', 'signer'] as const)
+      await expect(drop(role, 65_536)).rejects.toMatchObject({ details: { sqlstate: '42501' } });
+    for (const role of ['maintainer', 'reader', 'reader_all', 'signer'] as const)
+      await expect(clean(role)).rejects.toMatchObject({ details: { sqlstate: '42501' } });
+    for (const seq of [2, 65_536])
+      await expect(drop('maintainer', seq)).rejects.toMatchObject({ details: { sqlstate: '22023' } });
+    await expect(clean('writer')).rejects.toMatchObject({ details: { sqlstate: '22023' } });
+  });
+
+  it('only the writer sees requests for erasure, and nobody lowers the floor of retention', async () => {
+    for (const role of ['reader', 'reader_all', 'signer', 'maintainer'] as const)
+      await expect(ledger.as(role).query('select * from edict.erasure')).rejects.toMatchObject({
+        details: { sqlstate: '42501' },
+      });
+    for (const role of ['writer', 'reader', 'reader_all', 'signer', 'maintainer'] as const)
+      await expect(ledger.as(role).query('update edict.retention_floor set days = 0')).rejects.toMatchObject({
+        details: { sqlstate: '42501' },
+      });
+    await expect(ledger.as('writer').query('delete from edict.retention')).rejects.toMatchObject({
+      details: { sqlstate: '42501' },
+    });
   });
 
   it('only the signer adds checkpoints and hashes of tiles, and nobody changes them', async () => {

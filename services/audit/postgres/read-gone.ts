@@ -1,0 +1,46 @@
+import { bytesEqual } from '../../shared/contracts/bytes.ts';
+import { parseVkey } from '../../shared/contracts/signatures.ts';
+import { openCheckpoint } from '../../shared/tlog/checkpoint.ts';
+import type { Log, Sql } from '../core/append.ts';
+import { commitPayload } from '../core/entry.ts';
+import type { PayloadKeys } from '../core/payload-keys.ts';
+import { entryOf, openPayloads } from '../core/query-reader.ts';
+import { parseObject } from '../core/verify-event.ts';
+import { createGoneTracker, type NamedElsewhere } from '../core/verify-gone.ts';
+
+const MAX_ENTRIES = 1_000;
+
+/**
+ * What erasure and retention entries from `from` on name, as far as a checkpoint covers them now: a ledger goes on while
+ * it is verified, and payloads with it. None of it is proven: the tree of that checkpoint was not computed.
+ */
+export const readGoneSince = async (
+  sql: Pick<Sql, 'query'>,
+  keys: PayloadKeys,
+  log: Log & { readonly vkey: string },
+  from: bigint,
+): Promise<readonly NamedElsewhere[]> => {
+  const [newest] = await sql.query<{ size: bigint; note: Buffer }>(
+    'select size, note from edict.checkpoint where log_id = $1::int order by size desc limit 1',
+    [log.id],
+  );
+  const signed = newest === undefined ? undefined : openCheckpoint(newest.note, parseVkey(log.vkey));
+  if (signed === undefined || signed.size <= from) return [];
+  const rows = await sql.query<{ seq: bigint; header: Buffer; ciphertext: Buffer | null }>(
+    `select e.seq, e.header, p.ciphertext from edict.entry e
+     left join edict.payload p on p.log_id = e.log_id and p.segment = e.segment and p.seq = e.seq
+     where e.log_id = $1::int and e.segment >= ${from >> 16n} and e.seq >= $2::bigint and e.seq < $3::bigint
+       and get_byte(e.header, 1) in (5, 6)
+     order by e.segment, e.seq limit ${MAX_ENTRIES}`,
+    [log.id, String(from), String(signed.size)],
+  );
+  const tracker = createGoneTracker();
+  for (const [index, payload] of (await openPayloads(keys, log, rows)).entries()) {
+    const entry = entryOf(rows[index]?.header);
+    if (entry === undefined || payload.state !== 'opened') continue;
+    const { salt, contentType, payload: bytes } = payload;
+    if (bytesEqual(commitPayload(salt, contentType, bytes), entry.commitment))
+      tracker.named(entry, parseObject(bytes) ?? {});
+  }
+  return [{ ranges: tracker.ofThis(signed.size), isProven: false }];
+};
