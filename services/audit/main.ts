@@ -25,6 +25,8 @@ import { createAuditServer } from './http/server.ts';
 import { createIngest, type Ingest } from './ingest/ingest.ts';
 import { createRecordAccess } from './core/record-access.ts';
 import { createIngestMetrics } from './ingest/metrics.ts';
+import { createEraser } from './erasure/eraser.ts';
+import { createErasures } from './erasure/requests.ts';
 import { createSealer } from './ingest/seals.ts';
 import { raiseCovered, readStreamsOf } from './ingest/statements.ts';
 import type { Sql } from './core/append.ts';
@@ -63,6 +65,7 @@ const DATABASE_RETRY_MS = 1_000;
 const RECLAIM_RETRY_MS = 2_000;
 const HEADERS_TIMEOUT_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 30_000;
+const ERASE_INTERVAL_MS = 1_000;
 const EMBEDDED_NOTE = 'embedded: role separation is void; commits are not power-loss durable until flushed';
 
 const maskKeyOf =
@@ -74,6 +77,14 @@ const maskKeyOf =
     const made = homePaths(home).maskKey(tenant);
     return existsSync(made) ? readKeyFile(made, 32) : undefined;
   };
+
+/** Copies of events that this installation itself keeps for a while, and those that the settings name. */
+const copiesOf = ({ kafka, spool, audit }: Settings): readonly string[] => [
+  `spools of the emitters: covered segments are kept for ${spool.keep}`,
+  ...(kafka.brokers.length === 0 ? [] : [`Kafka topic ${DECISIONS_TOPIC}: as long as its retention says`]),
+  'exports: access entries of the ledger name them',
+  ...audit.copies,
+];
 
 const checksOf = (
   store: LedgerStore,
@@ -304,6 +315,21 @@ const openAudit = async (
     await sealer.enterAlarms();
   };
   parts.push(startUpkeep('seals', durationMs(settings.audit.seal_interval), seal, logger));
+  const erasing = { database: store.database, keys: store.keys, nowUs: () => BigInt(Date.now()) * 1_000n };
+  const erasures = createErasures({
+    ...erasing,
+    expiryMs: durationMs(settings.audit.erasure_expiry),
+    copies: copiesOf(settings),
+  });
+  const eraser = createEraser({ ...erasing, writeLedger: store.write, nameForSearch: store.nameForSearch, logger });
+  let isRepeated = false;
+  const erase = async (): Promise<void> => {
+    if (!isRepeated) await eraser.repeat();
+    isRepeated = true;
+    await erasures.expire();
+    await eraser.advance();
+  };
+  parts.push(startUpkeep('erasures', ERASE_INTERVAL_MS, erase, logger));
   if (store.isEmbedded) {
     const transaction = (work: (sql: Sql) => Promise<void>): Promise<void> => store.write(({ sql }) => work(sql));
     const signing = createSigningStore({ database: store.database, keys: store.keys, transaction });
@@ -358,6 +384,7 @@ const openAudit = async (
     nameSubject: store.nameForSearch,
     maskKey: maskKeyOf(() => current),
     retire: ingest.retire,
+    erasures,
     recordAccess: createRecordAccess(store.write, (tenant) => readTenantLogs(store.database, tenant)),
     checks: checksOf(store, ingest, source, acks, () => reload?.failure()),
     registry,

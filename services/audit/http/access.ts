@@ -75,6 +75,12 @@ export const checkHost = (options: {
   };
 };
 
+/** A page of another origin can send a form, but no JSON, without being allowed to. */
+export const onlyJson: RequestHandler = (request, response, next) => {
+  if (/^application\/json(\s*;\s*charset="?utf-8"?)?\s*$/i.test(request.headers['content-type'] ?? '')) next();
+  else sendProblem(response, 415, 'unsupported_media_type', 'send application/json');
+};
+
 /** What a handler finds in `response.locals` after `authorize`. */
 export const auditorOf = (response: Response): Auditor => {
   const { auditor } = response.locals as { readonly auditor?: Auditor };

@@ -7,13 +7,24 @@ import { isUuidV7, newUuidV7 } from '../../shared/contracts/uuid.ts';
 import { healthHandlers, type Checks } from '../../shared/runtime/health.ts';
 import { Counter, Histogram, type Registry } from '../../shared/runtime/metrics.ts';
 import { problemHandler, unknownRoute } from '../../shared/runtime/problem.ts';
+import type { Erasures } from '../core/erasure.ts';
 import type { EmitterState, LedgerReader } from '../core/query-reader.ts';
 import type { RememberedLeaf, VerifyTenant } from '../core/verify-tenant.ts';
 import type { TileReader } from '../../shared/tlog/tiles.ts';
 import { showEntry } from '../core/query-show.ts';
-import { auditorOf, authorize, checkHost, namedByPath, parametersOf, sendProblem, type AuditAccess } from './access.ts';
+import {
+  auditorOf,
+  authorize,
+  checkHost,
+  namedByPath,
+  onlyJson,
+  parametersOf,
+  sendProblem,
+  type AuditAccess,
+} from './access.ts';
 import { artifactHandler } from './artifacts.ts';
 import { decisionsHandler } from './decisions.ts';
+import { erasureRoutes } from './erasures.ts';
 import { exportHandler, type ExportDeps } from './export.ts';
 import { checkpointHandler, tileHandler } from './log.ts';
 import { knownSizeIn, proofOf } from './proofs.ts';
@@ -30,6 +41,8 @@ export interface AuditAppDeps extends ExportDeps {
     emitter: string,
     by: string,
   ) => Promise<{ readonly emitter: string; readonly tenants: readonly string[]; readonly streams: number }>;
+  /** Absent in a service that erases nothing. */
+  readonly erasures?: Erasures;
   readonly checks: Checks;
   readonly registry: Registry;
   /** The host of `audit.listen`. */
@@ -197,12 +210,6 @@ const verifyHandlers = ({ reader }: AuditAppDeps, runs: VerificationRuns) => {
   return { read, start };
 };
 
-/** A page of another origin can send a form, but no JSON, without being allowed to. */
-const onlyJson: RequestHandler = (request, response, next) => {
-  if (/^application\/json(\s*;\s*charset="?utf-8"?)?\s*$/i.test(request.headers['content-type'] ?? '')) next();
-  else sendProblem(response, 415, 'unsupported_media_type', 'send application/json');
-};
-
 const onlyGet: RequestHandler = (_request, response) => {
   response.set('allow', 'GET');
   sendProblem(response, 405, 'method_not_allowed', 'use GET');
@@ -257,6 +264,8 @@ export const createAuditApp = (deps: AuditAppDeps): AuditApp => {
   const logAuditors = authorize(access, ['audit'], namedByPath);
   log.get(count('checkpoint'), logAuditors, checkpointHandler(deps.tiles)).all(onlyGet);
   tiles.get(count('tile'), logAuditors, tileHandler(deps.tiles)).all(onlyGet);
+  if (deps.erasures !== undefined)
+    app.use('/v1/erasures', count('erasures'), authorize(access, ['erase']), erasureRoutes(deps.erasures, access));
   app.get('/v1/emitters', count('emitters'), operators, emittersHandler(deps));
   app
     .route('/v1/emitters/:emitter/retire')

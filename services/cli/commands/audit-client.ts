@@ -90,7 +90,7 @@ export const refusal = (status: number, body: Buffer): AppError => {
   const message = `the audit service answered ${status}${detail}`;
   if (status === 404) return new AppError('not_found', message);
   // What was asked, or who asks, is wrong; anything else is the service's.
-  return new AppError([400, 401, 403].includes(status) ? 'usage' : 'upstream_unavailable', message);
+  return new AppError([400, 401, 403, 409].includes(status) ? 'usage' : 'upstream_unavailable', message);
 };
 
 /** Asks a running audit service. */

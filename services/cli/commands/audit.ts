@@ -9,6 +9,7 @@ import { auditArtifactCommand } from './audit-artifact.ts';
 import { auditCheckpointCommand } from './audit-checkpoint.ts';
 import { createAuditClient, type AuditConnection } from './audit-client.ts';
 import { auditEmitterCommand } from './audit-emitter.ts';
+import { auditEraseCommand } from './audit-erase.ts';
 import { auditExportCommand } from './audit-export.ts';
 import { openWithOwnKey, readVkeys } from './audit-keys.ts';
 import { jsonLine, paintFor, print, printable, printReport } from './audit-print.ts';
@@ -115,5 +116,6 @@ export const auditCommand = (): Command => {
   audit.addCommand(auditCheckpointCommand(common));
   audit.addCommand(auditArtifactCommand(common));
   audit.addCommand(auditEmitterCommand());
+  audit.addCommand(auditEraseCommand(common));
   return audit;
 };

@@ -45,7 +45,11 @@ export const keysCommand = (): Command => {
     .description('make an API key: print it once, and what the settings need to know of it')
     .requiredOption('--caller <id>', 'who will use it; stands in events and metrics')
     .requiredOption('--tenant <tenant>', 'whose decisions or ledger it opens')
-    .option('--role <role>', 'decide, audit, operate or data; may be given several times (default: decide)', collect)
+    .option(
+      '--role <role>',
+      'decide, audit, operate, data or erase; may be given several times (default: decide)',
+      collect,
+    )
     .option('--json', 'print JSON')
     .addHelpText(
       'after',

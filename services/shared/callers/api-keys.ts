@@ -74,7 +74,7 @@ export const createAuthenticate = (callers: readonly Caller[]): Authenticate => 
 export const developmentCaller = (settings: Settings): Caller => ({
   id: 'development',
   tenant: tenantNames(settings)[0] ?? 'default',
-  roles: ['decide', 'audit', 'operate', 'data'],
+  roles: ['decide', 'audit', 'operate', 'data', 'erase'],
   api_keys: [],
   requires_agent: false,
   believe_unverified: false,

@@ -7,6 +7,7 @@ export type ErrorCode =
   | 'bundle_invalid'
   | 'ledger_missing'
   | 'not_found'
+  | 'state_conflict'
   // A promise that could not be kept.
   | 'policy_unavailable'
   | 'policy_fault'

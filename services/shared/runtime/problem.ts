@@ -32,6 +32,8 @@ export const httpStatus = (code: ErrorCode): number => {
     case 'not_found':
     case 'ledger_missing':
       return 404;
+    case 'state_conflict':
+      return 409;
     case 'policy_unavailable':
     case 'data_unavailable':
     case 'spool_full':

@@ -24,10 +24,11 @@ export const Caller = Type.Object(
   {
     id: Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$', description: 'Stands in events and metrics.' }),
     tenant: Tenant,
-    roles: Type.Array(Type.Enum(['decide', 'audit', 'operate', 'data']), {
+    roles: Type.Array(Type.Enum(['decide', 'audit', 'operate', 'data', 'erase']), {
       default: ['decide'],
       description:
-        'decide: /decide; audit: the ledger of its tenant; operate: metrics, bundles, emitters; data: /v1/data.',
+        'decide: /decide; audit: the ledger of its tenant; operate: metrics, bundles, emitters; ' +
+        'data: /v1/data; erase: requests for erasure and approves them.',
     }),
     api_keys: Type.Array(
       Type.String({
@@ -279,6 +280,14 @@ export const SettingsSchema = Type.Object(
           '5s',
           'How often logs with new entries get a seal, so that a checkpoint can be signed.',
         ),
+        erasure_expiry: Duration('7d', 'How long a request for erasure waits for its second approval.'),
+        copies: Type.Array(Type.String({ minLength: 1, maxLength: 200 }), {
+          default: [],
+          maxItems: 50,
+          description:
+            'Where else events are kept (SIEM, backups and for how long …): named in every erasure entry, so that ' +
+            'their keepers are told.',
+        }),
       },
       'The audit service.',
     ),
