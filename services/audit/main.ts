@@ -38,6 +38,7 @@ import { createLedgerReader, readTenantLogs } from './postgres/read-ledger.ts';
 import { readSigningState } from './postgres/read-checkpoints.ts';
 import { createTileReader } from './postgres/read-tiles.ts';
 import { createVerifier } from './postgres/read-verification.ts';
+import { createRetention } from './retention/retention.ts';
 import { createSigningStore } from './postgres/signing-store.ts';
 import { createSpoolSource } from './spool/spool-source.ts';
 import { ensureLedgers, openLedgerStore, type LedgerStore } from './store.ts';
@@ -65,6 +66,7 @@ const DATABASE_RETRY_MS = 1_000;
 const RECLAIM_RETRY_MS = 2_000;
 const HEADERS_TIMEOUT_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 30_000;
+const DAY_MS = 86_400_000;
 const ERASE_INTERVAL_MS = 1_000;
 const EMBEDDED_NOTE = 'embedded: role separation is void; commits are not power-loss durable until flushed';
 
@@ -322,12 +324,21 @@ const openAudit = async (
     copies: copiesOf(settings),
   });
   const eraser = createEraser({ ...erasing, writeLedger: store.write, nameForSearch: store.nameForSearch, logger });
+  const periodMs = settings.audit.retention === undefined ? undefined : durationMs(settings.audit.retention);
+  const retention = createRetention({
+    ...erasing,
+    maintainer: store.maintainer,
+    writeLedger: store.write,
+    periodDays: periodMs === undefined ? null : periodMs / DAY_MS,
+    logger,
+  });
   let isRepeated = false;
   const erase = async (): Promise<void> => {
     if (!isRepeated) await eraser.repeat();
     isRepeated = true;
     await erasures.expire();
     await eraser.advance();
+    await retention.advance();
   };
   parts.push(startUpkeep('erasures', ERASE_INTERVAL_MS, erase, logger));
   if (store.isEmbedded) {
@@ -385,6 +396,7 @@ const openAudit = async (
     maskKey: maskKeyOf(() => current),
     retire: ingest.retire,
     erasures,
+    retention,
     recordAccess: createRecordAccess(store.write, (tenant) => readTenantLogs(store.database, tenant)),
     checks: checksOf(store, ingest, source, acks, () => reload?.failure()),
     registry,

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { AppError, errorMessage, isAppError } from '../shared/contracts/errors.ts';
+import { RETENTION_FLOOR_DAYS } from '../shared/contracts/retention.ts';
 import { SYSTEM_TENANT } from '../shared/contracts/tenant.ts';
 import { homePaths, readKeyFile, readOrCreateFile, readOrCreateKey } from '../shared/settings/home.ts';
 import { isEmbedded, tenantNames, type Settings } from '../shared/settings/settings.ts';
@@ -30,6 +31,8 @@ export interface LedgerStore {
   readonly database: Database;
   /** For queries, under the reading role; embedded: the same session. */
   readonly reader: Database;
+  /** For retention, under the maintainer’s role; embedded: the same session. Absent without its URL. */
+  readonly maintainer?: Database;
   readonly keys: PayloadKeys;
   readonly nameForSearch: NameSubject;
   readonly write: WriteLedger;
@@ -69,7 +72,7 @@ const openPostgresStore = async (
 ): Promise<LedgerStore> => {
   const { database: files, audit } = settings;
   const masterKey = readKeyFile(requiredFile(audit.master_key_file, '/audit/master_key_file'), 32);
-  const connect = (name: 'owner' | 'writer' | 'reader' | 'keys', poolSize: number): Database =>
+  const connect = (name: 'owner' | 'writer' | 'reader' | 'maintainer' | 'keys', poolSize: number): Database =>
     connectPostgres(readDatabaseUrl(requiredFile(files[`${name}_url_file`], `/database/${name}_url_file`)), {
       poolSize,
       applicationName: `edict-${name}`,
@@ -87,6 +90,9 @@ const openPostgresStore = async (
     open.push(keyDatabase);
     const reader = role === 'owner' ? database : connect('reader', 4);
     if (reader !== database) open.push(reader);
+    const maintainer =
+      role === 'owner' || files.maintainer_url_file === undefined ? undefined : connect('maintainer', 1);
+    if (maintainer !== undefined) open.push(maintainer);
     await unlessAborted(requireMigrated(database, ledgerMigrations()), signal);
     await unlessAborted(requireMigrated(keyDatabase, keyStoreMigrations()), signal);
     const keys = createPostgresPayloadKeys(keyDatabase, { masterKey });
@@ -94,6 +100,7 @@ const openPostgresStore = async (
     return {
       database,
       reader,
+      ...(maintainer === undefined ? {} : { maintainer }),
       keys,
       nameForSearch,
       write: createLedgerWriter({ database, keys, nameForSearch, nowUs }),
@@ -148,6 +155,7 @@ const openEmbeddedStore = async (
     signal?.addEventListener('abort', closeEarly, { once: true });
     try {
       await migrate(database, ledgerMigrations());
+      await applyRetentionFloor(database, settings);
       // Opened only now: the database's lock is the journal's too.
       const opened = await openJournal(paths.journal);
       journal = opened;
@@ -193,6 +201,7 @@ const openEmbeddedStore = async (
   return {
     database,
     reader: database,
+    maintainer: database,
     keys,
     nameForSearch,
     write: createLedgerWriter({
@@ -241,6 +250,18 @@ export const openLedgerStore = (
     ? openEmbeddedStore(settings, nowUs, signal)
     : openPostgresStore(settings, role, nowUs, signal);
 };
+
+/**
+ * Tells the database below which age nothing may be dropped, whatever an entry says: 183 days, unless the settings say
+ * that no law asks for it. As the owner: no other role may.
+ */
+export const applyRetentionFloor = (database: Database, settings: Settings): Promise<void> =>
+  database.transaction(async (sql) => {
+    await sql.query('set local role edict_owner', []);
+    await sql.query('update edict.retention_floor set days = $1::int where days <> $1::int', [
+      settings.audit.retention_below_floor ? 0 : RETENTION_FLOOR_DAYS,
+    ]);
+  });
 
 /** The first part of every origin: the setting, or, embedded, a name made at the first start. */
 const ledgerAuthority = (settings: Settings): string => {

@@ -1,4 +1,5 @@
 import { isObject } from '../../shared/contracts/json.ts';
+import { RETENTION_FLOOR_DAYS } from '../../shared/contracts/retention.ts';
 import { ENTRY_KINDS, segmentOf, type Entry } from './entry.ts';
 import { goneSeqs } from './verify-event.ts';
 import { createNumberSet, type NumberSet } from './verify-ranges.ts';
@@ -7,8 +8,6 @@ import type { Findings } from './verify-report.ts';
 type Json = Readonly<Record<string, unknown>>;
 export type SeqRanges = readonly (readonly [from: bigint, to: bigint])[];
 
-/** Below it a retention period must say that somebody wanted it so (EU AI Act, articles 19 and 26: six months). */
-export const RETENTION_FLOOR_DAYS = 183;
 const DAY_US = 86_400_000_000n;
 /** The audit service and whoever wrote the event may not have the same clock. */
 const CLOCK_TOLERANCE_US = 5_000_000n;
@@ -18,6 +17,8 @@ export interface NamedElsewhere {
   readonly ranges: SeqRanges;
   /** A checkpoint covers it. */
   readonly isProven: boolean;
+  /** By a retention entry: nothing younger than this may be gone. */
+  readonly notAfterUs?: bigint;
 }
 
 /** A payload that is gone and may not be. */
@@ -82,7 +83,7 @@ const addAll = (set: NumberSet, ranges: SeqRanges): void => {
 export const createGoneTracker = (): GoneTracker => {
   const gone = createNumberSet();
   const entries: Named[] = [];
-  const earlier: { readonly seq: bigint; readonly origin: string; readonly ranges: SeqRanges }[] = [];
+  const earlier: (NamedElsewhere & { readonly seq: bigint; readonly origin: string })[] = [];
   /** Of each segment the ingest time of the last entry without payload: what a retention period counts from. */
   const lastUs = new Map<number, bigint>();
   /** What is gone among the entries of the newest ingest time: one batch has one. */
@@ -102,6 +103,11 @@ export const createGoneTracker = (): GoneTracker => {
     }
     return undefined;
   };
+
+  const isOlder = ([from, to]: readonly [bigint, bigint], notAfterUs: bigint): boolean =>
+    [...lastUs].every(
+      ([segment, us]) => segment < segmentOf(from) || segment > segmentOf(to) || us <= notAfterUs + CLOCK_TOLERANCE_US,
+    );
 
   /** Only what is gone in the same batch directly before it, whatever else it names. */
   const inBatch = (entry: Entry, ranges: SeqRanges): SeqRanges => {
@@ -136,14 +142,29 @@ export const createGoneTracker = (): GoneTracker => {
         entry.kind === ENTRY_KINDS.retention ? faultOfRetention(entry, document, ranges) : faultOfRequest(document);
       entries.push({ seq, ranges, isAtOnce: false, ...(fault === undefined ? {} : { fault }) });
       if (fault === undefined)
-        for (const [origin, of] of earlierIn(document)) earlier.push({ seq, origin, ranges: of });
+        for (const [origin, of] of earlierIn(document)) {
+          const days = entry.kind === ENTRY_KINDS.retention ? wholeNumber(document['period_days']) : undefined;
+          earlier.push({
+            seq,
+            origin,
+            ranges: of,
+            isProven: true,
+            ...(days === undefined ? {} : { notAfterUs: entry.ingestUs - BigInt(days) * DAY_US }),
+          });
+        }
     },
     finish: (coveredSize, elsewhere = []) => {
       const [proven, unproven] = [createNumberSet(), createNumberSet()];
       for (const { seq, ranges, isAtOnce, fault } of entries)
         if (fault === undefined && seq < coveredSize) addAll(proven, ranges);
         else if (fault === undefined && isAtOnce) addAll(unproven, ranges);
-      for (const { ranges, isProven } of elsewhere) addAll(isProven ? proven : unproven, ranges);
+      for (const { ranges, isProven, notAfterUs } of elsewhere)
+        if (notAfterUs === undefined) addAll(isProven ? proven : unproven, ranges);
+        else
+          addAll(
+            proven,
+            ranges.filter((range) => isOlder(range, notAfterUs)),
+          );
       const whyOf = (seq: bigint): string => {
         const by = entries.find(({ ranges }) => ranges.some(([from, to]) => from <= seq && seq <= to));
         if (by === undefined) return 'gone, or its key is';
@@ -162,11 +183,11 @@ export const createGoneTracker = (): GoneTracker => {
     ofThis: (size) => entries.flatMap(({ seq, ranges, fault }) => (fault === undefined && seq < size ? ranges : [])),
     ofEarlier: (coveredSize) => {
       const byOrigin = new Map<string, NamedElsewhere[]>();
-      for (const { seq, origin, ranges } of earlier) {
+      for (const { seq, origin, ...named } of earlier) {
         const list = byOrigin.get(origin) ?? [];
         byOrigin.set(origin, list);
         // Before a checkpoint covers it nothing of it may be gone.
-        if (seq < coveredSize) list.push({ ranges, isProven: true });
+        if (seq < coveredSize) list.push(named);
       }
       return byOrigin;
     },

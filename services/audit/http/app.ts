@@ -8,6 +8,7 @@ import { healthHandlers, type Checks } from '../../shared/runtime/health.ts';
 import { Counter, Histogram, type Registry } from '../../shared/runtime/metrics.ts';
 import { problemHandler, unknownRoute } from '../../shared/runtime/problem.ts';
 import type { Erasures } from '../core/erasure.ts';
+import type { Retention } from '../core/retention.ts';
 import type { EmitterState, LedgerReader } from '../core/query-reader.ts';
 import type { RememberedLeaf, VerifyTenant } from '../core/verify-tenant.ts';
 import type { TileReader } from '../../shared/tlog/tiles.ts';
@@ -28,6 +29,7 @@ import { erasureRoutes } from './erasures.ts';
 import { exportHandler, type ExportDeps } from './export.ts';
 import { checkpointHandler, tileHandler } from './log.ts';
 import { knownSizeIn, proofOf } from './proofs.ts';
+import { retentionHandlers } from './retention.ts';
 import { createVerificationRuns, type VerificationRuns } from './verification-runs.ts';
 
 export interface AuditAppDeps extends ExportDeps {
@@ -43,6 +45,8 @@ export interface AuditAppDeps extends ExportDeps {
   ) => Promise<{ readonly emitter: string; readonly tenants: readonly string[]; readonly streams: number }>;
   /** Absent in a service that erases nothing. */
   readonly erasures?: Erasures;
+  /** Absent in a service that drops nothing. */
+  readonly retention?: Retention;
   readonly checks: Checks;
   readonly registry: Registry;
   /** The host of `audit.listen`. */
@@ -234,6 +238,7 @@ export const createAuditApp = (deps: AuditAppDeps): AuditApp => {
   const verify = verifyHandlers(deps, runs);
   const auditors = authorize(access, ['audit']);
   const operators = authorize(access, ['audit', 'operate']);
+  const operate = authorize(access, ['operate']);
   const count = (route: string): RequestHandler => counted(metrics, load, route);
 
   const app = express();
@@ -250,7 +255,7 @@ export const createAuditApp = (deps: AuditAppDeps): AuditApp => {
   app.get('/health/live', health.live);
   app.get('/health/ready', health.ready);
   // They count the whole installation, so that being an auditor of one tenant is not enough.
-  app.get('/metrics', authorize(access, ['operate']), async (_request, response) => {
+  app.get('/metrics', operate, async (_request, response) => {
     response.type(registry.contentType).send(await registry.metrics());
   });
   app.get('/v1/decisions', count('decisions'), auditors, decisionsHandler(deps));
@@ -266,10 +271,15 @@ export const createAuditApp = (deps: AuditAppDeps): AuditApp => {
   tiles.get(count('tile'), logAuditors, tileHandler(deps.tiles)).all(onlyGet);
   if (deps.erasures !== undefined)
     app.use('/v1/erasures', count('erasures'), authorize(access, ['erase']), erasureRoutes(deps.erasures, access));
+  if (deps.retention !== undefined) {
+    const retention = retentionHandlers(deps.retention);
+    app.get('/v1/retention', count('retention'), operate, retention.read);
+    app.post('/v1/retention', count('retention'), operate, onlyJson, retention.begin);
+  }
   app.get('/v1/emitters', count('emitters'), operators, emittersHandler(deps));
   app
     .route('/v1/emitters/:emitter/retire')
-    .post(count('retire'), authorize(access, ['operate']), onlyJson, retireHandler(deps))
+    .post(count('retire'), operate, onlyJson, retireHandler(deps))
     .all((_request, response) => {
       response.set('allow', 'POST');
       sendProblem(response, 405, 'method_not_allowed', 'use POST');

@@ -14,6 +14,7 @@ import { auditExportCommand } from './audit-export.ts';
 import { openWithOwnKey, readVkeys } from './audit-keys.ts';
 import { jsonLine, paintFor, print, printable, printReport } from './audit-print.ts';
 import { auditQueryCommand } from './audit-query.ts';
+import { auditRetainCommand } from './audit-retain.ts';
 import { auditShowCommand } from './audit-show.ts';
 import { readRemembered, requireWritable, verifyTenant, writeRemembered } from './audit-verify.ts';
 
@@ -117,5 +118,6 @@ export const auditCommand = (): Command => {
   audit.addCommand(auditArtifactCommand(common));
   audit.addCommand(auditEmitterCommand());
   audit.addCommand(auditEraseCommand(common));
+  audit.addCommand(auditRetainCommand());
   return audit;
 };

@@ -1,7 +1,8 @@
 import { Command } from 'commander';
+import type { Database } from '../../audit/core/database.ts';
 import { connectPostgres, readDatabaseUrl } from '../../audit/postgres/connect.ts';
 import { keyStoreMigrations, ledgerMigrations, migrate, type MigrationSet } from '../../audit/postgres/migrate.ts';
-import { openLedgerStore } from '../../audit/store.ts';
+import { applyRetentionFloor, openLedgerStore } from '../../audit/store.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { createKafkaClient } from '../../shared/kafka/client.ts';
 import { createTopics } from '../../shared/kafka/topics.ts';
@@ -23,6 +24,7 @@ const migrateDatabase = async (
   member: string,
   urlFile: string | undefined,
   set: MigrationSet,
+  then: (database: Database) => Promise<void> = () => Promise.resolve(),
 ): Promise<Report> => {
   if (urlFile === undefined) throw new AppError('settings_invalid', `${member}: is needed by \`edict migrate\``);
   const database = connectPostgres(readDatabaseUrl(urlFile), {
@@ -32,7 +34,9 @@ const migrateDatabase = async (
     lockTimeoutMs: LOCK_TIMEOUT_MS,
   });
   try {
-    return { target, ...(await migrate(database, set)) };
+    const result = await migrate(database, set);
+    await then(database);
+    return { target, ...result };
   } finally {
     await database.close();
   }
@@ -46,7 +50,11 @@ const migrateAll = async (settings: Settings): Promise<readonly Report[]> => {
     reports.push({ target: 'embedded database', applied: [], present: ['all'] });
   } else {
     const { owner_url_file: owner, keys_url_file: keys } = settings.database;
-    reports.push(await migrateDatabase('ledger', '/database/owner_url_file', owner, ledgerMigrations()));
+    reports.push(
+      await migrateDatabase('ledger', '/database/owner_url_file', owner, ledgerMigrations(), (database) =>
+        applyRetentionFloor(database, settings),
+      ),
+    );
     reports.push(await migrateDatabase('key store', '/database/keys_url_file', keys, keyStoreMigrations()));
   }
   if (settings.kafka.brokers.length > 0) {
@@ -65,6 +73,7 @@ export const migrateCommand = (): Command =>
     .addHelpText(
       'after',
       '\nNeeds database.owner_url_file and database.keys_url_file; makes the topics when kafka.brokers is set.\n' +
+        'Sets the floor of retention in the database: 183 days, or none with audit.retention_below_floor.\n' +
         'When the owner may not make roles, an administrator runs migrations/roles.sql first.\n',
     )
     .action(async (options: { readonly config?: string; readonly json?: boolean }) => {

@@ -1,10 +1,11 @@
 import { accessSync, constants, statSync } from 'node:fs';
 import { errorCode, errorMessage } from '../contracts/errors.ts';
+import { RETENTION_FLOOR_DAYS } from '../contracts/retention.ts';
 import { isTenant, SYSTEM_TENANT } from '../contracts/tenant.ts';
 import { isLoopback, MAX_PORT, splitListen } from '../runtime/http-server.ts';
 import { isInputTooLarge } from './policy-limits.ts';
 import type { Settings } from './schema.ts';
-import { sizeBytes } from './units.ts';
+import { durationMs, sizeBytes } from './units.ts';
 
 /** A program that is to be started with the settings: its listener and the files that it reads are looked at too. */
 export type Service = 'pdp' | 'audit' | 'signer';
@@ -16,6 +17,7 @@ export type Service = 'pdp' | 'audit' | 'signer';
 type IsSound = (...pointers: readonly string[]) => boolean;
 
 const KEY_BYTES = 32;
+const DAY_MS = 86_400_000;
 /** A snapshot of pushed data must fit into one frame of its log. */
 const MAX_DATA_BYTES = 4 * 1024 * 1024;
 const ANY_HOST: ReadonlySet<string> = new Set(['0.0.0.0', '::']);
@@ -99,6 +101,16 @@ const partProblems = (settings: Settings, isSound: IsSound): readonly string[] =
         problems.push('/ledger/blind_key_file: required with ledger.blind_tenants');
     }
   }
+  if (audit.retention !== undefined && isSound('/audit/retention', '/audit/retention_below_floor')) {
+    const days = durationMs(audit.retention) / DAY_MS;
+    if (!Number.isInteger(days) || days < 1) problems.push(`/audit/retention: ${audit.retention} is no number of days`);
+    else if (days < RETENTION_FLOOR_DAYS && !audit.retention_below_floor)
+      problems.push(
+        `/audit/retention: ${audit.retention} is below ${RETENTION_FLOOR_DAYS}d; audit.retention_below_floor allows it`,
+      );
+    if (isSound('/database') && database.writer_url_file !== undefined && database.maintainer_url_file === undefined)
+      problems.push('/database/maintainer_url_file: required with audit.retention');
+  }
   const signer = settings.signer.listen;
   if (signer !== undefined && isSound('/signer') && !isLoopback(splitListen(signer).host))
     problems.push(`/signer/listen: ${signer} can be reached from other machines; it answers anybody, so loopback only`);
@@ -127,7 +139,7 @@ const partProblems = (settings: Settings, isSound: IsSound): readonly string[] =
   return problems;
 };
 
-const AUDIT_URLS = ['writer_url_file', 'reader_url_file', 'keys_url_file'] as const;
+const AUDIT_URLS = ['writer_url_file', 'reader_url_file', 'maintainer_url_file', 'keys_url_file'] as const;
 const SIGNER_URLS = ['signer_url_file', 'keys_url_file'] as const;
 
 interface NamedFile {

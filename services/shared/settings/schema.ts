@@ -27,7 +27,7 @@ export const Caller = Type.Object(
     roles: Type.Array(Type.Enum(['decide', 'audit', 'operate', 'data', 'erase']), {
       default: ['decide'],
       description:
-        'decide: /decide; audit: the ledger of its tenant; operate: metrics, bundles, emitters; ' +
+        'decide: /decide; audit: the ledger of its tenant; operate: metrics, bundles, emitters, retention; ' +
         'data: /v1/data; erase: requests for erasure and approves them.',
     }),
     api_keys: Type.Array(
@@ -288,6 +288,13 @@ export const SettingsSchema = Type.Object(
             'Where else events are kept (SIEM, backups and for how long …): named in every erasure entry, so that ' +
             'their keepers are told.',
         }),
+        retention: OptionalDuration(
+          'How long payloads are kept, in days: at least 183d. `edict audit retain` drops older ones. None: for ever.',
+        ),
+        retention_below_floor: Type.Boolean({
+          default: false,
+          description: 'Periods below 183 days, where no law asks for more. `edict migrate` tells the database.',
+        }),
       },
       'The audit service.',
     ),
@@ -338,7 +345,7 @@ export const SettingsSchema = Type.Object(
         writer_url_file: File('Inserts entries.'),
         reader_url_file: File('Answers queries.'),
         signer_url_file: File('Signs checkpoints.'),
-        maintainer_url_file: File('Retention.'),
+        maintainer_url_file: File('Drops payloads; required with audit.retention.'),
         keys_url_file: File('The store of payload keys; best on a server of its own.'),
       },
       'Postgres. Without `writer_url_file`: an embedded one under home.',

@@ -79,6 +79,16 @@ describe('settings', () => {
     ]);
   });
 
+  it('keep payloads for 183 days at least, unless they say that less is wanted', () => {
+    const problems = (audit: string) => problemsOf(`audit: { ${audit} }`);
+    expect(problems('retention: 183d')).toEqual([]);
+    expect(problems('retention: 30d, retention_below_floor: true')).toEqual([]);
+    expect(problems('retention: 182d')).toEqual([expect.stringContaining('/audit/retention: 182d is below 183d')]);
+    expect(problems('retention: 12h, retention_below_floor: true')).toEqual([
+      expect.stringContaining('is no number of days'),
+    ]);
+  });
+
   it('name all problems together, each with its pointer', () => {
     const problems = problemsOf('pdp: { lissten: x, durability: never }\nspool: { max: 12Mb }\nnope: 1\n');
     expect(problems.join('\n')).toMatch(/\/pdp: unknown key lissten/);
