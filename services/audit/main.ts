@@ -34,9 +34,10 @@ import { createKafkaSource } from './kafka/kafka-source.ts';
 import { startSignerLink } from './link/server.ts';
 import { createLedgerReader, readTenantLogs } from './postgres/read-ledger.ts';
 import { readSigningState } from './postgres/read-checkpoints.ts';
+import { createMetaReader } from './postgres/read-meta.ts';
 import { createTileReader } from './postgres/read-tiles.ts';
 import { createVerifier } from './postgres/read-verification.ts';
-import { createSigningStore } from './postgres/signing-store.ts';
+import { createSignerStore } from './postgres/meta-store.ts';
 import { createSpoolSource } from './spool/spool-source.ts';
 import { ensureLedgers, openLedgerStore, type LedgerStore } from './store.ts';
 
@@ -306,7 +307,7 @@ const openAudit = async (
   parts.push(startUpkeep('seals', durationMs(settings.audit.seal_interval), seal, logger));
   if (store.isEmbedded) {
     const transaction = (work: (sql: Sql) => Promise<void>): Promise<void> => store.write(({ sql }) => work(sql));
-    const signing = createSigningStore({ database: store.database, keys: store.keys, transaction });
+    const signing = createSignerStore({ database: store.database, keys: store.keys, transaction });
     parts.push(await startSignerLink({ store: signing, file: paths.signerLink, logger }));
   }
   registerGauges(registry, {
@@ -345,6 +346,7 @@ const openAudit = async (
   const audit = createAuditApp({
     reader: createLedgerReader({ database: store.reader, keys: store.keys }),
     tiles: createTileReader(store.reader),
+    meta: createMetaReader(store.reader),
     verify: createVerifier({
       database: store.reader,
       reports: store.database,
