@@ -159,7 +159,7 @@ begin
   from edict.entry e where e.log_id = p_log_id and e.segment = p_segment order by e.seq desc limit 1;
   select f.days into strict floor_days from edict.retention_floor f;
   if newest_us is null
-     or newest_us > (extract(epoch from clock_timestamp()) - floor_days * 86400) * 1000000 then
+     or newest_us > (extract(epoch from clock_timestamp()) - floor_days::bigint * 86400) * 1000000 then
     raise exception 'segment % of log % is younger than % days', p_segment, p_log_id, floor_days
       using errcode = 'object_not_in_prerequisite_state';
   end if;

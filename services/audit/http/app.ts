@@ -8,6 +8,7 @@ import { healthHandlers, type Checks } from '../../shared/runtime/health.ts';
 import { Counter, Histogram, type Registry } from '../../shared/runtime/metrics.ts';
 import { problemHandler, unknownRoute } from '../../shared/runtime/problem.ts';
 import type { Erasures } from '../core/erasure.ts';
+import type { MetaReader } from '../core/meta-log.ts';
 import type { Retention } from '../core/retention.ts';
 import type { EmitterState, LedgerReader } from '../core/query-reader.ts';
 import type { RememberedLeaf, VerifyTenant } from '../core/verify-tenant.ts';
@@ -27,7 +28,7 @@ import { artifactHandler } from './artifacts.ts';
 import { decisionsHandler } from './decisions.ts';
 import { erasureRoutes } from './erasures.ts';
 import { exportHandler, type ExportDeps } from './export.ts';
-import { checkpointHandler, tileHandler } from './log.ts';
+import { checkpointHandler, metaLog, tenantLog, tileHandler } from './log.ts';
 import { knownSizeIn, proofOf } from './proofs.ts';
 import { retentionHandlers } from './retention.ts';
 import { createVerificationRuns, type VerificationRuns } from './verification-runs.ts';
@@ -35,6 +36,7 @@ import { createVerificationRuns, type VerificationRuns } from './verification-ru
 export interface AuditAppDeps extends ExportDeps {
   readonly reader: LedgerReader;
   readonly tiles: TileReader;
+  readonly meta: MetaReader;
   readonly verify: VerifyTenant;
   /** Asked anew for each request, so that callers can be changed while the service runs; see `auditAccess`. */
   readonly access: () => AuditAccess;
@@ -264,11 +266,21 @@ export const createAuditApp = (deps: AuditAppDeps): AuditApp => {
   app.get('/v1/verify', count('verify'), auditors, verify.read);
   app.post('/v1/verify', count('verify'), auditors, onlyJson, express.json({ limit: MAX_BODY }), verify.start);
   app.route('/v1/artifacts/:digest').get(count('artifact'), auditors, artifactHandler(deps.reader)).all(onlyGet);
+  const ofMeta = metaLog(deps.meta);
+  app
+    .route('/log/-/meta/:incarnation/checkpoint')
+    .get(count('checkpoint'), auditors, checkpointHandler(ofMeta))
+    .all(onlyGet);
+  app
+    .route('/log/-/meta/:incarnation/tile/*path')
+    .get(count('tile'), auditors, tileHandler(ofMeta, deps.meta))
+    .all(onlyGet);
   const log = app.route('/log/:tenant/:shard/:incarnation/checkpoint');
   const tiles = app.route('/log/:tenant/:shard/:incarnation/tile/*path');
   const logAuditors = authorize(access, ['audit'], namedByPath);
-  log.get(count('checkpoint'), logAuditors, checkpointHandler(deps.tiles)).all(onlyGet);
-  tiles.get(count('tile'), logAuditors, tileHandler(deps.tiles)).all(onlyGet);
+  const ofTenant = tenantLog(deps.tiles);
+  log.get(count('checkpoint'), logAuditors, checkpointHandler(ofTenant)).all(onlyGet);
+  tiles.get(count('tile'), logAuditors, tileHandler(ofTenant, deps.tiles)).all(onlyGet);
   if (deps.erasures !== undefined)
     app.use('/v1/erasures', count('erasures'), authorize(access, ['erase']), erasureRoutes(deps.erasures, access));
   if (deps.retention !== undefined) {
