@@ -26,9 +26,9 @@ import { createIngest, type Ingest } from './ingest/ingest.ts';
 import { createRecordAccess } from './core/record-access.ts';
 import { createIngestMetrics } from './ingest/metrics.ts';
 import { createSealer } from './ingest/seals.ts';
-import { raiseCovered, readStreamsOf } from './ingest/statements.ts';
+import { followCheckpoints, markFlushed } from './ingest/coverage.ts';
+import { readStreamsOf } from './ingest/statements.ts';
 import type { Sql } from './core/append.ts';
-import { completeTo } from './core/ingest-stream.ts';
 import { freshIds } from './core/own-entry.ts';
 import { createKafkaSource } from './kafka/kafka-source.ts';
 import { startSignerLink } from './link/server.ts';
@@ -59,6 +59,7 @@ export interface AuditOptions {
 
 const KAFKA_GROUP = 'edict-audit';
 const MAX_GAP_CHECK_MS = 5_000;
+const COVER_CHECK_MS = 1_000;
 const DATABASE_WAIT_MS = 60_000;
 const DATABASE_RETRY_MS = 1_000;
 const RECLAIM_RETRY_MS = 2_000;
@@ -259,15 +260,10 @@ const openAudit = async (
         recent === undefined ? undefined : { ...recent, sinceUs: BigInt(Date.now() - keepMs) * 1_000n },
       ),
     flush: store.flush,
-    // Where a commit is durable by itself, it has said so in its own transaction.
+    // Where a commit is durable by itself, it has said so in its own transaction; where there are checkpoints, they say.
     ...(store.isEmbedded
       ? {
-          onCovered: async (streams) =>
-            raiseCovered(
-              store.database,
-              await ingest.logs(),
-              streams.map((stream) => ({ ...stream, coveredTo: completeTo(stream) })),
-            ),
+          onCovered: async (streams) => markFlushed(store.database, await ingest.logs(), streams),
         }
       : {}),
     sink,
@@ -300,7 +296,13 @@ const openAudit = async (
     logs: ingest.logs,
     ids: freshIds(),
   });
+  const cover = async (): Promise<void> => {
+    const moved = await followCheckpoints(store.database);
+    if (moved.length > 0) acks.changed(moved);
+  };
+  parts.push(startUpkeep('covered marks', COVER_CHECK_MS, cover, logger));
   const seal = async (): Promise<void> => {
+    await cover();
     await sealer.sealAll();
     await sealer.enterAlarms();
   };

@@ -14,7 +14,7 @@ import {
 } from './entry.ts';
 import { createTreeHasher, type TreeState } from '../../shared/tlog/merkle.ts';
 import { goneSeqs, KINDS_OF_GONE, parseObject } from './verify-event.ts';
-import type { StoredEntry } from './verify-input.ts';
+import type { StoredEntry, StoredPayload } from './verify-input.ts';
 import { createNumberSet } from './verify-ranges.ts';
 
 /** A log as the database shows it to the signer. */
@@ -30,7 +30,7 @@ export interface SignableLog extends Log {
 }
 
 /** One row as the signer reads it. */
-export type SignedRow = Pick<StoredEntry, 'seq' | 'segment' | 'header' | 'leaf' | 'payload'>;
+export type SignedRow = Pick<StoredEntry, 'seq' | 'segment' | 'header' | 'leaf'> & { readonly payload: StoredPayload };
 
 /** The hash of a full subtree as tiles hold it: of 256^level entries. */
 export interface TreeNode {
