@@ -87,9 +87,12 @@ export interface SigningStore {
   readonly raise: (logId: number, alarm: RaisedAlarm) => Promise<void>;
 }
 
+/** A witness has seen another tree of the meta log than this one, or a larger one. */
+export type WitnessAlarm = 'meta_split_view' | 'meta_witness_ahead';
+
 /** An alarm as it is stored. Those of the meta log have `meta_` before their names, and the system tenant's log. */
 export interface RaisedAlarm extends Omit<SigningAlarm, 'alarm'> {
-  readonly alarm: SigningAlarm['alarm'] | `meta_${SigningAlarm['alarm']}`;
+  readonly alarm: SigningAlarm['alarm'] | `meta_${SigningAlarm['alarm']}` | WitnessAlarm;
   readonly signedSize: bigint;
   readonly raisedUs: bigint;
 }
