@@ -151,35 +151,46 @@ export const createPostgresPayloadKeys = (database: Database, options: PostgresP
     });
     const live = prepared.filter((each) => each !== undefined);
     if (live.length === 0) return prepared.map(() => undefined);
-    const stored = await database.transaction(async (sql) => {
-      // An erasure that runs at the same time waits for us, or we see that it was there.
-      await sql.query('select pg_advisory_xact_lock_shared($1::bigint)', [ERASURE_LOCK]);
-      return sql.query<{ at: number }>(
-        `with r as (
-           select at::int, seq, event_id, subject_id,
-                  substring($2::bytea from ((at - 1) * ${WRAPPED_BYTES} + 1)::int for ${WRAPPED_BYTES}) as wrapped
-           from unnest($3::text::bigint[], $4::text::uuid[], $5::text::bigint[])
-             with ordinality as u(seq, event_id, subject_id, at)
-         ), added as (
-           insert into edict_keys.payload_key (log_id, seq, event_id, subject_id, wrapped)
-           select $1::int, r.seq, r.event_id, r.subject_id, r.wrapped
-           from r join edict_keys.subject_key s on s.id = r.subject_id
-           where s.wrapped is not null
-           on conflict do nothing
-           returning seq, event_id, subject_id
-         )
-         select r.at from r join added a on a.seq = r.seq and a.event_id = r.event_id and a.subject_id = r.subject_id`,
-        [
-          id,
-          Buffer.concat(live.map(({ wrapped }) => wrapped)),
-          `{${live.map(({ request }) => String(request.seq)).join(',')}}`,
-          `{${live.map(({ request }) => request.eventId).join(',')}}`,
-          `{${live.map(({ subject }) => String(subject.id)).join(',')}}`,
-        ],
-      );
+    const issued = await database.transaction(async (sql) => {
+      // Sent at once, run in order. An erasure that runs at the same time waits for us, or we see that it was there.
+      const [, [found]] = await Promise.all([
+        sql.query('select pg_advisory_xact_lock_shared($1::bigint)', [ERASURE_LOCK]),
+        sql.query<{ n: bigint; added: string | null }>(
+          `with r as (
+             select at::int, seq, event_id, subject_id,
+                    substring($2::bytea from ((at - 1) * ${WRAPPED_BYTES} + 1)::int for ${WRAPPED_BYTES}) as wrapped
+             from unnest($3::text::bigint[], $4::text::uuid[], $5::text::bigint[])
+               with ordinality as u(seq, event_id, subject_id, at)
+           ), added as (
+             insert into edict_keys.payload_key (log_id, seq, event_id, subject_id, wrapped)
+             select $1::int, r.seq, r.event_id, r.subject_id, r.wrapped
+             from r join edict_keys.subject_key s on s.id = r.subject_id
+             where s.wrapped is not null
+             on conflict do nothing
+             returning seq, event_id, subject_id
+           ), counted as (select count(*) as n from added)
+           select n, case when n < $6::bigint then (
+             select string_agg(r.at::text, ',') from r
+             join added a on a.seq = r.seq and a.event_id = r.event_id and a.subject_id = r.subject_id) end as added
+           from counted`,
+          [
+            id,
+            Buffer.concat(live.map(({ wrapped }) => wrapped)),
+            `{${live.map(({ request }) => String(request.seq)).join(',')}}`,
+            `{${live.map(({ request }) => request.eventId).join(',')}}`,
+            `{${live.map(({ subject }) => String(subject.id)).join(',')}}`,
+            live.length,
+          ],
+        ),
+      ]);
+      return found;
     });
-    if (stored.length === requests.length) return prepared.map((each) => each?.key);
-    return await settle(id, origin, tenant, prepared, live, new Set(stored.map(({ at }) => at)));
+    if (issued?.n === BigInt(requests.length)) return prepared.map((each) => each?.key);
+    const added =
+      issued?.n === BigInt(live.length)
+        ? live.map((_, index) => index + 1)
+        : (issued?.added ?? '').split(',').map(Number);
+    return await settle(id, origin, tenant, prepared, live, new Set(added));
   };
 
   type Prepared = {
