@@ -3,6 +3,7 @@ import type { TreeNode } from './signing.ts';
 import type { SearchColumns } from './verify-search.ts';
 import type { IngestTables, ReceivedRow } from './verify-state.ts';
 import type { StreamClaim } from './verify-streams.ts';
+import type { Window } from './verify-window.ts';
 
 /** What became of an entry's payload. */
 export type StoredPayload =
@@ -85,5 +86,7 @@ export interface VerifyInput {
   readonly now: () => number;
   /** How long a number may be missing without a gap entry, ms. */
   readonly graceMs: number;
+  /** Asks for a statement of what is missing between two times. */
+  readonly window?: Window;
   readonly onProgress?: (done: bigint, total: bigint) => void;
 }

@@ -131,7 +131,7 @@ export interface VerifierOptions {
  */
 export const createVerifier = (options: VerifierOptions): VerifyTenant => {
   const { database, reports, keys, nameForSearch, graceMs, now = Date.now } = options;
-  return async (tenant, { remembered = [], onProgress }) => {
+  return async (tenant, { remembered = [], window, onProgress }) => {
     const acks = (await options.acks?.(tenant)) ?? [];
     const earlier = await readReports(database, tenant);
     const before = await readEmitters(database);
@@ -195,6 +195,7 @@ export const createVerifier = (options: VerifierOptions): VerifyTenant => {
         expectedSearch: (entry, event) => searchColumns(nameForSearch, tenant, entry, event),
         now,
         graceMs,
+        ...(window === undefined ? {} : { window }),
         ...(onProgress === undefined ? {} : { onProgress: (seq) => onProgress(done + seq, total) }),
       });
       done += end;
