@@ -27,6 +27,7 @@ export type ErrorCode =
   | 'signer_failed'
   | 'signer_memory_failed'
   | 'tripwire_failed'
+  | 'witness_failed'
   | 'kafka_unavailable'
   | 'upstream_unavailable'
   | 'internal';
