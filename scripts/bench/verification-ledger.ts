@@ -19,7 +19,7 @@ import { connectPostgres } from '../../services/audit/postgres/connect.ts';
 import { createLedger } from '../../services/audit/postgres/create-ledger.ts';
 import { createLedgerWriter } from '../../services/audit/postgres/ledger-writer.ts';
 import { keyStoreMigrations, ledgerMigrations, migrate } from '../../services/audit/postgres/migrate.ts';
-import { createSigningStore } from '../../services/audit/postgres/signing-store.ts';
+import { createSignerStore } from '../../services/audit/postgres/meta-store.ts';
 import { openMemoryFolder } from '../../services/audit/signer/memory-file.ts';
 import { createSignerMetrics } from '../../services/audit/signer/metrics.ts';
 import { createSigner } from '../../services/audit/signer/signer.ts';
@@ -83,7 +83,7 @@ export const generateLedger = async (rows: number, log: (line: string) => void) 
   });
   const sealer = createSealer({ database, writeLedger, logs: () => readNewestLogs(database), ids: freshIds() });
   const signer = createSigner({
-    store: createSigningStore({ database, keys, transaction: database.transaction }),
+    store: createSignerStore({ database, keys, transaction: database.transaction }),
     memory: openMemoryFolder(path.join(folder, 'memory')),
     keyOf: ({ tenant, incarnation, origin }) => {
       const key = signingKeyFromPem(readFileSync(keyFile(tenant, incarnation), 'utf8'));
