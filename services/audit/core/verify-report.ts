@@ -29,6 +29,8 @@ export type AttackClass =
   | 'entry_moved'
   | 'entry_inserted'
   | 'tail_truncated'
+  /** The database was restored from an older copy, and a newer incarnation says so. */
+  | 'log_rewound'
   | 'log_relabelled'
   | 'history_rewritten'
   | 'search_edited'

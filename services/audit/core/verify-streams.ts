@@ -36,6 +36,10 @@ export interface StreamTracker {
   wrapped(emitter: string, boot: bigint, number: bigint, seq: bigint, digest: Uint8Array | undefined): void;
   /** A gap, lost or retire entry that names these numbers. */
   named(emitter: string, boot: bigint, from: bigint, to: bigint): void;
+  /** These numbers are the matter of the log before this one, or of the one that continues it. */
+  elsewhere(emitter: string, boot: bigint, from: bigint, to: bigint): void;
+  /** True when each of these numbers is an entry, or named or carried by one. */
+  accounts(emitter: string, boot: bigint, from: bigint, to: bigint): boolean;
   /** A signed heartbeat that says how far an earlier boot went. */
   recovered(claim: StreamClaim, at: { readonly seq: bigint; readonly ingestUs: bigint }): void;
   finish(options: {
@@ -60,6 +64,8 @@ interface Stream {
   readonly named: NumberSet;
   /** Numbers of quarantined and conflicting messages. */
   readonly wrapped: NumberSet;
+  /** Numbers of other incarnations. */
+  readonly elsewhere: NumberSet;
   readonly jumps: Jump[];
   highest: bigint;
   /** Digests of events whose successor has not come yet. */
@@ -73,7 +79,10 @@ const nameOf = (stream: { readonly emitter: string; readonly boot: bigint }): st
 const rangeText = (from: bigint, to: bigint): string => (from === to ? `number ${from}` : `numbers ${from}–${to}`);
 
 const unnamed = (stream: Stream, from: bigint, to: bigint): readonly (readonly [bigint, bigint])[] =>
-  stream.named.missing(from, to).flatMap(([start, end]) => stream.wrapped.missing(start, end));
+  [stream.wrapped, stream.elsewhere].reduce(
+    (left, set) => left.flatMap(([start, end]) => set.missing(start, end)),
+    stream.named.missing(from, to),
+  );
 
 /** Follows the numbers and the links of every stream of one log. Memory grows with streams and holes, not entries. */
 export const createStreamTracker = (findings: Findings): StreamTracker => {
@@ -88,6 +97,7 @@ export const createStreamTracker = (findings: Findings): StreamTracker => {
       seen: createNumberSet(),
       named: createNumberSet(),
       wrapped: createNumberSet(),
+      elsewhere: createNumberSet(),
       jumps: [],
       highest: 0n,
       digests: new Map(),
@@ -165,6 +175,14 @@ export const createStreamTracker = (findings: Findings): StreamTracker => {
     named(emitter, boot, from, to) {
       streamOf(emitter, boot).named.add(from, to);
     },
+    elsewhere(emitter, boot, from, to) {
+      streamOf(emitter, boot).elsewhere.add(from, to);
+    },
+    accounts(emitter, boot, from, to) {
+      const stream = streams.get(`${emitter}/${boot}`);
+      if (stream === undefined) return false;
+      return stream.seen.missing(from, to).every(([start, end]) => unnamed(stream, start, end).length === 0);
+    },
     recovered(claim, at) {
       const stream = streamOf(claim.emitter, claim.boot);
       jump(stream, claim.highest, at);
@@ -205,7 +223,7 @@ export const createStreamTracker = (findings: Findings): StreamTracker => {
       }
       for (const claim of claims) {
         const stream = streams.get(`${claim.emitter}/${claim.boot}`);
-        const reached = [stream?.seen, stream?.named, stream?.wrapped]
+        const reached = [stream?.seen, stream?.named, stream?.wrapped, stream?.elsewhere]
           .map((set) => set?.max() ?? 0n)
           .reduce((a, b) => (a > b ? a : b));
         findings.count('completeness', 'claims');

@@ -48,6 +48,11 @@ interface Walk {
   unattested: number;
 }
 
+type Continued = NonNullable<VerifyInput['continued']>;
+
+/** The database had less of the log than the next incarnation names. */
+const isRewound = ({ kept, size }: Continued): boolean => kept !== undefined && kept < size;
+
 const failer =
   (walk: Walk, seq: bigint) =>
   (
@@ -93,7 +98,12 @@ const checkHeader = (
   walk.tree.add(leaf);
   walk.checkpoints.row(row, walk.tree, walk.completed.splice(0));
   const { continued } = walk.input;
-  if (continued !== undefined && walk.tree.size() === continued.size && !bytesEqual(walk.tree.root(), continued.root))
+  if (
+    continued !== undefined &&
+    !isRewound(continued) &&
+    walk.tree.size() === continued.size &&
+    !bytesEqual(walk.tree.root(), continued.root)
+  )
     fail(
       'append_only',
       `root at size ${continued.size}, as the genesis of ${continued.by} names it`,
@@ -248,6 +258,11 @@ const checkOpened = (
   const numbers = numbersOf(entry, document, walk.input.log.tenant);
   walk.state?.payload(entry, document, numbers);
   for (const range of numbers.named) walk.streams.named(range.emitter, range.boot, range.from, range.to);
+  for (const { emitter, boot, had, missing } of numbers.carried ?? []) {
+    for (const { from, to } of had) walk.streams.elsewhere(emitter, boot, from, to);
+    const highest = [...had, ...missing].reduce((most, { to }) => (to > most ? to : most), 0n);
+    walk.streams.recovered({ source: 'the first entry', emitter, boot, highest }, entry);
+  }
   for (const { emitter, boot, number, digest } of numbers.wrapped)
     walk.streams.wrapped(emitter, boot, number, entry.seq, digest);
 };
@@ -309,6 +324,37 @@ const checkParts = (walk: Walk, row: StoredEntry): void => {
   if (row.search.length > 1) fail('projection', 'search rows', 'one', String(row.search.length), 'search_inserted');
 };
 
+/** What was signed and is gone stays a finding for ever: nobody can show again what stood there. */
+const finishRewound = (walk: Walk, { by, size, kept = 0n }: Continued): void =>
+  walk.findings.fail('append_only', {
+    seq: String(kept),
+    what: `entries ${kept}–${size - 1n}, as the genesis of ${by} names them`,
+    expected: 'those that were signed',
+    actual:
+      `gone: the database was restored from an older copy` +
+      (walk.next > kept ? `; ${walk.next - kept} others stand there that no checkpoint covers` : ''),
+    attack: 'log_rewound',
+  });
+
+/** What the next incarnation goes on from must be here, or be left to it. */
+const checkContinued = (walk: Walk): void => {
+  const { continued } = walk.input;
+  for (const { had, missing } of continued?.streams ?? []) {
+    for (const { emitter, boot, from, to } of missing) walk.streams.elsewhere(emitter, boot, from, to);
+    for (const { emitter, boot, from, to } of had) {
+      walk.findings.count('completeness', 'carried');
+      if (walk.streams.accounts(emitter, boot, from, to)) continue;
+      walk.findings.fail('completeness', {
+        seq: null,
+        what: `emitter ${emitter} boot ${boot}: numbers ${from}–${to}`,
+        expected: `an entry each: the genesis of ${String(continued?.by)} goes on behind them`,
+        actual: 'missing',
+        attack: 'tail_truncated',
+      });
+    }
+  }
+};
+
 const finishEnd = (walk: Walk): void => {
   const { findings, input } = walk;
   const { head } = input;
@@ -338,7 +384,8 @@ const finishEnd = (walk: Walk): void => {
       attack: 'history_rewritten',
     });
   const { continued } = input;
-  if (continued !== undefined && walk.next !== continued.size)
+  if (continued !== undefined && isRewound(continued)) finishRewound(walk, continued);
+  else if (continued !== undefined && walk.next !== continued.size)
     findings.fail('append_only', {
       seq: String(walk.next < continued.size ? walk.next : continued.size),
       what: `size of the log, as the genesis of ${continued.by} names it`,
@@ -406,6 +453,7 @@ export const verifyLog = async (input: VerifyInput): Promise<VerificationReport>
   }
   finishEnd(walk);
   walk.state?.finish();
+  checkContinued(walk);
   const covered = walk.checkpoints.finish(walk.next);
   const unproven = walk.gone.finish(covered.size);
   finishOrphans(walk, await input.orphans());

@@ -5,17 +5,28 @@ import type { Position } from '../core/ingest-message.ts';
 import type { CountName, SeenEvent } from '../core/ingest-plan.ts';
 import { completeTo, type Hole, type Stream, type StreamState } from '../core/ingest-stream.ts';
 
+/** A log and those that it continues: events that one of them has below that seq are there already. */
+export interface NewestLog extends Log {
+  readonly earlier?: readonly { readonly id: number; readonly below: string }[];
+}
+
 /** Logs by tenant: the newest incarnation of each. */
-export type Logs = ReadonlyMap<string, Log>;
+export type Logs = ReadonlyMap<string, NewestLog>;
 
 export const readNewestLogs = async (sql: Sql): Promise<Logs> => {
-  const rows = await sql.query<Log>(
-    `select distinct on (tenant) id, tenant::text as tenant, origin from edict.log
-     where shard = 0 order by tenant, incarnation desc`,
+  const rows = await sql.query<Log & { readonly earlier: NonNullable<NewestLog['earlier']> | null }>(
+    `select distinct on (l.tenant) l.id, l.tenant::text as tenant, l.origin,
+       (select jsonb_agg(jsonb_build_object('id', w.id, 'below', w.below::text))
+        from (select e.id, lead(coalesce(e.kept_size, e.previous_size)) over (order by e.incarnation) as below
+              from edict.log e where e.tenant = l.tenant and e.shard = l.shard) w
+        where w.below is not null) as earlier
+     from edict.log l where l.shard = 0 order by l.tenant, l.incarnation desc`,
     [],
   );
-  return new Map(rows.map((log) => [log.tenant, log]));
+  return new Map(rows.map(({ earlier, ...log }) => [log.tenant, earlier === null ? log : { ...log, earlier }]));
 };
+
+const earlierOf = (logs: Logs, tenant: string): NonNullable<NewestLog['earlier']> => logs.get(tenant)?.earlier ?? [];
 
 /** Rows travel as one JSON text; a tenant without a log has no rows. */
 const rowsOf = <Row extends { readonly tenant: string }>(
@@ -70,6 +81,7 @@ export const moveCursor = async (
 
 interface ReceivedRow {
   readonly log_id: number;
+  readonly seq: bigint;
   readonly event_id: string;
   readonly digest: Buffer;
   readonly previous: Buffer | null;
@@ -78,7 +90,7 @@ interface ReceivedRow {
   readonly number: string;
 }
 
-/** The events that have one of these ids or one of these positions. */
+/** The events that have one of these ids or one of these positions, in the newest log or in what it continues. */
 export const readReceived = async (
   sql: Sql,
   logs: Logs,
@@ -87,7 +99,10 @@ export const readReceived = async (
 ): Promise<readonly SeenEvent[]> => {
   if (ids.length === 0 && positions.length === 0) return [];
   const columns =
-    'r.log_id, r.event_id, r.digest, r.previous, r.emitter::text as emitter, r.boot::text as boot, r.number::text as number';
+    'r.log_id, r.seq, r.event_id, r.digest, r.previous, r.emitter::text as emitter, r.boot::text as boot, r.number::text as number';
+  const places = ids.flatMap(({ tenant, id }) =>
+    [logs.get(tenant)?.id ?? 'NULL', ...earlierOf(logs, tenant).map((log) => log.id)].map((log) => ({ log, id })),
+  );
   const rows = await sql.query<ReceivedRow>(
     `select ${columns}
      from unnest($1::text::integer[], $2::text::uuid[]) as w(log_id, event_id)
@@ -99,18 +114,27 @@ export const readReceived = async (
      join edict.received r
        on r.log_id = w.log_id and r.emitter = w.emitter and r.boot = w.boot and r.number = w.number`,
     [
-      `{${ids.map(({ tenant }) => logs.get(tenant)?.id ?? 'NULL').join(',')}}`,
-      `{${ids.map(({ id }) => id).join(',')}}`,
-      rowsOf(logs, positions, ({ emitter, boot, sequence }) => ({
-        emitter,
-        boot: String(boot),
-        number: String(sequence),
-      })),
+      `{${places.map(({ log }) => log).join(',')}}`,
+      `{${places.map(({ id }) => id).join(',')}}`,
+      JSON.stringify(
+        positions.flatMap(({ tenant, emitter, boot, sequence }) => {
+          const log = logs.get(tenant);
+          const row = { emitter, boot: String(boot), number: String(sequence) };
+          return log === undefined ? [] : [log, ...(log.earlier ?? [])].map(({ id }) => ({ log_id: id, ...row }));
+        }),
+      ),
     ],
   );
   const tenants = tenantsById(logs);
+  const earlier = new Map(
+    [...logs.values()].flatMap(({ tenant }) =>
+      earlierOf(logs, tenant).map(({ id, below }) => [id, { tenant, below: BigInt(below) }] as const),
+    ),
+  );
   return rows.flatMap((row) => {
-    const tenant = tenants.get(row.log_id);
+    const before = earlier.get(row.log_id);
+    // What lies behind the place that the newest log goes on from was not carried over, and comes again.
+    const tenant = before !== undefined && row.seq < before.below ? before.tenant : tenants.get(row.log_id);
     if (tenant === undefined) return [];
     return [
       {

@@ -25,6 +25,8 @@ export const readSigningState = async (sql: Pick<Sql, 'query'>, nowUs: bigint): 
   const alarms = await sql.query<{ origin: string; alarm: string }>(
     `select l.origin, a.alarm from edict.signer_alarm a join edict.log l on l.id = a.log_id
      where not exists (select from edict.checkpoint c where c.log_id = a.log_id and c.signed_us > a.raised_us)
+       and not exists (select from edict.log n
+                       where n.tenant = l.tenant and n.shard = l.shard and n.incarnation > l.incarnation)
      order by a.raised_us limit 10`,
     [],
   );
@@ -35,4 +37,29 @@ export const readSigningState = async (sql: Pick<Sql, 'query'>, nowUs: bigint): 
     oldest_s: oldest === null ? null : Number((nowUs - oldest) / 1_000_000n),
     alarms: alarms.map(({ origin, alarm }) => `${origin}: ${alarm}`),
   };
+};
+
+/** Tenants whose newest log the signer refuses because it went back, in the order of the logs. */
+export const readRefusedTenants = async (sql: Pick<Sql, 'query'>): Promise<readonly string[]> => {
+  const rows = await sql.query<{ tenant: string }>(
+    `select l.tenant::text as tenant from edict.log l
+     where exists (select from edict.signer_alarm a
+                   where a.log_id = l.id and a.alarm in ('log_rewound', 'log_forked')
+                     and not exists (select from edict.checkpoint c
+                                     where c.log_id = l.id and c.signed_us > a.raised_us))
+       and not exists (select from edict.log n
+                       where n.tenant = l.tenant and n.shard = l.shard and n.incarnation > l.incarnation)
+     order by l.id`,
+    [],
+  );
+  return rows.map(({ tenant }) => tenant);
+};
+
+/** The checkpoints that the signer gave along with its alarms. */
+export const readNotesOfAlarms = async (sql: Pick<Sql, 'query'>, logId: number): Promise<readonly Buffer[]> => {
+  const rows = await sql.query<{ note: Buffer }>(
+    'select a.note from edict.signer_alarm a where a.log_id = $1::int and a.note is not null',
+    [logId],
+  );
+  return rows.map(({ note }) => note);
 };

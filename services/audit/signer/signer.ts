@@ -6,6 +6,9 @@ import type { Logger } from '../../shared/runtime/logger.ts';
 import { signCheckpoint } from '../../shared/tlog/checkpoint.ts';
 import {
   NOTHING_CHECKED,
+  nextOrigin,
+  planContinuation,
+  planEnded,
   planSigning,
   readTree,
   type SignableLog,
@@ -33,8 +36,14 @@ export interface Signer {
   readonly refused: () => ReadonlyMap<string, string>;
 }
 
-const alarmText = ({ alarm, what, expected, actual }: SigningAlarm): string =>
-  `${alarm}: ${what}: expected ${expected}, found ${actual}`;
+/** Said once: whoever restored the database knows what to do, everybody else must find out who did it. */
+const remedyOf = ({ alarm }: SigningAlarm, tenant: string): string =>
+  alarm === 'log_rewound' || alarm === 'log_forked'
+    ? `; if the database was restored from an older copy: \`edict ledger resume ${tenant} --reason …\``
+    : '';
+
+const alarmText = (alarm: SigningAlarm, tenant: string): string =>
+  `${alarm.alarm}: ${alarm.what}: expected ${alarm.expected}, found ${alarm.actual}${remedyOf(alarm, tenant)}`;
 
 /**
  * Signs checkpoints: reads rows back, hashes them, extends its own tree, writes down what it is about to sign, signs,
@@ -47,18 +56,22 @@ export const createSigner = (options: SignerOptions): Signer => {
   const raised = new Map<string, string>();
 
   /** Once for each state of a log; again when it did not get through. */
-  const raise = async (log: SignableLog, signedSize: bigint, alarm: SigningAlarm): Promise<void> => {
+  const raise = async (log: SignableLog, signedSize: bigint, alarm: SigningAlarm, note?: Buffer): Promise<void> => {
     const state = `${alarm.alarm}/${signedSize}`;
     if (raised.get(log.origin) === state) return;
     metrics.alarms.inc({ alarm: alarm.alarm });
-    logger.error({ origin: log.origin, ...alarm, signed_size: String(signedSize) }, 'alarm');
-    await store.raise(log.id, { ...alarm, signedSize, raisedUs: nowUs() });
+    logger.error(
+      { origin: log.origin, ...alarm, signed_size: String(signedSize) },
+      `alarm${remedyOf(alarm, log.tenant)}`,
+    );
+    const facts = { ...alarm, signedSize, raisedUs: nowUs() };
+    await store.raise(log.id, note === undefined ? facts : { ...facts, note });
     raised.set(log.origin, state);
   };
 
-  const refuse = async (log: SignableLog, signedSize: bigint, alarm: SigningAlarm): Promise<void> => {
-    refusals.set(log.origin, alarmText(alarm));
-    await raise(log, signedSize, alarm);
+  const refuse = async (log: SignableLog, signedSize: bigint, alarm: SigningAlarm, note?: Buffer): Promise<void> => {
+    refusals.set(log.origin, alarmText(alarm, log.tenant));
+    await raise(log, signedSize, alarm, note);
   };
 
   /** The newest checkpoint, which is stored as far as the memory knows, is not in the database. */
@@ -70,6 +83,18 @@ export const createSigner = (options: SignerOptions): Signer => {
       actual: String(log.checkpoint?.size ?? 'none'),
     });
     await store.store(log.id, { ...signed, note, nodes: [], signedUs: nowUs() });
+  };
+
+  /** What was signed of a later incarnation than the newest in the database; undefined when there was none. */
+  const newestOf = (log: SignableLog): { readonly alarm: SigningAlarm; readonly note: Buffer } | undefined => {
+    const origin = nextOrigin(log);
+    const next = memory.read(origin);
+    if (next === undefined || next === 'unreadable') return undefined;
+    const later = { ...log, origin, incarnation: log.incarnation + 1 };
+    const { key, verifier } = keyOf(later);
+    return (
+      newestOf(later) ?? { ...planEnded(log, next), note: signCheckpoint({ origin, ...next.signed }, key, verifier) }
+    );
   };
 
   const sign = async (log: SignableLog, closing: AbortSignal | undefined): Promise<void> => {
@@ -91,21 +116,31 @@ export const createSigner = (options: SignerOptions): Signer => {
         expected: vkey,
         actual: log.vkey,
       });
-    const plan = planSigning(log, verifier, remembered);
+    // Signed once already, so signing it again gives the same note.
+    const newest = (): Buffer | undefined =>
+      remembered === undefined
+        ? undefined
+        : signCheckpoint({ origin: log.origin, ...remembered.signed }, key, verifier);
+    const ended = newestOf(log);
+    if (ended !== undefined) return refuse(log, signedSize, ended.alarm, ended.note);
+    const { previous } = log.genesis;
+    const before = remembered !== undefined || previous === undefined ? undefined : memory.read(previous.origin);
+    const plan = (before !== 'unreadable' && planContinuation(log, before)) || planSigning(log, verifier, remembered);
     if (plan === undefined) {
       refusals.delete(log.origin);
-      if (remembered !== undefined && (log.checkpoint?.size ?? 0n) < signedSize)
-        await putBack(log, remembered, signCheckpoint({ origin: log.origin, ...remembered.signed }, key, verifier));
+      const note = newest();
+      if (remembered !== undefined && note !== undefined && (log.checkpoint?.size ?? 0n) < signedSize)
+        await putBack(log, remembered, note);
       return;
     }
-    if ('alarm' in plan) return refuse(log, signedSize, plan.alarm);
+    if ('alarm' in plan) return refuse(log, signedSize, plan.alarm, newest());
     if (remembered === undefined && log.checkpoint !== undefined)
       logger.warn({ origin: log.origin }, 'no memory of a log that was signed: it is read from its first entry');
     const read = await readTree(log, plan, (...range) => {
       closing?.throwIfAborted();
       return store.rows(...range);
     });
-    if ('alarm' in read) return refuse(log, signedSize, read.alarm);
+    if ('alarm' in read) return refuse(log, signedSize, read.alarm, newest());
     const { tree, root, nodes } = read;
     const base = remembered?.base ?? NOTHING_CHECKED;
     const signed: SigningMemory['signed'] = { size: tree.size, root };
@@ -122,6 +157,8 @@ export const createSigner = (options: SignerOptions): Signer => {
   return {
     async signAll(closing) {
       const logs = await store.logs();
+      // A log that was resumed in a new incarnation is nobody's matter any more.
+      for (const origin of refusals.keys()) if (!logs.some((log) => log.origin === origin)) refusals.delete(origin);
       const failures: unknown[] = [];
       for (const log of logs) {
         try {
