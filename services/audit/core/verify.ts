@@ -14,6 +14,7 @@ import {
   type Entry,
 } from './entry.ts';
 import { comparePayload, goneSeqs, KINDS_OF_GONE, type PayloadFacts } from './verify-event.ts';
+import { carry, checkContinued, isRewound, noteRewound } from './verify-continued.ts';
 import { createGonePayloads, type GonePayloads } from './verify-gone.ts';
 import { createFindings, type AttackClass, type Findings, type VerificationReport } from './verify-report.ts';
 import { createTreeHasher, type TreeHasher } from '../../shared/tlog/merkle.ts';
@@ -47,11 +48,6 @@ interface Walk {
   lastIngestUs: bigint;
   unattested: number;
 }
-
-type Continued = NonNullable<VerifyInput['continued']>;
-
-/** The database had less of the log than the next incarnation names. */
-const isRewound = ({ kept, size }: Continued): boolean => kept !== undefined && kept < size;
 
 const failer =
   (walk: Walk, seq: bigint) =>
@@ -258,11 +254,7 @@ const checkOpened = (
   const numbers = numbersOf(entry, document, walk.input.log.tenant);
   walk.state?.payload(entry, document, numbers);
   for (const range of numbers.named) walk.streams.named(range.emitter, range.boot, range.from, range.to);
-  for (const { emitter, boot, had, missing } of numbers.carried ?? []) {
-    for (const { from, to } of had) walk.streams.elsewhere(emitter, boot, from, to);
-    const highest = [...had, ...missing].reduce((most, { to }) => (to > most ? to : most), 0n);
-    walk.streams.recovered({ source: 'the first entry', emitter, boot, highest }, entry);
-  }
+  carry(walk.streams, entry, numbers.carried);
   for (const { emitter, boot, number, digest } of numbers.wrapped)
     walk.streams.wrapped(emitter, boot, number, entry.seq, digest);
 };
@@ -324,37 +316,6 @@ const checkParts = (walk: Walk, row: StoredEntry): void => {
   if (row.search.length > 1) fail('projection', 'search rows', 'one', String(row.search.length), 'search_inserted');
 };
 
-/** What was signed and is gone stays a finding for ever: nobody can show again what stood there. */
-const finishRewound = (walk: Walk, { by, size, kept = 0n }: Continued): void =>
-  walk.findings.fail('append_only', {
-    seq: String(kept),
-    what: `entries ${kept}–${size - 1n}, as the genesis of ${by} names them`,
-    expected: 'those that were signed',
-    actual:
-      `gone: the database was restored from an older copy` +
-      (walk.next > kept ? `; ${walk.next - kept} others stand there that no checkpoint covers` : ''),
-    attack: 'log_rewound',
-  });
-
-/** What the next incarnation goes on from must be here, or be left to it. */
-const checkContinued = (walk: Walk): void => {
-  const { continued } = walk.input;
-  for (const { had, missing } of continued?.streams ?? []) {
-    for (const { emitter, boot, from, to } of missing) walk.streams.elsewhere(emitter, boot, from, to);
-    for (const { emitter, boot, from, to } of had) {
-      walk.findings.count('completeness', 'carried');
-      if (walk.streams.accounts(emitter, boot, from, to)) continue;
-      walk.findings.fail('completeness', {
-        seq: null,
-        what: `emitter ${emitter} boot ${boot}: numbers ${from}–${to}`,
-        expected: `an entry each: the genesis of ${String(continued?.by)} goes on behind them`,
-        actual: 'missing',
-        attack: 'tail_truncated',
-      });
-    }
-  }
-};
-
 const finishEnd = (walk: Walk): void => {
   const { findings, input } = walk;
   const { head } = input;
@@ -384,7 +345,7 @@ const finishEnd = (walk: Walk): void => {
       attack: 'history_rewritten',
     });
   const { continued } = input;
-  if (continued !== undefined && isRewound(continued)) finishRewound(walk, continued);
+  if (continued !== undefined && isRewound(continued)) noteRewound(findings, continued, walk.next);
   else if (continued !== undefined && walk.next !== continued.size)
     findings.fail('append_only', {
       seq: String(walk.next < continued.size ? walk.next : continued.size),
@@ -453,7 +414,7 @@ export const verifyLog = async (input: VerifyInput): Promise<VerificationReport>
   }
   finishEnd(walk);
   walk.state?.finish();
-  checkContinued(walk);
+  if (input.continued !== undefined) checkContinued(findings, walk.streams, input.continued);
   const covered = walk.checkpoints.finish(walk.next);
   const unproven = walk.gone.finish(covered.size);
   finishOrphans(walk, await input.orphans());
