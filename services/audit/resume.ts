@@ -1,15 +1,15 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { AppError, errorCode, errorMessage } from '../shared/contracts/errors.ts';
+import { AppError, errorCode, errorMessage, isAppError } from '../shared/contracts/errors.ts';
 import { parseVkey, type VerifierKey } from '../shared/contracts/signatures.ts';
 import { homePaths } from '../shared/settings/home.ts';
 import type { Settings } from '../shared/settings/settings.ts';
 import { openCheckpoint, type Checkpoint } from '../shared/tlog/checkpoint.ts';
 import { parseMemory } from './core/signing-memory.ts';
 import type { CreatedLedger } from './postgres/create-ledger.ts';
-import { readNotesOfAlarms, readRefusedTenants } from './postgres/read-checkpoints.ts';
+import { readNotesOfAlarms, readRefusedLogs } from './postgres/read-checkpoints.ts';
 import { readTenantLogs, type LogRow } from './postgres/read-ledger.ts';
 import { memoryFile } from './signer/memory-file.ts';
-import { createTenantLedger, type LedgerStore } from './store.ts';
+import { createTenantLedger, type CreateTenantLedgerOptions, type LedgerStore } from './store.ts';
 
 export interface ResumeOptions {
   /** For the entry: why the database went back. */
@@ -22,8 +22,8 @@ export interface ResumeOptions {
 
 export interface ResumedLedger {
   readonly created: CreatedLedger;
-  /** Where the largest signed checkpoint was found. */
-  readonly source: 'the note that was given' | 'the signer’s alarm' | 'the signer’s memory';
+  /** Where the largest signed checkpoint was found; the database: the log has all that was signed, the meta log has not. */
+  readonly source: 'the note that was given' | 'the signer’s alarm' | 'the signer’s memory' | 'the database';
 }
 
 type Found = Pick<ResumedLedger, 'source'> & { readonly signed: Checkpoint };
@@ -69,15 +69,17 @@ const openWith = (note: Uint8Array, keys: ReadonlyMap<string, VerifierKey>): Che
 };
 
 /** Tenants whose newest log the signer refuses because the database went back. */
-export const tenantsToResume = (store: Pick<LedgerStore, 'database'>): Promise<readonly string[]> =>
-  readRefusedTenants(store.database);
+export const tenantsToResume = async (store: Pick<LedgerStore, 'database'>): Promise<readonly string[]> => [
+  ...new Set((await readRefusedLogs(store.database)).map(({ tenant }) => tenant)),
+];
 
 /**
  * Goes on after the database was restored from an older copy: a new incarnation, whose genesis names the largest tree
  * that was signed of the log before. That tree is told by a note that is given, by the note in the signer's alarm, or by
  * the signer's memory, whichever is largest; notes count when the log's key signed them. What lies in the database
- * behind the newest checkpoint that it still has is asked for again from the emitters. Rejects with `usage` when nothing
- * says that more was signed than the database has.
+ * behind the newest checkpoint that it still has is asked for again from the emitters. With the system tenant's log the
+ * meta log goes on in a new incarnation, so that is resumed also when only the meta log went back. Rejects with `usage`
+ * when nothing says that more was signed than the database has.
  */
 export const resumeLedger = async (
   settings: Settings,
@@ -107,15 +109,20 @@ export const resumeLedger = async (
   const [largest] = found.toSorted(
     ({ signed: a }, { signed: b }) => incarnationOf(b.origin) - incarnationOf(a.origin) || Number(b.size - a.size),
   );
-  if (largest === undefined)
+  const isMetaRefused = (await readRefusedLogs(store.database)).some((one) => one.tenant === tenant && one.isMeta);
+  const create = (resumed: NonNullable<CreateTenantLedgerOptions['resumed']>): Promise<CreatedLedger> =>
+    createTenantLedger(settings, store, tenant, { newIncarnation: true, resumed });
+  if (largest === undefined && !isMetaRefused)
     throw new AppError(
       'usage',
       `nothing here says what was signed of ${origin}: let the signer run once against this database, run this where ` +
         'its memory is, or give the newest checkpoint that an auditor or a witness holds (--checkpoint FILE)',
     );
-  const created = await createTenantLedger(settings, store, tenant, {
-    newIncarnation: true,
-    resumed: { signed: largest.signed, reason, by },
-  });
-  return { created, source: largest.source };
+  try {
+    if (largest !== undefined)
+      return { created: await create({ signed: largest.signed, reason, by }), source: largest.source };
+  } catch (error) {
+    if (!isMetaRefused || !isAppError(error) || error.code !== 'usage') throw error;
+  }
+  return { created: await create({ reason, by }), source: 'the database' };
 };

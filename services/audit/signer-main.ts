@@ -12,12 +12,12 @@ import { createRegistry } from '../shared/runtime/metrics.ts';
 import { homePaths, readKeyFile } from '../shared/settings/home.ts';
 import { isEmbedded, type LoadedSettings, type Settings } from '../shared/settings/settings.ts';
 import { durationMs } from '../shared/settings/units.ts';
-import type { SigningStore } from './core/signing.ts';
+import type { SignerStore } from './core/meta-log.ts';
 import { createPostgresPayloadKeys } from './keys/postgres-payload-keys.ts';
 import { createLinkedStore } from './link/client.ts';
 import { connectPostgres, readDatabaseUrl } from './postgres/connect.ts';
 import { ledgerMigrations, requireMigrated } from './postgres/migrate.ts';
-import { createSigningStore } from './postgres/signing-store.ts';
+import { createSignerStore } from './postgres/meta-store.ts';
 import { openMemoryFolder } from './signer/memory-file.ts';
 import { createSignerMetrics } from './signer/metrics.ts';
 import { createSigner, startSigning, type SignerOptions } from './signer/signer.ts';
@@ -34,7 +34,7 @@ const required = (file: string | undefined, pointer: string): string => {
 };
 
 /** Under its own role of the ledger's database; the embedded one has a single session, so through the audit service. */
-const openStore = async (settings: Settings, parts: Handle[]): Promise<SigningStore> => {
+const openStore = async (settings: Settings, parts: Handle[]): Promise<SignerStore> => {
   if (isEmbedded(settings)) return createLinkedStore(homePaths(settings.home).signerLink);
   const { database: files, audit } = settings;
   const masterKey = readKeyFile(required(audit.master_key_file, '/audit/master_key_file'), 32);
@@ -49,7 +49,7 @@ const openStore = async (settings: Settings, parts: Handle[]): Promise<SigningSt
   const database = connect('signer_url_file');
   const keys = createPostgresPayloadKeys(connect('keys_url_file'), { masterKey });
   await requireMigrated(database, ledgerMigrations());
-  return createSigningStore({ database, keys, transaction: database.transaction });
+  return createSignerStore({ database, keys, transaction: database.transaction });
 };
 
 const keysIn =

@@ -16,7 +16,7 @@ import { createLedgerReader } from '../../services/audit/postgres/read-ledger.ts
 import { readSigningState } from '../../services/audit/postgres/read-checkpoints.ts';
 import { createTileReader } from '../../services/audit/postgres/read-tiles.ts';
 import { createVerifier } from '../../services/audit/postgres/read-verification.ts';
-import { createSigningStore } from '../../services/audit/postgres/signing-store.ts';
+import { createSignerStore } from '../../services/audit/postgres/meta-store.ts';
 import { resumeLedger, tenantsToResume } from '../../services/audit/resume.ts';
 import { createTenantLedger, openLedgerStore, type LedgerStore } from '../../services/audit/store.ts';
 import { parseVkey } from '../../services/shared/contracts/signatures.ts';
@@ -56,7 +56,7 @@ const openServices = async (settings: Settings, memoryFolder: string) => {
     logs: ingest.logs,
     ids: freshIds(),
   });
-  const signing = createSigningStore({
+  const signing = createSignerStore({
     database: store.database,
     keys: store.keys,
     transaction: (work) => store.write(({ sql }) => work(sql)),
@@ -185,7 +185,8 @@ describe('a database that is restored from an older copy', () => {
 
   it('goes on as if nothing were, until the signer is asked to sign', async () => {
     services = await openServices(settingsOn(live), memoryFolder());
-    for (const tenant of ['edict', 'acme']) await createTenantLedger(settingsOn(live), services.store, tenant);
+    for (const tenant of ['edict', 'acme', 'globex'])
+      await createTenantLedger(settingsOn(live), services.store, tenant);
     const log = (await createTenantLedger(settingsOn(live), services.store, 'acme')).log;
     ({ vkey, id: logId } = log);
     await services.take([createEmitter().event('edict', { type: 'edict.start.v1' }), ...events.slice(0, 5)]);
@@ -208,15 +209,17 @@ describe('a database that is restored from an older copy', () => {
     await services.sign();
     expect([...services.signer.refused()]).toEqual([
       ['ledger.test/acme/0/1', expect.stringMatching(/^log_(rewound|forked): .*`edict ledger resume acme --reason/)],
+      ['ledger.test/-/meta/1', expect.stringMatching(/^log_(rewound|forked): .*`edict ledger resume edict --reason/)],
     ]);
-    expect(await tenantsToResume(services.store)).toEqual(['acme']);
-    expect(await readSigningState(services.store.database, nowUs())).toMatchObject({ alarms: [expect.anything()] });
+    expect(await tenantsToResume(services.store)).toEqual(['edict', 'acme']);
+    const { alarms } = await readSigningState(services.store.database, nowUs());
+    expect(alarms).toHaveLength(2);
   });
 
   it('refuses to resume what the signer does not refuse, and a note of another key', async () => {
     const { store } = services;
     const operator = { reason: 'restore drill', by: 'ops' };
-    await expect(resumeLedger(settingsOn(backup), store, 'edict', operator)).rejects.toMatchObject({ code: 'usage' });
+    await expect(resumeLedger(settingsOn(backup), store, 'globex', operator)).rejects.toMatchObject({ code: 'usage' });
     await expect(
       resumeLedger(settingsOn(backup), store, 'acme', {
         ...operator,
@@ -231,6 +234,9 @@ describe('a database that is restored from an older copy', () => {
       reason: 'disk of db-1 died; copy of 02:00',
       by: 'ops',
     });
+    // Of the system tenant nothing was lost but the leaves of the meta log, which goes with its log.
+    const system = await resumeLedger(settingsOn(backup), store, 'edict', { reason: 'copy of 02:00', by: 'ops' });
+    expect(system.created).toMatchObject({ log: { incarnation: 2 }, meta: { isNew: true } });
     const signed = openCheckpoint(held.note, parseVkey(vkey))!;
     expect(source).toBe('the signer’s alarm');
     expect(created).toMatchObject({
@@ -280,7 +286,7 @@ describe('a database that is restored from an older copy', () => {
     await sign();
     expect([...signer.refused()]).toEqual([]);
     expect(await tenantsToResume(store)).toEqual([]);
-    expect(await readSigningState(store.database, nowUs())).toMatchObject({ logs: 2, signed: 2, alarms: [] });
+    expect(await readSigningState(store.database, nowUs())).toMatchObject({ logs: 3, signed: 3, alarms: [] });
   });
 
   it('verifies both incarnations and their link, and says for ever what was lost', async () => {
@@ -292,7 +298,7 @@ describe('a database that is restored from an older copy', () => {
       expect(old!.verdicts.append_only.firstBad).toMatchObject({ seq: '7', attack: 'log_rewound' });
       expect(old!.verdicts.completeness.checked).toMatchObject({ carried: 1 });
     }
-    expect((await services.verify('edict')).map(redOf)).toEqual([[]]);
+    expect((await services.verify('edict')).map(redOf)).toEqual([[], []]);
   });
 
   it('leaves the proofs that an auditor holds as good as they were', async () => {
@@ -318,11 +324,12 @@ describe('a database that is restored from an older copy', () => {
       // The copy of the database as it was: incarnation 1, signed as far as the signer remembers.
       await services.sign();
       expect([...services.signer.refused()]).toEqual([
-        ['ledger.test/edict/0/1', expect.stringMatching(/^log_rewound: size of the log/)],
+        ['ledger.test/edict/0/1', expect.stringMatching(/^log_rewound: newest incarnation/)],
         [
           'ledger.test/acme/0/1',
           expect.stringMatching(/^log_rewound: newest incarnation: expected ledger\.test\/acme\/0\/2/),
         ],
+        ['ledger.test/-/meta/1', expect.stringMatching(/^log_rewound: newest incarnation/)],
       ]);
       expect(await tenantsToResume(services.store)).toEqual(['edict', 'acme']);
       await resumeLedger(settingsOn(older), services.store, 'edict', { reason: 'again', by: 'ops' });

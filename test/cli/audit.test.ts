@@ -11,6 +11,7 @@ import { freshIds, ownEntry } from '../../services/audit/core/own-entry.ts';
 import { createRecordAccess } from '../../services/audit/core/record-access.ts';
 import { connectPostgres } from '../../services/audit/postgres/connect.ts';
 import { createLedgerReader, readTenantLogs } from '../../services/audit/postgres/read-ledger.ts';
+import { createMetaReader } from '../../services/audit/postgres/read-meta.ts';
 import { createTileReader } from '../../services/audit/postgres/read-tiles.ts';
 import { createVerifier } from '../../services/audit/postgres/read-verification.ts';
 import { createAuthenticate, newApiKey } from '../../services/shared/callers/api-keys.ts';
@@ -62,6 +63,7 @@ describe('edict audit', () => {
     audit = createAuditApp({
       reader: createLedgerReader({ database, keys }),
       tiles: createTileReader(database),
+      meta: createMetaReader(database),
       verify: createVerifier({ database, reports: database, keys, nameForSearch: searchNames, graceMs: 60_000 }),
       recordAccess: createRecordAccess(write, (tenant) => readTenantLogs(database, tenant)),
       access: () => ({ mode: 'callers', authenticate }),

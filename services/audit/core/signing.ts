@@ -14,7 +14,7 @@ import {
 } from './entry.ts';
 import { createTreeHasher, type TreeState } from '../../shared/tlog/merkle.ts';
 import { goneSeqs, KINDS_OF_GONE, parseObject } from './verify-event.ts';
-import type { StoredEntry } from './verify-input.ts';
+import type { StoredEntry, StoredPayload } from './verify-input.ts';
 import { createNumberSet } from './verify-ranges.ts';
 
 /** A log as the database shows it to the signer. */
@@ -30,7 +30,7 @@ export interface SignableLog extends Log {
 }
 
 /** One row as the signer reads it. */
-export type SignedRow = Pick<StoredEntry, 'seq' | 'segment' | 'header' | 'leaf' | 'payload'>;
+export type SignedRow = Pick<StoredEntry, 'seq' | 'segment' | 'header' | 'leaf'> & { readonly payload: StoredPayload };
 
 /** The hash of a full subtree as tiles hold it: of 256^level entries. */
 export interface TreeNode {
@@ -47,6 +47,12 @@ export interface NewCheckpoint {
   readonly nodes: readonly TreeNode[];
   readonly signedUs: bigint;
 }
+
+/** What planning needs to know of a tree: a tenant's log, or the meta log. */
+export type SignableTree = Pick<SignableLog, 'origin' | 'tenant' | 'incarnation' | 'vkey' | 'head' | 'checkpoint'> & {
+  /** As far as it may be signed. */
+  readonly sealedSize: bigint;
+};
 
 /** Why a log is not signed. */
 export interface SigningAlarm {
@@ -78,15 +84,16 @@ export interface SigningStore {
   readonly rows: (log: SignableLog, from: bigint, to: bigint) => Promise<readonly SignedRow[]>;
   /** Stored again it changes nothing. */
   readonly store: (logId: number, checkpoint: NewCheckpoint) => Promise<void>;
-  readonly raise: (
-    logId: number,
-    alarm: SigningAlarm & {
-      readonly signedSize: bigint;
-      readonly raisedUs: bigint;
-      /** The largest checkpoint, for whoever goes on after a restore. */
-      readonly note?: Uint8Array;
-    },
-  ) => Promise<void>;
+  readonly raise: (logId: number, alarm: RaisedAlarm) => Promise<void>;
+}
+
+/** An alarm as it is stored. Those of the meta log have `meta_` before their names, and the system tenant's log. */
+export interface RaisedAlarm extends Omit<SigningAlarm, 'alarm'> {
+  readonly alarm: SigningAlarm['alarm'] | `meta_${SigningAlarm['alarm']}`;
+  readonly signedSize: bigint;
+  readonly raisedUs: bigint;
+  /** The largest checkpoint, for whoever goes on after a restore. */
+  readonly note?: Uint8Array;
 }
 
 /** A tree of which every row was read and hashed, and which is stored as a checkpoint. */
@@ -125,7 +132,7 @@ const alarm = (
 
 /** What is to be read of a log, undefined when nothing is new, or why it is not signed. */
 export const planSigning = (
-  log: SignableLog,
+  log: Pick<SignableTree, 'head' | 'sealedSize' | 'checkpoint'>,
   key: VerifierKey,
   memory: SigningMemory | undefined,
 ): SigningPlan | { readonly alarm: SigningAlarm } | undefined => {
@@ -155,16 +162,16 @@ export const planSigning = (
 };
 
 /** The origin of the incarnation after this one. */
-export const nextOrigin = ({ origin, incarnation }: Pick<SignableLog, 'origin' | 'incarnation'>): string =>
+export const nextOrigin = ({ origin, incarnation }: Pick<SignableTree, 'origin' | 'incarnation'>): string =>
   origin.replace(/\d+$/, String(incarnation + 1));
 
 /** A log whose next incarnation was signed already does not go on: the database has lost that one whole. */
-export const planEnded = (log: SignableLog, next: SigningMemory): { readonly alarm: SigningAlarm } =>
+export const planEnded = (log: Pick<SignableTree, 'origin'>, next: SigningMemory): { readonly alarm: SigningAlarm } =>
   alarm('log_rewound', 'newest incarnation', next.origin, log.origin);
 
 /** What is wrong with a log that continues another, as far as the signer remembers that one. */
 export const planContinuation = (
-  { genesis: { previous } }: SignableLog,
+  previous: Genesis['previous'],
   before: SigningMemory | undefined,
 ): { readonly alarm: SigningAlarm } | undefined => {
   if (previous === undefined || before === undefined) return undefined;

@@ -1,3 +1,5 @@
+import { bytesEqual, hex } from '../../shared/contracts/bytes.ts';
+import type { TreeHasher } from '../../shared/tlog/merkle.ts';
 import type { Entry } from './entry.ts';
 import type { VerifyInput } from './verify-input.ts';
 import type { Numbers } from './verify-numbers.ts';
@@ -8,6 +10,24 @@ type Continued = NonNullable<VerifyInput['continued']>;
 
 /** The database had less of the log than the next incarnation names. */
 export const isRewound = ({ kept, size }: Continued): boolean => kept !== undefined && kept < size;
+
+/** Where the log is as long as the next incarnation says, it has that root. */
+export const checkEnd = (
+  findings: Findings,
+  continued: Continued | undefined,
+  tree: Pick<TreeHasher, 'size' | 'root'>,
+  seq: bigint,
+): void => {
+  if (continued === undefined || isRewound(continued) || tree.size() !== continued.size) return;
+  if (!bytesEqual(tree.root(), continued.root))
+    findings.fail('append_only', {
+      seq: String(seq),
+      what: `root at size ${continued.size}, as the genesis of ${continued.by} names it`,
+      expected: hex(continued.root),
+      actual: hex(tree.root()),
+      attack: 'history_rewritten',
+    });
+};
 
 /** What was signed and is gone stays a finding for ever: nobody can show again what stood there. */
 export const noteRewound = (findings: Findings, { by, size, kept = 0n }: Continued, end: bigint): void =>

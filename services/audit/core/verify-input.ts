@@ -28,7 +28,8 @@ export interface StoredEntry {
   readonly segment: number;
   readonly header: Uint8Array;
   readonly leaf: Uint8Array;
-  readonly payload: StoredPayload;
+  /** `withheld`: the source gives headers only, and nothing can be said of it. */
+  readonly payload: StoredPayload | { readonly state: 'withheld' };
   /** The search rows that name this entry. */
   readonly search: readonly SearchColumns[];
   /** The checkpoint that ends with this entry. */
@@ -65,8 +66,8 @@ export interface Orphan {
 export interface VerifyInput {
   readonly log: LogFacts;
   readonly head: { readonly size: bigint; readonly leaf: Uint8Array };
-  /** All rows of the log that existed when the head was read, in order of seq. */
-  readonly rows: AsyncIterable<StoredEntry> | Iterable<StoredEntry>;
+  /** All rows of the log that existed when the head was read, in order of seq, some at a time. */
+  readonly pages: AsyncIterable<readonly StoredEntry[]> | Iterable<readonly StoredEntry[]>;
   /** Rows that belong to no entry; asked once all rows were read. */
   readonly orphans: () => Promise<readonly Orphan[]> | readonly Orphan[];
   /** The end that the next incarnation's genesis names, where there is one. */

@@ -1,4 +1,4 @@
-import { bytesEqual, fromHex, hex, ZERO_DIGEST } from '../../shared/contracts/bytes.ts';
+import { bytesEqual, hex, ZERO_DIGEST } from '../../shared/contracts/bytes.ts';
 import { U64_MAX } from '../../shared/contracts/counter.ts';
 import { createNumberSet, type NumberSet } from './verify-ranges.ts';
 import type { Findings } from './verify-report.ts';
@@ -114,7 +114,7 @@ export const createStreamTracker = (findings: Findings): StreamTracker => {
 
   const checkLink = (stream: Stream, number: bigint, digest: Uint8Array, previous: string, seq: bigint): void => {
     findings.count('completeness', 'links');
-    if (!bytesEqual(digest, fromHex(previous)))
+    if (hex(digest) !== previous)
       findings.fail('completeness', {
         seq: String(seq),
         what: `${nameOf(stream)} number ${number}: digest of the event before it`,

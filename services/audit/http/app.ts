@@ -7,6 +7,7 @@ import { isUuidV7, newUuidV7 } from '../../shared/contracts/uuid.ts';
 import { healthHandlers, type Checks } from '../../shared/runtime/health.ts';
 import { Counter, Histogram, type Registry } from '../../shared/runtime/metrics.ts';
 import { problemHandler, unknownRoute } from '../../shared/runtime/problem.ts';
+import type { MetaReader } from '../core/meta-log.ts';
 import type { EmitterState, LedgerReader } from '../core/query-reader.ts';
 import type { RememberedLeaf, VerifyTenant } from '../core/verify-tenant.ts';
 import type { TileReader } from '../../shared/tlog/tiles.ts';
@@ -15,13 +16,14 @@ import { auditorOf, authorize, checkHost, namedByPath, parametersOf, sendProblem
 import { artifactHandler } from './artifacts.ts';
 import { decisionsHandler } from './decisions.ts';
 import { exportHandler, type ExportDeps } from './export.ts';
-import { checkpointHandler, tileHandler } from './log.ts';
+import { checkpointHandler, metaLog, tenantLog, tileHandler } from './log.ts';
 import { knownSizeIn, proofOf } from './proofs.ts';
 import { createVerificationRuns, type VerificationRuns } from './verification-runs.ts';
 
 export interface AuditAppDeps extends ExportDeps {
   readonly reader: LedgerReader;
   readonly tiles: TileReader;
+  readonly meta: MetaReader;
   readonly verify: VerifyTenant;
   /** Asked anew for each request, so that callers can be changed while the service runs; see `auditAccess`. */
   readonly access: () => AuditAccess;
@@ -252,11 +254,21 @@ export const createAuditApp = (deps: AuditAppDeps): AuditApp => {
   app.get('/v1/verify', count('verify'), auditors, verify.read);
   app.post('/v1/verify', count('verify'), auditors, onlyJson, express.json({ limit: MAX_BODY }), verify.start);
   app.route('/v1/artifacts/:digest').get(count('artifact'), auditors, artifactHandler(deps.reader)).all(onlyGet);
+  const ofMeta = metaLog(deps.meta);
+  app
+    .route('/log/-/meta/:incarnation/checkpoint')
+    .get(count('checkpoint'), auditors, checkpointHandler(ofMeta))
+    .all(onlyGet);
+  app
+    .route('/log/-/meta/:incarnation/tile/*path')
+    .get(count('tile'), auditors, tileHandler(ofMeta, deps.meta))
+    .all(onlyGet);
   const log = app.route('/log/:tenant/:shard/:incarnation/checkpoint');
   const tiles = app.route('/log/:tenant/:shard/:incarnation/tile/*path');
   const logAuditors = authorize(access, ['audit'], namedByPath);
-  log.get(count('checkpoint'), logAuditors, checkpointHandler(deps.tiles)).all(onlyGet);
-  tiles.get(count('tile'), logAuditors, tileHandler(deps.tiles)).all(onlyGet);
+  const ofTenant = tenantLog(deps.tiles);
+  log.get(count('checkpoint'), logAuditors, checkpointHandler(ofTenant)).all(onlyGet);
+  tiles.get(count('tile'), logAuditors, tileHandler(ofTenant, deps.tiles)).all(onlyGet);
   app.get('/v1/emitters', count('emitters'), operators, emittersHandler(deps));
   app
     .route('/v1/emitters/:emitter/retire')

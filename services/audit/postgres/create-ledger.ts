@@ -2,11 +2,12 @@ import { createHmac } from 'node:crypto';
 import { hex, lp } from '../../shared/contracts/bytes.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { formatVkey, generateSigningKey, signingKeyFromPem } from '../../shared/contracts/signatures.ts';
-import { isTenant } from '../../shared/contracts/tenant.ts';
+import { isTenant, SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import { readOrCreateFile } from '../../shared/settings/home.ts';
-import type { Log, WriteLedger } from '../core/append.ts';
+import type { Log, Sql, WriteLedger } from '../core/append.ts';
 import { genesisHash, type Genesis } from '../core/entry.ts';
 import { carriedDocument, type ContinuedLog } from '../core/continue-log.ts';
+import { META_KEY, metaOriginOf } from '../core/meta-log.ts';
 import { freshIds, ownEntry } from '../core/own-entry.ts';
 import { continueLog, insertCarried } from './continue-log.ts';
 import { lockHead } from './statements.ts';
@@ -26,9 +27,12 @@ export interface CreateLedgerOptions {
   readonly newIncarnation?: boolean;
   /** What the new incarnation continues, when the database has lost it whole; read from the database otherwise. */
   readonly previous?: NonNullable<Genesis['previous']> & { readonly incarnation: number };
-  /** The database was restored from an older copy: the tree that was signed of its log, and who goes on from it, and why. */
+  /**
+   * The database was restored from an older copy: who goes on, and why; and the tree that was signed of the log, unless
+   * it has all of that.
+   */
   readonly resumed?: {
-    readonly signed: NonNullable<Genesis['previous']>;
+    readonly signed?: NonNullable<Genesis['previous']>;
     readonly reason: string;
     readonly by: string;
   };
@@ -46,6 +50,8 @@ export interface CreatedLedger {
   readonly log: LedgerDescription;
   /** What a new incarnation continues of the log before it, when that one lies in the database. */
   readonly continued?: ContinuedLog;
+  /** The meta log that goes with it; the system tenant's alone. */
+  readonly meta?: { readonly isNew: boolean; readonly origin: string; readonly vkey: string };
 }
 
 const SHARD = 0;
@@ -73,16 +79,40 @@ const keyPair = (file: string, origin: string): string => {
   return vkey;
 };
 
+/** The meta log of an incarnation of the system tenant's ledger, with a key pair of its own; made where it is missing. */
+const createMetaLog = async (
+  sql: Sql,
+  { authority, keyFile, nowUs }: CreateLedgerOptions,
+  incarnation: number,
+): Promise<NonNullable<CreatedLedger['meta']>> => {
+  const [known] = await sql.query<{ origin: string; vkey: string }>(
+    'select origin, vkey from edict.meta_log where incarnation = $1::int',
+    [incarnation],
+  );
+  if (known !== undefined) return { isNew: false, ...known };
+  const origin = metaOriginOf(authority, incarnation);
+  const vkey = keyPair(keyFile(META_KEY, incarnation), origin);
+  await sql.query(
+    'insert into edict.meta_log (incarnation, origin, vkey, created_us) values ($1::int, $2, $3, $4::bigint)',
+    [incarnation, origin, vkey, String(nowUs())],
+  );
+  return { isNew: true, origin, vkey };
+};
+
 /**
  * Creates the log of a tenant: key pair, origin, and entry 0, which names the members of prev_0. Created again it
  * changes nothing. With `newIncarnation` the next incarnation, whose genesis names origin, size and root of the one
- * before; the database closes that one. With `resumed` as well, of a log that was restored from an older copy. Rejects
+ * before; the database closes that one. With the system tenant's log comes the meta log of the same incarnation. With `resumed` as well, of a log that was restored from an older copy. Rejects
  * with `usage` when a new incarnation of nothing is asked for, or the log has all that was signed.
  */
 export const createLedger = async (options: CreateLedgerOptions): Promise<CreatedLedger> => {
   const { write, tenant, authority, blindKey, nowUs, resumed } = options;
   if (!isTenant(tenant)) throw new AppError('usage', `${JSON.stringify(tenant)} is not a tenant name`);
   const shownTenant = blindKey === undefined ? tenant : blindTenant(blindKey, tenant);
+  const withMeta = async (sql: Sql, created: CreatedLedger): Promise<CreatedLedger> =>
+    tenant === SYSTEM_TENANT
+      ? { ...created, meta: await createMetaLog(sql, options, created.log.incarnation) }
+      : created;
   return write(async ({ sql, append }) => {
     await sql.query('lock table edict.log in share row exclusive mode', []);
     const [latest] = await sql.query<LedgerDescription>(
@@ -92,7 +122,7 @@ export const createLedger = async (options: CreateLedgerOptions): Promise<Create
     );
     const continued = options.previous;
     if (options.newIncarnation !== true) {
-      if (latest !== undefined) return { isNew: false, log: latest };
+      if (latest !== undefined) return withMeta(sql, { isNew: false, log: latest });
     } else if (latest === undefined && continued === undefined)
       throw new AppError('usage', `tenant ${tenant} has no ledger that a new incarnation could continue`);
     // Nothing is appended to the old log from here on: it ends where the new one says.
@@ -103,7 +133,7 @@ export const createLedger = async (options: CreateLedgerOptions): Promise<Create
         ? undefined
         : await continueLog(sql, latest, resumed?.signed, Number(now / 1000n));
     const previous = continued ?? before?.previous;
-    const signedOf = resumed === undefined ? 0 : Number(resumed.signed.origin.split('/').at(-1));
+    const signedOf = Number(resumed?.signed?.origin.split('/').at(-1) ?? 0);
     const incarnation = Math.max(latest?.incarnation ?? 0, continued?.incarnation ?? 0, signedOf) + 1;
     const origin = originOf(authority, shownTenant, incarnation);
     const vkey = keyPair(options.keyFile(tenant, incarnation), origin);
@@ -158,6 +188,6 @@ export const createLedger = async (options: CreateLedgerOptions): Promise<Create
     await append(log, [ownEntry(tenant, 'incarnation', document, freshIds(Number(now / 1000n)))]);
     if (before !== undefined && latest !== undefined) await insertCarried(sql, id, latest, before.streams);
     const created = { isNew: true, log: { ...log, shard: SHARD, incarnation, vkey } };
-    return before === undefined ? created : { ...created, continued: before };
+    return withMeta(sql, before === undefined ? created : { ...created, continued: before });
   });
 };

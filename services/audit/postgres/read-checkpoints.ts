@@ -24,7 +24,9 @@ export const readSigningState = async (sql: Pick<Sql, 'query'>, nowUs: bigint): 
   );
   const alarms = await sql.query<{ origin: string; alarm: string }>(
     `select l.origin, a.alarm from edict.signer_alarm a join edict.log l on l.id = a.log_id
-     where not exists (select from edict.checkpoint c where c.log_id = a.log_id and c.signed_us > a.raised_us)
+     where case when a.alarm like 'meta\\_%'
+       then not exists (select from edict.meta_checkpoint c where c.signed_us > a.raised_us)
+       else not exists (select from edict.checkpoint c where c.log_id = a.log_id and c.signed_us > a.raised_us) end
        and not exists (select from edict.log n
                        where n.tenant = l.tenant and n.shard = l.shard and n.incarnation > l.incarnation)
      order by a.raised_us limit 10`,
@@ -39,21 +41,26 @@ export const readSigningState = async (sql: Pick<Sql, 'query'>, nowUs: bigint): 
   };
 };
 
-/** Tenants whose newest log the signer refuses because it went back, in the order of the logs. */
-export const readRefusedTenants = async (sql: Pick<Sql, 'query'>): Promise<readonly string[]> => {
-  const rows = await sql.query<{ tenant: string }>(
-    `select l.tenant::text as tenant from edict.log l
-     where exists (select from edict.signer_alarm a
-                   where a.log_id = l.id and a.alarm in ('log_rewound', 'log_forked')
-                     and not exists (select from edict.checkpoint c
-                                     where c.log_id = l.id and c.signed_us > a.raised_us))
+/** A log whose database went back, as the signer says. The meta log goes with the system tenant's. */
+export interface RefusedLog {
+  readonly tenant: string;
+  readonly isMeta: boolean;
+}
+
+/** The newest logs that the signer refuses because they went back, in the order of the logs. */
+export const readRefusedLogs = async (sql: Pick<Sql, 'query'>): Promise<readonly RefusedLog[]> =>
+  sql.query<RefusedLog>(
+    `select l.tenant::text as tenant, a.alarm like 'meta\\_%' as "isMeta"
+     from edict.log l join edict.signer_alarm a on a.log_id = l.id
+     where a.alarm in ('log_rewound', 'log_forked', 'meta_log_rewound', 'meta_log_forked')
+       and case when a.alarm like 'meta\\_%'
+         then not exists (select from edict.meta_checkpoint c where c.signed_us > a.raised_us)
+         else not exists (select from edict.checkpoint c where c.log_id = l.id and c.signed_us > a.raised_us) end
        and not exists (select from edict.log n
                        where n.tenant = l.tenant and n.shard = l.shard and n.incarnation > l.incarnation)
      order by l.id`,
     [],
   );
-  return rows.map(({ tenant }) => tenant);
-};
 
 /** The checkpoints that the signer gave along with its alarms. */
 export const readNotesOfAlarms = async (sql: Pick<Sql, 'query'>, logId: number): Promise<readonly Buffer[]> => {

@@ -1,9 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AppError, errorMessage } from '../../shared/contracts/errors.ts';
+import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import { formatVkey, type SigningKey, type VerifierKey } from '../../shared/contracts/signatures.ts';
 import type { Handle } from '../../shared/runtime/lifecycle.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
 import { signCheckpoint } from '../../shared/tlog/checkpoint.ts';
+import { leavesOf, META_KEY, metaLeafHash, readMetaTree, type MetaLog, type SignerStore } from '../core/meta-log.ts';
 import {
   NOTHING_CHECKED,
   nextOrigin,
@@ -11,35 +13,57 @@ import {
   planEnded,
   planSigning,
   readTree,
+  type NewCheckpoint,
+  type ReadTree,
   type SignableLog,
+  type SignableTree,
   type SigningAlarm,
   type SigningMemory,
-  type SigningStore,
+  type SigningPlan,
 } from '../core/signing.ts';
 import type { MemoryFolder } from './memory-file.ts';
 import type { SignerMetrics } from './metrics.ts';
 
 export interface SignerOptions {
-  readonly store: SigningStore;
+  readonly store: SignerStore;
   readonly memory: MemoryFolder;
-  /** The private key of a log; rejects with `settings_invalid` when there is none. */
-  readonly keyOf: (log: SignableLog) => { readonly key: SigningKey; readonly verifier: VerifierKey };
+  /** The private key of a log; throws `settings_invalid` when there is none. */
+  readonly keyOf: (log: Pick<SignableTree, 'tenant' | 'incarnation' | 'origin'>) => {
+    readonly key: SigningKey;
+    readonly verifier: VerifierKey;
+  };
   readonly nowUs: () => bigint;
   readonly logger: Logger;
   readonly metrics: SignerMetrics;
 }
 
 export interface Signer {
-  /** Signs what is new in every log. Rejects when the store does not answer; one log's fault stops no other. */
+  /**
+   * Signs what is new in every log, then makes the new checkpoints leaves of the meta log and signs that. Rejects when the
+   * store does not answer; one log's fault stops no other.
+   */
   readonly signAll: (closing?: AbortSignal) => Promise<void>;
   /** By origin: why a log is not signed at the moment. */
   readonly refused: () => ReadonlyMap<string, string>;
 }
 
-/** Said once: whoever restored the database knows what to do, everybody else must find out who did it. */
+/** One tree, and how it is read and stored. */
+interface Target {
+  readonly tree: SignableTree;
+  /** What its genesis names; a tenant's log alone. */
+  readonly previous?: SignableLog['genesis']['previous'];
+  readonly read: (plan: SigningPlan) => Promise<ReadTree | { readonly alarm: SigningAlarm }>;
+  readonly store: (checkpoint: NewCheckpoint) => Promise<void>;
+  readonly raise: (signedSize: bigint, alarm: SigningAlarm & { readonly note?: Buffer }) => Promise<void>;
+}
+
+const NO_META_LOG = 'there is no meta log: `edict ledger create edict` makes it';
+
+/** Whoever restored the database knows what to do; everybody else must find out who did it. */
 const remedyOf = ({ alarm }: SigningAlarm, tenant: string): string =>
   alarm === 'log_rewound' || alarm === 'log_forked'
-    ? `; if the database was restored from an older copy: \`edict ledger resume ${tenant} --reason …\``
+    ? '; if the database was restored from an older copy: ' +
+      `\`edict ledger resume ${tenant === META_KEY ? SYSTEM_TENANT : tenant} --reason …\``
     : '';
 
 const alarmText = (alarm: SigningAlarm, tenant: string): string =>
@@ -55,38 +79,46 @@ export const createSigner = (options: SignerOptions): Signer => {
   /** By origin: the last alarm that the store took. */
   const raised = new Map<string, string>();
 
+  /** Whether every checkpoint was looked for once since the start: from then on the newest are enough. */
+  let isListed = false;
+  let metaOrigin: string | undefined;
+
   /** Once for each state of a log; again when it did not get through. */
-  const raise = async (log: SignableLog, signedSize: bigint, alarm: SigningAlarm, note?: Buffer): Promise<void> => {
+  const raise = async (
+    { tree, ...target }: Target,
+    signedSize: bigint,
+    alarm: SigningAlarm,
+    note?: Buffer,
+  ): Promise<void> => {
     const state = `${alarm.alarm}/${signedSize}`;
-    if (raised.get(log.origin) === state) return;
+    if (raised.get(tree.origin) === state) return;
     metrics.alarms.inc({ alarm: alarm.alarm });
     logger.error(
-      { origin: log.origin, ...alarm, signed_size: String(signedSize) },
-      `alarm${remedyOf(alarm, log.tenant)}`,
+      { origin: tree.origin, ...alarm, signed_size: String(signedSize) },
+      `alarm${remedyOf(alarm, tree.tenant)}`,
     );
-    const facts = { ...alarm, signedSize, raisedUs: nowUs() };
-    await store.raise(log.id, note === undefined ? facts : { ...facts, note });
-    raised.set(log.origin, state);
+    await target.raise(signedSize, note === undefined ? alarm : { ...alarm, note });
+    raised.set(tree.origin, state);
   };
 
-  const refuse = async (log: SignableLog, signedSize: bigint, alarm: SigningAlarm, note?: Buffer): Promise<void> => {
-    refusals.set(log.origin, alarmText(alarm, log.tenant));
-    await raise(log, signedSize, alarm, note);
+  const refuse = async (target: Target, signedSize: bigint, alarm: SigningAlarm, note?: Buffer): Promise<void> => {
+    refusals.set(target.tree.origin, alarmText(alarm, target.tree.tenant));
+    await raise(target, signedSize, alarm, note);
   };
 
   /** The newest checkpoint, which is stored as far as the memory knows, is not in the database. */
-  const putBack = async (log: SignableLog, { signed }: SigningMemory, note: Buffer): Promise<void> => {
-    await raise(log, signed.size, {
+  const putBack = async (target: Target, { signed }: SigningMemory, note: Buffer): Promise<void> => {
+    await raise(target, signed.size, {
       alarm: 'checkpoint_removed',
       what: 'newest checkpoint in the database',
       expected: String(signed.size),
-      actual: String(log.checkpoint?.size ?? 'none'),
+      actual: String(target.tree.checkpoint?.size ?? 'none'),
     });
-    await store.store(log.id, { ...signed, note, nodes: [], signedUs: nowUs() });
+    await target.store({ ...signed, note, nodes: [], signedUs: nowUs() });
   };
 
   /** What was signed of a later incarnation than the newest in the database; undefined when there was none. */
-  const newestOf = (log: SignableLog): { readonly alarm: SigningAlarm; readonly note: Buffer } | undefined => {
+  const newestOf = (log: SignableTree): { readonly alarm: SigningAlarm; readonly note: Buffer } | undefined => {
     const origin = nextOrigin(log);
     const next = memory.read(origin);
     if (next === undefined || next === 'unreadable') return undefined;
@@ -97,10 +129,11 @@ export const createSigner = (options: SignerOptions): Signer => {
     );
   };
 
-  const sign = async (log: SignableLog, closing: AbortSignal | undefined): Promise<void> => {
+  const sign = async (target: Target): Promise<void> => {
+    const { tree: log } = target;
     const remembered = memory.read(log.origin);
     if (remembered === 'unreadable')
-      return refuse(log, 0n, {
+      return refuse(target, 0n, {
         alarm: 'memory_unreadable',
         what: 'the signer’s memory of the log',
         expected: 'what it wrote',
@@ -110,7 +143,7 @@ export const createSigner = (options: SignerOptions): Signer => {
     const { key, verifier } = keyOf(log);
     const vkey = formatVkey(log.origin, key.publicKey);
     if (log.vkey !== vkey)
-      return refuse(log, signedSize, {
+      return refuse(target, signedSize, {
         alarm: 'key_mismatch',
         what: 'verifier key of the log',
         expected: vkey,
@@ -122,31 +155,29 @@ export const createSigner = (options: SignerOptions): Signer => {
         ? undefined
         : signCheckpoint({ origin: log.origin, ...remembered.signed }, key, verifier);
     const ended = newestOf(log);
-    if (ended !== undefined) return refuse(log, signedSize, ended.alarm, ended.note);
-    const { previous } = log.genesis;
+    if (ended !== undefined) return refuse(target, signedSize, ended.alarm, ended.note);
+    const { previous } = target;
     const before = remembered !== undefined || previous === undefined ? undefined : memory.read(previous.origin);
-    const plan = (before !== 'unreadable' && planContinuation(log, before)) || planSigning(log, verifier, remembered);
+    const plan =
+      (before !== 'unreadable' && planContinuation(previous, before)) || planSigning(log, verifier, remembered);
     if (plan === undefined) {
       refusals.delete(log.origin);
       const note = newest();
       if (remembered !== undefined && note !== undefined && (log.checkpoint?.size ?? 0n) < signedSize)
-        await putBack(log, remembered, note);
+        await putBack(target, remembered, note);
       return;
     }
-    if ('alarm' in plan) return refuse(log, signedSize, plan.alarm, newest());
+    if ('alarm' in plan) return refuse(target, signedSize, plan.alarm, newest());
     if (remembered === undefined && log.checkpoint !== undefined)
       logger.warn({ origin: log.origin }, 'no memory of a log that was signed: it is read from its first entry');
-    const read = await readTree(log, plan, (...range) => {
-      closing?.throwIfAborted();
-      return store.rows(...range);
-    });
-    if ('alarm' in read) return refuse(log, signedSize, read.alarm, newest());
+    const read = await target.read(plan);
+    if ('alarm' in read) return refuse(target, signedSize, read.alarm, newest());
     const { tree, root, nodes } = read;
     const base = remembered?.base ?? NOTHING_CHECKED;
     const signed: SigningMemory['signed'] = { size: tree.size, root };
     memory.write({ origin: log.origin, base, signed });
     const note = signCheckpoint({ origin: log.origin, ...signed }, key, verifier);
-    await store.store(log.id, { ...signed, note, nodes, signedUs: nowUs() });
+    await target.store({ ...signed, note, nodes, signedUs: nowUs() });
     memory.write({ origin: log.origin, base: tree, signed });
     refusals.delete(log.origin);
     metrics.checkpoints.inc();
@@ -154,25 +185,91 @@ export const createSigner = (options: SignerOptions): Signer => {
     logger.debug({ origin: log.origin, size: String(tree.size) }, 'signed');
   };
 
+  const tenantLog = (log: SignableLog, closing: AbortSignal | undefined): Target => ({
+    tree: log,
+    read: (plan) =>
+      readTree(log, plan, (...range) => {
+        closing?.throwIfAborted();
+        return store.rows(...range);
+      }),
+    store: (checkpoint) => store.store(log.id, checkpoint),
+    ...(log.genesis.previous === undefined ? {} : { previous: log.genesis.previous }),
+    raise: (signedSize, alarm) => store.raise(log.id, { ...alarm, signedSize, raisedUs: nowUs() }),
+  });
+
+  const metaTree = (meta: MetaLog, closing: AbortSignal | undefined): Target => {
+    const { incarnation, origin, vkey, size, lastEntry, checkpoint } = meta;
+    return {
+      tree: {
+        origin,
+        vkey,
+        tenant: META_KEY,
+        incarnation,
+        head: { size, leaf: lastEntry === undefined ? new Uint8Array() : metaLeafHash(lastEntry) },
+        sealedSize: size,
+        ...(checkpoint === undefined ? {} : { checkpoint }),
+      },
+      read: (plan) =>
+        readMetaTree(plan, (from, to) => {
+          closing?.throwIfAborted();
+          return store.leaves(incarnation, from, to);
+        }),
+      store: (signed) => store.storeMeta(incarnation, signed),
+      raise: (signedSize, { alarm, ...why }) =>
+        store.raise(meta.alarmLogId, { alarm: `meta_${alarm}`, ...why, signedSize, raisedUs: nowUs() }),
+    };
+  };
+
+  /** Whatever is no leaf yet becomes one, wherever an earlier signer was killed; whether there was something. */
+  const listCheckpoints = async ({ incarnation }: MetaLog, closing: AbortSignal | undefined): Promise<boolean> => {
+    for (let isNew = false; ; isNew = true) {
+      closing?.throwIfAborted();
+      const leaves = leavesOf(await store.unlisted(!isListed));
+      if (leaves.length === 0) {
+        isListed = true;
+        return isNew;
+      }
+      await store.list(incarnation, leaves);
+    }
+  };
+
+  const signMeta = async (closing: AbortSignal | undefined): Promise<void> => {
+    const found = await store.metaLog();
+    if (found === undefined) throw new AppError('ledger_missing', NO_META_LOG);
+    metaOrigin = found.origin;
+    // First what it is: leaves that were lost must not come back by themselves, in whatever order.
+    await sign(metaTree(found, closing));
+    if (refusals.has(found.origin) || !(await listCheckpoints(found, closing))) return;
+    const meta = await store.metaLog();
+    if (meta !== undefined) await sign(metaTree(meta, closing));
+  };
+
   return {
     async signAll(closing) {
       const logs = await store.logs();
-      // A log that was resumed in a new incarnation is nobody's matter any more.
-      for (const origin of refusals.keys()) if (!logs.some((log) => log.origin === origin)) refusals.delete(origin);
       const failures: unknown[] = [];
       for (const log of logs) {
         try {
-          await sign(log, closing);
+          await sign(tenantLog(log, closing));
         } catch (error) {
           closing?.throwIfAborted();
           failures.push(error);
           logger.error({ err: error, origin: log.origin }, 'cannot sign');
         }
       }
+      try {
+        await signMeta(closing);
+      } catch (error) {
+        closing?.throwIfAborted();
+        failures.push(error);
+      }
+      // A log that goes on in a new incarnation is nobody's matter any more.
+      const open = new Set([...logs.map(({ origin }) => origin), metaOrigin]);
+      for (const origin of refusals.keys()) if (!open.has(origin)) refusals.delete(origin);
       metrics.refused.set(refusals.size);
       const [first] = failures;
       if (first !== undefined)
-        throw new AppError('signer_failed', `${failures.length} of ${logs.length} logs: ${errorMessage(first)}`, {
+        throw new AppError('signer_failed', `${failures.length} of ${logs.length + 1} logs: ${errorMessage(first)}`, {
           cause: first,
         });
     },

@@ -16,7 +16,7 @@ import {
   type EntryKind,
 } from '../../../services/audit/core/entry.ts';
 import { verifyLog } from '../../../services/audit/core/verify.ts';
-import type { StoredEntry, VerifyInput } from '../../../services/audit/core/verify-input.ts';
+import type { StoredEntry, StoredPayload, VerifyInput } from '../../../services/audit/core/verify-input.ts';
 import type { SearchColumns } from '../../../services/audit/core/verify-search.ts';
 
 export const NOW_MS = 1_767_225_600_000;
@@ -28,7 +28,7 @@ export const VKEY = formatVkey(ORIGIN, LOG_KEY.publicKey);
 const SET = `sha256:${hex(sha256('set'))}`;
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
-export type Row = Mutable<StoredEntry>;
+export type Row = Mutable<Omit<StoredEntry, 'payload'> & { readonly payload: StoredPayload }>;
 
 export interface TestLog {
   readonly rows: Row[];
@@ -155,7 +155,7 @@ export const createTestLog = (): TestLog => {
     input: (change = {}) => ({
       log: { tenant: 'acme', origin: ORIGIN, vkey: VKEY },
       head: { size: BigInt(rows.length), leaf },
-      rows,
+      pages: [rows],
       orphans: () => [],
       claims: [],
       known: [],

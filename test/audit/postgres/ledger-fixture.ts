@@ -14,7 +14,7 @@ import { keyStoreMigrations, ledgerMigrations, migrate } from '../../../services
 import { newUuidV7 } from '../../../services/shared/contracts/uuid.ts';
 import { createTestDatabase } from '../../support/postgres.ts';
 
-const ROLES = ['owner', 'writer', 'reader', 'reader_all', 'signer', 'maintainer'] as const;
+const ROLES = ['owner', 'writer', 'reader', 'reader_all', 'signer', 'maintainer', 'tripwire'] as const;
 export type TestRole = (typeof ROLES)[number];
 
 /** Logins of the shared test server, one for each role of the ledger; made once, whichever file comes first. */
@@ -29,7 +29,7 @@ const template = {
       await migrate(admin, keyStoreMigrations());
       for (const role of ROLES)
         await admin.query(
-          `do $$ begin create role ${login(role)} login in role edict_${role}; exception when duplicate_object or unique_violation then null; end $$`,
+          `do $$ begin create role ${login(role)} login ${role === 'tripwire' ? 'replication' : ''} in role edict_${role}; exception when duplicate_object or unique_violation then null; end $$`,
         );
     } finally {
       await admin.close();

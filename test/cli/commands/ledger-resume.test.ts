@@ -4,7 +4,7 @@ import path from 'node:path';
 import { freshIds, ownEntry } from '../../../services/audit/core/own-entry.ts';
 import { createSealer } from '../../../services/audit/ingest/seals.ts';
 import { readNewestLogs } from '../../../services/audit/ingest/statements.ts';
-import { createSigningStore } from '../../../services/audit/postgres/signing-store.ts';
+import { createSignerStore } from '../../../services/audit/postgres/meta-store.ts';
 import { ensureLedgers, openLedgerStore, type LedgerStore } from '../../../services/audit/store.ts';
 import { ledgerCommand } from '../../../services/cli/commands/ledger.ts';
 import { homePaths } from '../../../services/shared/settings/home.ts';
@@ -15,7 +15,7 @@ describe('edict ledger resume on an embedded ledger whose folder was set back', 
   let home: string;
   const settings = () => loadSettings({ environment: { EDICT_HOME: home } }).settings;
   const signed = ({ database, keys, write }: LedgerStore) => {
-    const signing = createSigningStore({ database, keys, transaction: (work) => write(({ sql }) => work(sql)) });
+    const signing = createSignerStore({ database, keys, transaction: (work) => write(({ sql }) => work(sql)) });
     return signerIn(homePaths(home).ledgerKeys, homePaths(home).signerMemory, signing);
   };
   const seal = async ({ database, write }: LedgerStore): Promise<void> => {
@@ -73,13 +73,15 @@ describe('edict ledger resume on an embedded ledger whose folder was set back', 
     await signer.signAll();
     expect([...signer.refused()]).toEqual([
       [log.origin, expect.stringContaining('`edict ledger resume default --reason')],
+      [expect.stringContaining('/-/meta/1'), expect.stringContaining('`edict ledger resume edict --reason')],
     ]);
     await third.close();
 
     await expect(resume('default', '--all')).rejects.toMatchObject({ code: 'usage' });
-    await expect(resume('edict')).rejects.toMatchObject({ code: 'usage', message: expect.stringContaining('nothing') });
     expect(await resume('--all')).toMatchObject({
       ledgers: [
+        // Its log lost nothing, but the meta log, which goes with it, did.
+        { tenant: 'edict', incarnation: 2, continues: { size: '2', from: 'the database' }, kept: '2', found: '2' },
         {
           tenant: 'default',
           incarnation: 2,
