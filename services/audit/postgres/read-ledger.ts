@@ -18,18 +18,23 @@ import { searchLog, type SearchResult, type SeqRange } from './search.ts';
 
 const usToMs = (us: bigint): number => Number(us / 1000n);
 
-interface LogRow {
+export interface LogRow {
   readonly id: number;
   readonly tenant: string;
   readonly origin: string;
   readonly incarnation: number;
   readonly vkey: string;
   readonly size: bigint;
+  /** Entries that the next incarnation continues, where it does not continue all; null for the newest log. */
+  readonly kept: bigint | null;
 }
 
 export const readTenantLogs = (sql: Pick<Sql, 'query'>, tenant: string): Promise<readonly LogRow[]> =>
   sql.query<LogRow>(
-    `select l.id, l.tenant::text as tenant, l.origin, l.incarnation, l.vkey, h.size
+    `select l.id, l.tenant::text as tenant, l.origin, l.incarnation, l.vkey, h.size,
+            (select n.kept_size from edict.log n
+             where n.tenant = l.tenant and n.shard = l.shard and n.incarnation > l.incarnation
+             order by n.incarnation limit 1) as kept
      from edict.log l join edict.log_head h on h.log_id = l.id
      where l.tenant = $1 order by l.id desc`,
     [tenant],
@@ -119,6 +124,25 @@ const entryEventId = (header: Buffer): string | undefined => {
   return entry === undefined ? undefined : bytesToUuid(entry.eventId);
 };
 
+/** Of search rows of a log those that a newer incarnation has not got again. */
+const withoutRepeated = async (
+  sql: Pick<Sql, 'query'>,
+  log: LogRow,
+  rows: readonly SearchResult[],
+): Promise<readonly SearchResult[]> => {
+  const { kept } = log;
+  const behind = kept === null ? [] : rows.filter(({ seq }) => seq >= kept).map(({ event_id: id }) => id);
+  if (behind.length === 0) return rows;
+  const repeated = await sql.query<{ event_id: string }>(
+    `select r.event_id from unnest($2::text::uuid[]) as w(event_id)
+     join edict.log l on l.tenant = $3 and l.id > $1::int
+     join edict.received r on r.log_id = l.id and r.event_id = w.event_id`,
+    [log.id, `{${behind.join(',')}}`, log.tenant],
+  );
+  const ids = new Set(repeated.map(({ event_id: id }) => id));
+  return rows.filter(({ event_id: id }) => !ids.has(id));
+};
+
 interface StreamRow {
   readonly emitter: string;
   readonly boot: string;
@@ -142,9 +166,11 @@ const readEmitters = async (sql: Pick<Sql, 'query'>, tenant: string): Promise<re
     `select s.emitter::text as emitter, s.boot::text as boot, s.highest::text as highest,
             s.complete_to::text as complete_to, s.covered_to::text as covered_to, s.holes, s.state, s.last_event_ms,
             s.last_ingest_us, m.attested, m.retired, m.first_seen_us, m.last_seen_us
-     from edict.stream s join edict.log l on l.id = s.log_id and l.tenant = $1
+     from (select distinct on (t.emitter, t.boot) t.* from edict.stream t
+           join edict.log l on l.id = t.log_id and l.tenant = $1
+           order by t.emitter, t.boot desc, t.log_id desc limit $2::int) s
      left join edict.emitter m on m.emitter = s.emitter
-     order by s.emitter, s.boot desc, s.log_id desc limit $2::int`,
+     order by s.emitter, s.boot desc`,
     [tenant, MAX_STREAMS],
   );
   const states = new Map<string, EmitterState & { boots: EmitterState['boots'][number][] }>();
@@ -237,8 +263,9 @@ export const createLedgerReader = (options: {
         const rows = Math.min(left, MAX_ROWS);
         if (rows <= 0) return;
         const found = await searchLog(database, log.id, criteria, { range, order, limit: rows });
-        yield* open(log, found);
-        left -= found.length;
+        const shown = await withoutRepeated(database, log, found);
+        yield* open(log, shown);
+        left -= shown.length;
         const last = found.at(-1);
         if (last === undefined || found.length < rows) break;
         range = order === 'newest' ? { ...range, to: last.seq } : { ...range, from: last.seq + 1n };
