@@ -7,6 +7,7 @@ import { prepareKafka } from './test-parts/kafka-jars.mjs';
 import { prepareOracle } from './test-parts/oracle.mjs';
 import { compile, installPackages } from './test-parts/packages.mjs';
 import { preparePostgres } from './test-parts/postgres-binaries.mjs';
+import { findPython } from './test-parts/python.mjs';
 import { SetupError } from './test-parts/run.mjs';
 
 /** For each purpose what is done side by side: building OPA takes minutes, and the others mostly wait for the network. */
@@ -14,10 +15,7 @@ const lanes = {
   packages: [[installPackages]],
   start: [[installPackages, compile]],
   check: [[installPackages], [installOpa]],
-  test: [
-    [installPackages, compile, preparePostgres, prepareKafka],
-    [installOpa, prepareFsck],
-  ],
+  test: [[findPython], [installPackages, compile, preparePostgres, prepareKafka], [installOpa, prepareFsck]],
   conformance: [[installPackages], [prepareOracle]],
 };
 

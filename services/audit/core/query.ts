@@ -128,7 +128,7 @@ export const parseDecisionQuery = (parameters: Parameters): DecisionQuery => {
   return { filter: filterOf(values, chain), order, limit, ...(cursor === undefined ? {} : { cursor }) };
 };
 
-export const EXPORT_FORMATS = ['ndjson', 'csv', 'ocsf', 'cef', 'parquet'] as const;
+export const EXPORT_FORMATS = ['ndjson', 'csv', 'ocsf', 'cef', 'parquet', 'bundle'] as const;
 export type ExportFormat = (typeof EXPORT_FORMATS)[number];
 
 /** The same filters, and `format`; an export has no pages. Throws `request_invalid`. */

@@ -44,7 +44,9 @@ export type AttackClass =
   /** A seal counts other entries than there are. */
   | 'seal_wrong'
   | 'emitter_forged'
-  | 'time_shifted';
+  | 'time_shifted'
+  /** The file of an evidence bundle is not as it was written. */
+  | 'bundle_edited';
 
 /** One thing that is not as it must be. */
 export interface Finding {

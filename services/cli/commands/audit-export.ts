@@ -19,6 +19,7 @@ interface ExportOptions extends AuditConnection {
 
 /** Nothing comes for so long: the service, or the way to it, is gone. */
 const IDLE_MS = 120_000;
+const SHOW_EVERY_MS = 200;
 const MAX_PROBLEM_BYTES = 64 * 1024;
 
 /** The answer to a GET, as a stream: its trailers say what the service counted. */
@@ -59,6 +60,13 @@ const exportDecisions = async (options: ExportOptions): Promise<void> => {
   const part = `${out}.${process.pid}.part`;
   const hash = createHash('sha256');
   let bytes = 0;
+  const { stderr } = process;
+  let shownMs = 0;
+  const showProgress = (): void => {
+    if (!stderr.isTTY || Date.now() - shownMs < SHOW_EVERY_MS) return;
+    shownMs = Date.now();
+    stderr.write(`\r${(bytes / 1e6).toFixed(1)} MB`);
+  };
   try {
     await pipeline(
       response,
@@ -66,11 +74,13 @@ const exportDecisions = async (options: ExportOptions): Promise<void> => {
         for await (const chunk of chunks) {
           hash.update(chunk);
           bytes += chunk.length;
+          showProgress();
           yield chunk;
         }
       },
       createWriteStream(part, { flags: 'wx', mode: 0o600, flush: true }),
     );
+    if (stderr.isTTY) stderr.write('\r\u001b[K');
     const digest = hash.digest('hex');
     const { trailers } = response;
     const [log = '', seq = ''] = (trailers['edict-export-entry'] ?? '').split(' ');
@@ -84,7 +94,7 @@ const exportDecisions = async (options: ExportOptions): Promise<void> => {
     if (options.json === true)
       return print(jsonLine({ out, format, rows, bytes: String(bytes), sha256: digest, log, seq }));
     return print(
-      `${printable(out)}: ${rows} decisions, ${bytes} bytes\nsha256  ${digest}\nentry   ${seq} of ${printable(log)} says who exported what\n`,
+      `${printable(out)}: ${rows} ${format === 'bundle' ? 'entries' : 'decisions'}, ${bytes} bytes\nsha256  ${digest}\nentry   ${seq} of ${printable(log)} says who exported what\n`,
     );
   } catch (error) {
     if (errorCode(error) === 'ENOENT' || errorCode(error) === 'EACCES' || errorCode(error) === 'EEXIST')
@@ -103,7 +113,17 @@ const exportDecisions = async (options: ExportOptions): Promise<void> => {
 export const auditExportCommand = (common: (command: Command) => Command): Command =>
   withFilters(
     common(new Command('export'))
-      .description('write the decisions of a filter into a file, oldest first; the ledger says who exported what')
+      .description(
+        'write the decisions of a filter, or evidence of them, into a file; the ledger says who exported what',
+      )
       .addOption(new Option('--format <format>', 'what to write').choices([...EXPORT_FORMATS]).default('ndjson'))
-      .requiredOption('--out <file>', 'where to write it; readable by you only'),
-  ).action(exportDecisions);
+      .requiredOption('-o, --out <file>', 'where to write it; readable by you only'),
+  )
+    .addHelpText(
+      'after',
+      '\nThe format bundle is evidence: entries with what proves them, for `audit verify --file` or scripts/verify-ledger.py.\n' +
+        'With no filter but --from and --to it holds every entry that the ledger took in then, widened to checkpoints;\n' +
+        'with others the decisions found, each with a proof of its own.\n' +
+        '\nExit codes: 0 written, 2 usage, or no answer from the audit service.\n',
+    )
+    .action(exportDecisions);

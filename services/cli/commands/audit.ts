@@ -14,6 +14,7 @@ import { openWithOwnKey, readVkeys } from './audit-keys.ts';
 import { jsonLine, paintFor, print, printable, printReport } from './audit-print.ts';
 import { auditQueryCommand } from './audit-query.ts';
 import { auditShowCommand } from './audit-show.ts';
+import { verifyFile } from './audit-verify-file.ts';
 import { readRemembered, requireWritable, verifyTenant, writeRemembered } from './audit-verify.ts';
 
 interface CommonOptions extends AuditConnection {
@@ -25,6 +26,7 @@ interface VerifyOptions extends CommonOptions {
   readonly allTenants?: boolean;
   readonly remember?: string;
   readonly vkey?: readonly string[];
+  readonly file?: string;
 }
 
 /** Whether the log's own key, as the auditor holds it, signed what the report says; one line of it. */
@@ -42,6 +44,12 @@ const compareOwnKey = (
 };
 
 const verify = async (options: VerifyOptions): Promise<void> => {
+  const { file } = options;
+  if (file !== undefined) {
+    for (const name of ['tenant', 'allTenants', 'remember', 'url', 'keyFile'] as const)
+      if (options[name] !== undefined) throw new AppError('usage', '--file: goes with --vkey and --json only');
+    return verifyFile({ ...options, file });
+  }
   if (options.allTenants === true && options.tenant !== undefined)
     throw new AppError('usage', '--tenant or --all-tenants, not both');
   if (options.allTenants === true && options.keyFile !== undefined)
@@ -106,6 +114,7 @@ export const auditCommand = (): Command => {
         '--vkey <file...>',
         'verifier keys of the logs, as you hold them: the checkpoints must be signed with them, whatever the ledger says',
       )
+      .option('--file <file>', 'an evidence bundle (`export --format bundle`) in place of a service')
       .addHelpText(
         'after',
         '\nExit codes: 0 no verdict failed, 1 a verdict failed, 2 usage, or no answer from the audit service.\nEach verdict stands for itself; "not checked" is neither good nor bad and says why.\n',
