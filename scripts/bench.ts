@@ -9,11 +9,14 @@ import { benchNeighbours } from './bench/neighbours.ts';
 import { benchPeers } from './bench/peers.ts';
 import { benchQuery } from './bench/query.ts';
 import { benchRunaways } from './bench/runaways.ts';
+import { benchVerification } from './bench/verification.ts';
 import { benchWorkers } from './bench/workers.ts';
 
 const log = (line: string): void => void process.stdout.write(`${line}\n`);
 
 const MIB = 2 ** 20;
+/** Events in one transaction while the ingest is measured. */
+const LEDGER_BATCH = 500;
 
 const whole = (text: string): number => {
   const value = Number(text);
@@ -96,22 +99,28 @@ program
 
 program
   .command('ledger')
-  .description('events/s from the spool to verified rows, embedded and with Kafka and Postgres, and the lag')
+  .description(
+    'ingest beside plain INSERT, proofs, lag of checkpoints, bytes; events/s from the spool to verified rows',
+  )
+  .option('--rows <n>', 'decisions in the ledger after the ingest', positive, 60_000)
+  .option('--rounds <n>', 'of ingest and INSERT in turns', positive, 3)
   .option('--events <n>', 'events of the drain', positive, 50_000)
   .option('--offered <n>', 'decisions a second while the lag is measured', positive, 500)
   .option('--seconds <n>', 'how long the lag is measured', positive, 20)
   .addOption(
     new Option('--modes <mode...>', 'which deployments')
-      .choices(['embedded', 'external'])
-      .default(['embedded', 'external']),
+      .choices(['ingest', 'embedded', 'external'])
+      .default(['ingest', 'embedded', 'external']),
   )
   .option('--profile <folder>', 'write CPU profiles of both services')
   .action(
     async (options: {
+      readonly rows: number;
+      readonly rounds: number;
       readonly events: number;
       readonly offered: number;
       readonly seconds: number;
-      readonly modes: readonly Mode[];
+      readonly modes: readonly ('ingest' | Mode)[];
       readonly profile?: string;
     }) =>
       await benchLedger({
@@ -119,6 +128,7 @@ program
         offeredPerS: options.offered,
         lagMs: options.seconds * 1_000,
         modes: options.modes,
+        ingest: { rows: options.rows, rounds: options.rounds, batch: LEDGER_BATCH },
         ...profiling(options.profile),
         log,
       }),
@@ -181,6 +191,24 @@ program
   .option('--rows <n>', 'decisions in the ledger', positive, 200_000)
   .option('--calls <n>', 'pages of each filter', positive, 200)
   .action(async (options: { readonly rows: number; readonly calls: number }) => await benchQuery({ ...options, log }));
+
+program
+  .command('verification')
+  .description('entries/s that a core verifies, headers alone and everything, beside their cryptography alone')
+  .option('--events <n>', 'decisions in the ledger', positive, 50_000)
+  .option('--rounds <n>', 'rounds of all', positive, 3)
+  .option('--profile <folder>', 'write CPU profiles of the verifying process')
+  .action(
+    async ({
+      events,
+      rounds,
+      profile,
+    }: {
+      readonly events: number;
+      readonly rounds: number;
+      readonly profile?: string;
+    }) => await benchVerification({ events, rounds, ...profiling(profile), log }),
+  );
 
 program
   .command('workers')

@@ -9,13 +9,18 @@ import { compile, installPackages } from './test-parts/packages.mjs';
 import { preparePostgres } from './test-parts/postgres-binaries.mjs';
 import { findPython } from './test-parts/python.mjs';
 import { SetupError } from './test-parts/run.mjs';
+import { prepareTorchwood } from './test-parts/torchwood.mjs';
 
 /** For each purpose what is done side by side: building OPA takes minutes, and the others mostly wait for the network. */
 const lanes = {
   packages: [[installPackages]],
   start: [[installPackages, compile]],
   check: [[installPackages], [installOpa]],
-  test: [[findPython], [installPackages, compile, preparePostgres, prepareKafka], [installOpa, prepareFsck]],
+  test: [
+    [findPython],
+    [installPackages, compile, preparePostgres, prepareKafka],
+    [installOpa, prepareFsck, prepareTorchwood],
+  ],
   conformance: [[installPackages], [prepareOracle]],
 };
 

@@ -7,12 +7,14 @@ import {
 } from '../../test/support/deployment.ts';
 import { AppError } from '../../services/shared/contracts/errors.ts';
 import { failuresOf, readDecisions, runVerification } from '../replay/ledger.ts';
+import { measureIngest, type IngestFigures, type IngestOptions } from './ingest.ts';
 import { measureInsertLimit, readRowSizes } from './insert-limit.ts';
 import { cpuUsOf, describeMachine, residentBytesOf, table, treeCpuUsOf, writeResults } from './measure.ts';
 
 export interface LedgerOptions {
   readonly events: number;
-  readonly modes: readonly Mode[];
+  readonly modes: readonly ('ingest' | Mode)[];
+  readonly ingest: Pick<IngestOptions, 'rows' | 'rounds' | 'batch'>;
   /** Decisions a second that are offered while the lag is measured. */
   readonly offeredPerS: number;
   readonly lagMs: number;
@@ -197,7 +199,7 @@ const measure = async (mode: Mode, options: LedgerOptions): Promise<Figures> => 
       audit_resident_mib: resident,
       lag_p50_ms: lag.p50,
       lag_p99_ms: lag.p99,
-      ...(limit === undefined ? {} : { plain_insert_per_s: limit }),
+      ...(limit === undefined ? {} : { plain_insert_per_s: limit.allPerS }),
     };
   } finally {
     if (options.nodeOptions !== undefined) await deployment.stop();
@@ -219,17 +221,53 @@ const ROWS: readonly (readonly [string, (figures: Figures) => number | undefined
   ['lag p99 ms', (figures) => figures.lag_p99_ms],
 ];
 
-/** Events a second from the spool to verified rows, and how long one takes under a steady load. */
+const INGEST_TARGET = { rows_per_s: 6_000, ratio: 2.5, proof_p99_ms: 20 } as const;
+
+const showIngest = (figures: IngestFigures, log: (line: string) => void): void => {
+  const bytes = Object.entries(figures.bytes);
+  const total = bytes.reduce((sum, [, each]) => sum + each, 0);
+  const { rows_per_s: rowsPerS, ratio, proof_p99_ms: proofMs } = INGEST_TARGET;
+  log(
+    `\n${table([
+      ['ingest into Postgres, signer running', 'reached', 'wanted'],
+      ['rows/s', figures.ingest_per_s.toFixed(0), `>= ${rowsPerS}`],
+      ['plain INSERT of the same bytes, rows/s', figures.insert_per_s.toFixed(0), '-'],
+      ['INSERT / ingest', figures.ratio.toFixed(2), `<= ${ratio}`],
+      ['plain INSERT of headers and payloads alone, rows/s', figures.insert_entries_per_s.toFixed(0), '-'],
+      ['that / ingest', figures.ratio_to_entries.toFixed(2), '-'],
+      ['ingest, CPU µs/row', figures.audit_cpu_us.toFixed(0), '-'],
+      ['Postgres, CPU µs/row', figures.postgres_cpu_us.toFixed(0), '-'],
+      ['checkpoints', String(figures.checkpoints), '-'],
+      ['checkpoint lag p50 ms', figures.checkpoint_lag_p50_ms.toFixed(0), '-'],
+      ['checkpoint lag p99 ms', figures.checkpoint_lag_p99_ms.toFixed(0), '-'],
+      [`proof p50 ms, ${figures.rows} rows`, figures.proof_p50_ms.toFixed(2), '-'],
+      [`proof p99 ms, ${figures.rows} rows`, figures.proof_p99_ms.toFixed(2), `< ${proofMs}`],
+      ['bytes a decision', total.toFixed(0), '-'],
+      ...bytes.map(([name, each]) => [`  ${name}`, each.toFixed(0), '-']),
+    ])}\n`,
+  );
+};
+
+/**
+ * Rows a second of the ingest beside plain INSERT; events a second from the spool to verified rows, and how long one
+ * takes under a steady load.
+ */
 export const benchLedger = async (options: LedgerOptions): Promise<void> => {
   const machine = describeMachine();
+  const { log, nodeOptions } = options;
+  const ingest = options.modes.includes('ingest')
+    ? await measureIngest({ ...options.ingest, log, ...(nodeOptions === undefined ? {} : { nodeOptions }) })
+    : undefined;
+  if (ingest !== undefined) showIngest(ingest, log);
   const all: Figures[] = [];
-  for (const mode of options.modes) all.push(await measure(mode, options));
-  const header = ['ledger', ...all.map(({ mode }) => (mode === 'external' ? 'Kafka + Postgres' : 'embedded'))];
-  const rows = ROWS.map(([name, value]) => [name, ...all.map((figures) => value(figures)?.toFixed(0) ?? '-')]);
-  options.log(`\n${table([header, ...rows])}\n`);
-  options.log(
-    `${options.events} events; lag at ${options.offeredPerS} decisions/s for ${options.lagMs / 1_000} s; ${JSON.stringify(machine)}`,
-  );
-  const file = writeResults('ledger', { bench: 'ledger', machine, offered_per_s: options.offeredPerS, figures: all });
-  options.log(file);
+  for (const mode of options.modes) if (mode !== 'ingest') all.push(await measure(mode, options));
+  if (all.length > 0) {
+    const header = ['ledger', ...all.map(({ mode }) => (mode === 'external' ? 'Kafka + Postgres' : 'embedded'))];
+    const rows = ROWS.map(([name, value]) => [name, ...all.map((figures) => value(figures)?.toFixed(0) ?? '-')]);
+    log(`\n${table([header, ...rows])}\n`);
+    log(`${options.events} events; lag at ${options.offeredPerS} decisions/s for ${options.lagMs / 1_000} s`);
+  }
+  log(JSON.stringify(machine));
+  const results = { bench: 'ledger', machine, offered_per_s: options.offeredPerS, figures: all, target: INGEST_TARGET };
+  log(writeResults('ledger', ingest === undefined ? results : { ...results, ingest }));
 };

@@ -1,5 +1,5 @@
 import { newUuidV7 } from '../../services/shared/contracts/uuid.ts';
-import { EVENT_CONTENT_TYPE } from '../../services/shared/contracts/events.ts';
+import { DECISIONS_TOPIC, EVENT_CONTENT_TYPE } from '../../services/shared/contracts/events.ts';
 import { AppError } from '../../services/shared/contracts/errors.ts';
 import { sha256 } from '../../services/shared/contracts/bytes.ts';
 import type { NewEntry } from '../../services/audit/core/append.ts';
@@ -77,38 +77,69 @@ const answerOf = (id: string, row: number, rows: number) => {
   };
 };
 
-/** A decision as the ingest hands it to the ledger. */
-export const rowEntry = (row: number, rows: number): NewEntry => {
+/** Where a decision stands in its emitter's stream. */
+export interface RowPosition {
+  readonly emitter: string;
+  readonly boot: string;
+  readonly sequence: string;
+  /** Hex digest of the event before it. */
+  readonly previous: string;
+}
+
+const FIRST: Omit<RowPosition, 'sequence'> = { emitter: EMITTER, boot: '1', previous: '00'.repeat(32) };
+
+/** The `row`th decision's event, with every member that a decision point writes. */
+export const rowEvent = (row: number, rows: number, { emitter, ...position }: RowPosition) => {
   const timeMs = START_MS + row * MS_A_ROW - (pick(row, 9, 100) === 0 ? LATE_MS : 0);
   const id = newUuidV7(timeMs);
   const data = {
     schema_version: 1,
     nonce: sha256(id).toString('hex').slice(0, 32),
     tenant: 'acme',
-    emitter: { id: EMITTER, boot: '1', sequence: String(row + 1), previous: '00'.repeat(32) },
+    emitter: { id: emitter, ...position },
     caller: { id: 'gw-1' },
     request_id: `request-${row}`,
     input: inputOf(row, rows),
     answer: answerOf(id, row, rows),
-    policy: { bundles: [{ name: 'mesh', digest: `sha256:${SET.toString('hex')}`, serial: 12 }] },
+    evaluation: {
+      engine: 'edict-wasm/3',
+      entrypoint: 'edict/decide',
+      time_ns: String(BigInt(timeMs) * 1_000_000n),
+      seed: null,
+      fuel_limit: 1_008_200,
+      fuel_used: 26_444,
+      memo: false,
+      nondeterministic: {},
+      replayable: true,
+    },
+    policy: {
+      bundles: [{ name: 'mesh', digest: `sha256:${SET.toString('hex')}`, serial: 12 }],
+      set: `sha256:${SET.toString('hex')}`,
+    },
     durability: 'spool',
     duration_us: 412,
   };
-  const described = describeDecision(data, id, timeMs, 'acme');
-  if (described === undefined) throw new AppError('internal', 'a generated decision is none');
   const event = {
     specversion: '1.0',
     id,
-    source: EMITTER,
+    source: emitter,
     type: 'edict.decision.v1',
     time: new Date(timeMs).toISOString(),
     datacontenttype: 'application/json',
     data,
   };
+  return { id, timeMs, data, bytes: Buffer.from(JSON.stringify(event)) };
+};
+
+/** A decision as the ingest hands it to the ledger. */
+export const rowEntry = (row: number, rows: number): NewEntry => {
+  const { id, timeMs, data, bytes } = rowEvent(row, rows, { ...FIRST, sequence: String(row + 1) });
+  const described = describeDecision(data, id, timeMs, 'acme');
+  if (described === undefined) throw new AppError('internal', 'a generated decision is none');
   return {
     kind: 'decision',
     eventId: id,
-    topic: 'edict.decisions.v1',
+    topic: DECISIONS_TOPIC,
     partition: 0,
     offset: BigInt(row),
     emitter: EMITTER,
@@ -116,7 +147,7 @@ export const rowEntry = (row: number, rows: number): NewEntry => {
     emitterSeq: BigInt(row + 1),
     policySetDigest: SET,
     contentType: EVENT_CONTENT_TYPE,
-    payload: Buffer.from(JSON.stringify(event)),
+    payload: bytes,
     // One key for all: what is measured is reading.
     subject: tenantSubject('acme'),
     search: described.search,

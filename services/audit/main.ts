@@ -26,17 +26,19 @@ import { createIngest, type Ingest } from './ingest/ingest.ts';
 import { createRecordAccess } from './core/record-access.ts';
 import { createIngestMetrics } from './ingest/metrics.ts';
 import { createSealer } from './ingest/seals.ts';
-import { raiseCovered, readStreamsOf } from './ingest/statements.ts';
+import { enterTripwireAlarms } from './ingest/tripwire-alerts.ts';
+import { followCheckpoints, markFlushed } from './ingest/coverage.ts';
+import { readStreamsOf } from './ingest/statements.ts';
 import type { Sql } from './core/append.ts';
-import { completeTo } from './core/ingest-stream.ts';
 import { freshIds } from './core/own-entry.ts';
 import { createKafkaSource } from './kafka/kafka-source.ts';
 import { startSignerLink } from './link/server.ts';
 import { createLedgerReader, readTenantLogs } from './postgres/read-ledger.ts';
 import { readSigningState } from './postgres/read-checkpoints.ts';
+import { createMetaReader } from './postgres/read-meta.ts';
 import { createTileReader } from './postgres/read-tiles.ts';
 import { createVerifier } from './postgres/read-verification.ts';
-import { createSigningStore } from './postgres/signing-store.ts';
+import { createSignerStore } from './postgres/meta-store.ts';
 import { createSpoolSource } from './spool/spool-source.ts';
 import { ensureLedgers, openLedgerStore, type LedgerStore } from './store.ts';
 
@@ -58,6 +60,7 @@ export interface AuditOptions {
 
 const KAFKA_GROUP = 'edict-audit';
 const MAX_GAP_CHECK_MS = 5_000;
+const COVER_CHECK_MS = 1_000;
 const DATABASE_WAIT_MS = 60_000;
 const DATABASE_RETRY_MS = 1_000;
 const RECLAIM_RETRY_MS = 2_000;
@@ -258,15 +261,10 @@ const openAudit = async (
         recent === undefined ? undefined : { ...recent, sinceUs: BigInt(Date.now() - keepMs) * 1_000n },
       ),
     flush: store.flush,
-    // Where a commit is durable by itself, it has said so in its own transaction.
+    // Where a commit is durable by itself, it has said so in its own transaction; where there are checkpoints, they say.
     ...(store.isEmbedded
       ? {
-          onCovered: async (streams) =>
-            raiseCovered(
-              store.database,
-              await ingest.logs(),
-              streams.map((stream) => ({ ...stream, coveredTo: completeTo(stream) })),
-            ),
+          onCovered: async (streams) => markFlushed(store.database, await ingest.logs(), streams),
         }
       : {}),
     sink,
@@ -293,20 +291,23 @@ const openAudit = async (
   parts.push(startSource(ingest, sink, acks, source, logger));
   const gapCheckMs = Math.max(100, Math.min(graceMs / 2, MAX_GAP_CHECK_MS));
   parts.push(startUpkeep('gap entries', gapCheckMs, ingest.writeGaps, logger));
-  const sealer = createSealer({
-    database: store.database,
-    writeLedger: store.write,
-    logs: ingest.logs,
-    ids: freshIds(),
-  });
+  const own = { database: store.database, writeLedger: store.write, logs: ingest.logs, ids: freshIds() };
+  const sealer = createSealer(own);
+  const cover = async (): Promise<void> => {
+    const moved = await followCheckpoints(store.database);
+    if (moved.length > 0) acks.changed(moved);
+  };
+  parts.push(startUpkeep('covered marks', COVER_CHECK_MS, cover, logger));
   const seal = async (): Promise<void> => {
+    await cover();
     await sealer.sealAll();
     await sealer.enterAlarms();
+    await enterTripwireAlarms(own);
   };
   parts.push(startUpkeep('seals', durationMs(settings.audit.seal_interval), seal, logger));
   if (store.isEmbedded) {
     const transaction = (work: (sql: Sql) => Promise<void>): Promise<void> => store.write(({ sql }) => work(sql));
-    const signing = createSigningStore({ database: store.database, keys: store.keys, transaction });
+    const signing = createSignerStore({ database: store.database, keys: store.keys, transaction });
     parts.push(await startSignerLink({ store: signing, file: paths.signerLink, logger }));
   }
   registerGauges(registry, {
@@ -345,6 +346,7 @@ const openAudit = async (
   const audit = createAuditApp({
     reader: createLedgerReader({ database: store.reader, keys: store.keys }),
     tiles: createTileReader(store.reader),
+    meta: createMetaReader(store.reader),
     verify: createVerifier({
       database: store.reader,
       reports: store.database,

@@ -4,7 +4,7 @@ import { errorMessage } from '../../shared/contracts/errors.ts';
 import type { SigningKey } from '../../shared/contracts/signatures.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
 import type { Log } from '../core/append.ts';
-import { completeTo, rangeText, streamKey, type Stream } from '../core/ingest-stream.ts';
+import { completeTo, rangeText, streamKey, type AckedStream, type Stream } from '../core/ingest-stream.ts';
 
 /** Where acknowledgements go. */
 export interface AckSink {
@@ -33,7 +33,7 @@ export interface AckSink {
 export type ReadAckedStreams = (
   emitter: string | undefined,
   recent?: { readonly fromBoot?: bigint | undefined },
-) => Promise<readonly Stream[]>;
+) => Promise<readonly AckedStream[]>;
 
 export interface AckPublisherOptions {
   readonly key: SigningKey;
@@ -42,7 +42,7 @@ export interface AckPublisherOptions {
   /** Makes everything committed before the call durable; sizes of the logs, by log id, that are durable then. */
   readonly flush: () => Promise<ReadonlyMap<number, bigint>>;
   /** Told how far streams are covered now, after a flush. */
-  readonly onCovered?: (streams: readonly Stream[]) => Promise<void>;
+  readonly onCovered?: (streams: readonly AckedStream[]) => Promise<void>;
   readonly sink: AckSink;
   readonly logger: Logger;
   /** The shortest time between two publications; default 200 ms. */
@@ -55,7 +55,7 @@ export interface AckPublisherOptions {
 
 export interface AckPublisher {
   /** These streams moved. Never throws. */
-  readonly changed: (streams: readonly Pick<Stream, 'emitter'>[]) => void;
+  readonly changed: (streams: readonly Pick<Stream, 'emitter' | 'boot'>[]) => void;
   /**
    * Publishes the streams of every emitter that anything is expected of, and those of which what was published differs
    * from the database; resolves when that is done once.
@@ -71,15 +71,21 @@ const RETRY_MS = 1_000;
 /** Streams whose last acknowledgement is remembered, to tell what changed. */
 const MAX_REMEMBERED = 50_000;
 
+/** No boot is later. */
+const LAST_BOOT = 2n ** 64n - 1n;
+
+const earlier = (a: bigint | undefined, b: bigint | undefined): bigint | undefined =>
+  a === undefined || (b !== undefined && b < a) ? b : a;
+
 const holesOf = (stream: Stream): Ack['holes'] => stream.holes.slice(0, MAX_ACK_HOLES).map(rangeText);
 
 /** Tells whether an acknowledgement would say the same as the last. */
-const boundsOf = (stream: Stream, log: Log): string =>
-  `${log.origin} ${completeTo(stream)} ${holesOf(stream).join(' ')}`;
+const boundsOf = (stream: AckedStream, log: Log): string =>
+  `${log.origin} ${completeTo(stream)} ${stream.coveredTo} ${holesOf(stream).join(' ')}`;
 
 /** The same of what was published. */
 const boundsOfAck = ({ origin, complete_to: to, covered_to: covered, holes }: Ack): string =>
-  covered === to ? `${origin} ${to} ${holes.join(' ')}` : '';
+  `${origin} ${to} ${covered} ${holes.join(' ')}`;
 
 /**
  * Publishes signed acknowledgements. What they say is read from the database each time, so they go back where the
@@ -88,37 +94,43 @@ const boundsOfAck = ({ origin, complete_to: to, covered_to: covered, holes }: Ac
 export const createAckPublisher = (options: AckPublisherOptions): AckPublisher => {
   const { key, sink, logger, intervalMs = 200, refreshMs = 30_000, closeMs = 2_000 } = options;
   const closing = new AbortController();
-  const dirty = new Set<string>();
+  /** Emitters to be said again, each with its first boot that moved: what is closed is said once more, too. */
+  const dirty = new Map<string, bigint>();
   const last = new Map<string, { readonly bounds: string; readonly ack: Ack }>();
   let failure: string | undefined;
   let wake: () => void = () => undefined;
 
-  const ackOf = (stream: Stream, log: Log, size: bigint): Ack => {
-    const complete = completeTo(stream).toString();
-    return signAck(key, {
+  const markDirty = (emitter: string, boot: bigint): void => {
+    dirty.set(emitter, earlier(dirty.get(emitter), boot) ?? boot);
+  };
+
+  const ackOf = (stream: AckedStream, log: Log, size: bigint): Ack =>
+    signAck(key, {
       emitter: stream.emitter,
       boot: stream.boot.toString(),
       tenant: stream.tenant,
-      complete_to: complete,
+      complete_to: completeTo(stream).toString(),
       holes: holesOf(stream),
       // Read before the flush, so all of it is durable now.
-      covered_to: complete,
+      covered_to: stream.coveredTo.toString(),
       origin: log.origin,
       tree_size: size.toString(),
     });
-  };
 
   /** With `before`, what was published once, also the streams that nothing is expected of and that differ from it. */
   const publish = async (
-    emitters: readonly string[],
+    emitters: ReadonlyMap<string, bigint | undefined>,
     again: boolean,
     before?: ReadonlyMap<string, Ack>,
   ): Promise<void> => {
     const logs = await options.logs();
     const held = await sink.held();
-    const streams = new Map<string, { readonly recent: readonly Stream[]; readonly older: readonly Stream[] }>();
-    for (const emitter of emitters) {
-      const recent = await options.streams(emitter, { fromBoot: held.get(emitter) });
+    const streams = new Map<
+      string,
+      { readonly recent: readonly AckedStream[]; readonly older: readonly AckedStream[] }
+    >();
+    for (const [emitter, moved] of emitters) {
+      const recent = await options.streams(emitter, { fromBoot: earlier(held.get(emitter), moved) });
       const names = new Set(recent.map(streamKey));
       const all = before === undefined ? [] : await options.streams(emitter);
       streams.set(emitter, { recent, older: all.filter((stream) => !names.has(streamKey(stream))) });
@@ -158,7 +170,7 @@ export const createAckPublisher = (options: AckPublisherOptions): AckPublisher =
     await options.onCovered?.([...streams.values()].flatMap(({ recent }) => recent));
   };
 
-  const attempt = async (emitters: readonly string[], again: boolean): Promise<boolean> => {
+  const attempt = async (emitters: ReadonlyMap<string, bigint | undefined>, again: boolean): Promise<boolean> => {
     try {
       await publish(emitters, again);
       if (failure !== undefined) logger.info('acknowledgements get out again');
@@ -167,7 +179,7 @@ export const createAckPublisher = (options: AckPublisherOptions): AckPublisher =
     } catch (error) {
       if (failure === undefined) logger.warn({ err: error }, 'acknowledgements do not get out; trying again');
       failure = errorMessage(error);
-      for (const emitter of emitters) dirty.add(emitter);
+      for (const [emitter, boot] of emitters) markDirty(emitter, boot ?? LAST_BOOT);
       return false;
     }
   };
@@ -177,7 +189,7 @@ export const createAckPublisher = (options: AckPublisherOptions): AckPublisher =
     const published = new Map((await sink.published()).map((ack) => [ackKey(ack), ack]));
     // An emitter whose streams a restored database does not know any more is told so.
     for (const { emitter } of published.values()) emitters.add(emitter);
-    await publish([...emitters], true, published);
+    await publish(new Map([...emitters].map((emitter) => [emitter, undefined])), true, published);
   };
 
   const work = async (): Promise<void> => {
@@ -192,25 +204,25 @@ export const createAckPublisher = (options: AckPublisherOptions): AckPublisher =
           };
         });
       if (closing.signal.aborted) break;
-      const emitters = [...dirty];
+      const emitters = new Map(dirty);
       dirty.clear();
       const done = await attempt(emitters, false);
       if (performance.now() - refreshed >= refreshMs) {
         refreshed = performance.now();
         const all = await options.streams(undefined, {}).catch(() => []);
         // What an emitter missed reaches it now, so this is also for streams that did not move.
-        await attempt([...new Set(all.map(({ emitter }) => emitter))], true);
+        await attempt(new Map(all.map(({ emitter }) => [emitter, undefined])), true);
       }
       await sleep(done ? intervalMs : RETRY_MS, undefined, { signal: closing.signal }).catch(() => undefined);
     }
-    if (dirty.size > 0) await attempt([...dirty], false);
+    if (dirty.size > 0) await attempt(new Map(dirty), false);
   };
   const working = work();
   let refreshing: Promise<void> = Promise.resolve();
 
   return {
     changed(streams) {
-      for (const { emitter } of streams) dirty.add(emitter);
+      for (const { emitter, boot } of streams) markDirty(emitter, boot);
       wake();
     },
     refresh() {

@@ -28,6 +28,15 @@ export interface Stream {
   readonly lastEventMs?: number;
 }
 
+/** A stream with what its emitter may give up. */
+export interface AckedStream extends Stream {
+  /**
+   * Everything up to here is covered by a signed checkpoint; in a log without any, is complete, and covered once what
+   * was read is flushed.
+   */
+  readonly coveredTo: bigint;
+}
+
 export const streamKey = ({ tenant, emitter, boot }: Pick<Stream, 'tenant' | 'emitter' | 'boot'>): string =>
   `${emitter}/${boot}/${tenant}`;
 

@@ -18,6 +18,7 @@ import { createEvidenceEnd, type EvidenceEnd } from './verify-evidence-end.ts';
 import { numbersOf } from './verify-numbers.ts';
 import type { AttackClass, Findings, VerdictName } from './verify-report.ts';
 import { createStreamTracker } from './verify-streams.ts';
+import { timeOfEvent } from './verify-window.ts';
 
 export interface EntryCheckerOptions {
   readonly findings: Findings;
@@ -193,6 +194,9 @@ export const createEntryChecker = (options: EntryCheckerOptions): EntryChecker =
       number: entry.emitterSeq,
       seq: entry.seq,
       ingestUs: entry.ingestUs,
+      timeMs: timeOfEvent(entry.eventId),
+      // What a silence means is asked of a ledger, not of a bundle.
+      isAtRest: false,
       ...(link === undefined ? {} : { link }),
     });
   };

@@ -267,6 +267,7 @@ export const verifyEvidence = async (
       lastLeaf: entries?.lastLeaf() ?? null,
       root: newest === undefined ? '' : hex(newest.root),
       checkpoint: null,
+      attacks: findings.attacks(),
       startedAt: new Date(started).toISOString(),
       endedAt: new Date(options.now()).toISOString(),
       verdicts: entries?.verdicts(isWhole, options.now()) ?? unread,

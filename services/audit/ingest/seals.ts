@@ -3,6 +3,7 @@ import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import type { Log, NewEntry, Sql, WriteLedger } from '../core/append.ts';
 import { entryKindName } from '../core/entry.ts';
 import { ownEntry, type OwnIds } from '../core/own-entry.ts';
+import { markSealed } from './coverage.ts';
 import type { Logs } from './statements.ts';
 
 /** Streams, offsets and reason codes that one seal names; it says how many more there were. */
@@ -155,8 +156,9 @@ export const createSealer = (options: {
           const seals = await writeLedger(
             async ({ sql, append }) => {
               const seal = await sealOf(sql, log, ids);
-              if (seal !== undefined) await append(log, [seal]);
-              return seal === undefined ? 0 : 1;
+              if (seal === undefined) return 0;
+              await markSealed(sql, log.id, (await append(log, [seal])) + 1n);
+              return 1;
             },
             [log],
           );

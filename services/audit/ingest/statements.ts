@@ -3,7 +3,7 @@ import { hex } from '../../shared/contracts/bytes.ts';
 import type { Log, Sql } from '../core/append.ts';
 import type { Position } from '../core/ingest-message.ts';
 import type { CountName, SeenEvent } from '../core/ingest-plan.ts';
-import { completeTo, type Hole, type Stream, type StreamState } from '../core/ingest-stream.ts';
+import { completeTo, type AckedStream, type Hole, type Stream, type StreamState } from '../core/ingest-stream.ts';
 
 /** Logs by tenant: the newest incarnation of each. */
 export type Logs = ReadonlyMap<string, Log>;
@@ -269,6 +269,9 @@ interface StoredHole {
   readonly gap?: string;
 }
 
+/** True for a log of which a checkpoint exists: what is covered is what that says, not what is committed. */
+const SIGNED = 'exists (select from edict.checkpoint c where c.log_id = s.log_id)';
+
 const STREAM_COLUMNS =
   's.log_id, s.emitter::text as emitter, s.boot::text as boot, s.highest::text as highest, s.holes, s.state, s.last_event_ms';
 
@@ -286,24 +289,30 @@ const storedHole = ({ from, to, sinceMs, gapSeq }: Hole): StoredHole => ({
   ...(gapSeq === undefined ? {} : { gap: gapSeq.toString() }),
 });
 
-const streamsOf = (logs: Logs, rows: readonly StreamRow[]): readonly Stream[] => {
+const streamOf = (row: StreamRow, tenant: string): Stream => ({
+  tenant,
+  emitter: row.emitter,
+  boot: BigInt(row.boot),
+  highest: BigInt(row.highest),
+  holes: row.holes.map(holeOf),
+  state: row.state,
+  ...(row.last_event_ms === null ? {} : { lastEventMs: Number(row.last_event_ms) }),
+});
+
+/** With the tenant of each row; a log that is not among `logs` has none. */
+const withTenants = <Row extends StreamRow, Out>(
+  logs: Logs,
+  rows: readonly Row[],
+  make: (row: Row, tenant: string) => Out,
+): readonly Out[] => {
   const tenants = tenantsById(logs);
   return rows.flatMap((row) => {
     const tenant = tenants.get(row.log_id);
-    if (tenant === undefined) return [];
-    return [
-      {
-        tenant,
-        emitter: row.emitter,
-        boot: BigInt(row.boot),
-        highest: BigInt(row.highest),
-        holes: row.holes.map(holeOf),
-        state: row.state,
-        ...(row.last_event_ms === null ? {} : { lastEventMs: Number(row.last_event_ms) }),
-      },
-    ];
+    return tenant === undefined ? [] : [make(row, tenant)];
   });
 };
+
+const streamsOf = (logs: Logs, rows: readonly StreamRow[]): readonly Stream[] => withTenants(logs, rows, streamOf);
 
 export const readStreams = async (
   sql: Sql,
@@ -346,11 +355,13 @@ export const readStreamsOf = async (
   logs: Logs,
   emitter?: string,
   recent?: RecentStreams,
-): Promise<readonly Stream[]> =>
-  streamsOf(
+): Promise<readonly AckedStream[]> =>
+  withTenants(
     logs,
-    await sql.query<StreamRow>(
-      `select ${STREAM_COLUMNS} from edict.stream s
+    await sql.query<StreamRow & { readonly covered: string }>(
+      `select ${STREAM_COLUMNS},
+              (case when ${SIGNED} then least(s.covered_to, s.complete_to) else s.complete_to end)::text as covered
+       from edict.stream s
        where s.log_id = any ($2::text::integer[]) and ($1::text is null or s.emitter = $1::text)
          and ($3::bigint is null or s.last_ingest_us >= $3::bigint or s.boot >= $4::numeric
            or s.holes <> '[]'::jsonb or s.covered_to < s.complete_to
@@ -365,9 +376,13 @@ export const readStreamsOf = async (
         recent?.fromBoot === undefined ? null : String(recent.fromBoot),
       ],
     ),
+    (row, tenant) => ({ ...streamOf(row, tenant), coveredTo: BigInt(row.covered) }),
   );
 
-/** `isCovered`: a commit of this database survives a power cut, so what is complete is covered too. */
+/**
+ * `isCovered`: a commit of this database survives a power cut, so what is complete is covered too, as long as the log
+ * has no checkpoint.
+ */
 export const putStreams = async (
   sql: Sql,
   logs: Logs,
@@ -380,13 +395,15 @@ export const putStreams = async (
     `insert into edict.stream as s (log_id, emitter, boot, complete_to, highest, holes, covered_to, last_event_ms,
                                     last_ingest_us, state)
      select w.log_id, w.emitter, w.boot, w.complete_to, w.highest, w.holes,
-            case when $3::boolean then w.complete_to else 0 end, w.last_event_ms, $2::bigint, w.state
+            case when $3::boolean and not ${SIGNED.replace('s.log_id', 'w.log_id')} then w.complete_to else 0 end,
+            w.last_event_ms, $2::bigint, w.state
      from jsonb_to_recordset($1::text::jsonb) as w(
        log_id integer, emitter text, boot numeric, complete_to numeric, highest numeric, holes jsonb,
        last_event_ms bigint, state text)
      on conflict (log_id, emitter, boot) do update set
        complete_to = excluded.complete_to, highest = excluded.highest, holes = excluded.holes,
-       covered_to = case when $3::boolean then excluded.complete_to else least(s.covered_to, excluded.complete_to) end,
+       covered_to = case when $3::boolean and not ${SIGNED} then excluded.complete_to
+                    else least(s.covered_to, excluded.complete_to) end,
        last_event_ms = excluded.last_event_ms, last_ingest_us = excluded.last_ingest_us, state = excluded.state`,
     [
       rowsOf(logs, streams, (stream) => ({
@@ -468,27 +485,5 @@ export const addCounts = async (
        as w(log_id integer, name text, value bigint)
      on conflict (log_id, name) do update set value = c.value + excluded.value`,
     [rowsOf(logs, rows, ({ name, value }) => ({ name, value }))],
-  );
-};
-
-/** How far the streams of a log are covered now; never further than they are complete. */
-export const raiseCovered = async (
-  sql: Sql,
-  logs: Logs,
-  covered: readonly (Pick<Stream, 'tenant' | 'emitter' | 'boot'> & { readonly coveredTo: bigint })[],
-): Promise<void> => {
-  if (covered.length === 0) return;
-  await sql.query(
-    `update edict.stream s set covered_to = least(w.covered_to, s.complete_to)
-     from jsonb_to_recordset($1::text::jsonb)
-       as w(log_id integer, emitter edict.emitter_id, boot edict.u64, covered_to numeric)
-     where s.log_id = w.log_id and s.emitter = w.emitter and s.boot = w.boot`,
-    [
-      rowsOf(logs, covered, ({ emitter, boot, coveredTo }) => ({
-        emitter,
-        boot: String(boot),
-        covered_to: String(coveredTo),
-      })),
-    ],
   );
 };

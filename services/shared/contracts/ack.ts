@@ -16,7 +16,7 @@ export interface Ack {
   readonly complete_to: string;
   /** What is missing between `complete_to` and the highest number seen, at most `MAX_ACK_HOLES` ranges. */
   readonly holes: readonly SequenceRange[];
-  /** Everything up to here survives the loss of the ledger's machine memory: flushed, later: checkpointed. */
+  /** Everything up to here is covered by a signed checkpoint; in a log without any, by a commit that is on disk. */
   readonly covered_to: string;
   readonly origin: string;
   readonly tree_size: string;

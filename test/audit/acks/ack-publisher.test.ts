@@ -3,14 +3,22 @@ import kafkajs from 'kafkajs';
 import { createAckPublisher, type AckPublisher } from '../../../services/audit/acks/ack-publisher.ts';
 import { createKafkaSink } from '../../../services/audit/acks/kafka-sink.ts';
 import type { Log } from '../../../services/audit/core/append.ts';
-import type { Stream } from '../../../services/audit/core/ingest-stream.ts';
+import type { AckedStream } from '../../../services/audit/core/ingest-stream.ts';
 import { formatVkey, generateSigningKey, parseVkey } from '../../../services/shared/contracts/signatures.ts';
 import { freePorts } from '../../support/free-ports.ts';
 import { silent } from '../ingest/fixtures.ts';
 
 const EMITTER = 'ab'.repeat(16);
 const log: Log = { id: 1, tenant: 'acme', origin: 'ledger.test/acme/0/1' };
-const stream: Stream = { tenant: 'acme', emitter: EMITTER, boot: 1n, highest: 9n, holes: [], state: 'active' };
+const stream: AckedStream = {
+  tenant: 'acme',
+  emitter: EMITTER,
+  boot: 1n,
+  highest: 9n,
+  holes: [],
+  state: 'active',
+  coveredTo: 9n,
+};
 
 describe('the publisher of acknowledgements while no broker is there', () => {
   let publisher: AckPublisher;

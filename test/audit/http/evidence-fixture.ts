@@ -14,6 +14,7 @@ import { auditAccess } from '../../../services/audit/http/access.ts';
 import { connectPostgres } from '../../../services/audit/postgres/connect.ts';
 import { createLedger } from '../../../services/audit/postgres/create-ledger.ts';
 import { createLedgerReader, readTenantLogs } from '../../../services/audit/postgres/read-ledger.ts';
+import { createMetaReader } from '../../../services/audit/postgres/read-meta.ts';
 import { createTileReader } from '../../../services/audit/postgres/read-tiles.ts';
 import type { Log, NewEntry } from '../../../services/audit/core/append.ts';
 import {
@@ -95,6 +96,7 @@ export const openEvidenceFixture = async (): Promise<EvidenceFixture> => {
   const app = createAuditApp({
     reader: createLedgerReader({ database, keys }),
     tiles: createTileReader(database),
+    meta: createMetaReader(database),
     verify: () => Promise.resolve([]),
     recordAccess: createRecordAccess(write, (tenant) => readTenantLogs(database, tenant)),
     access: () => ({ ...access, tenants: new Set([TENANT, 'acme', 'globex']) }),
