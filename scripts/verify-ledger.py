@@ -13,13 +13,12 @@ EVENTS["edict.start.v1"], OWN_KINDS = 15, {2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 15, 
 FORMAT, MAX_BYTES, TOLERANCE_US = "edict-evidence/v1", 32 << 20, 5_000_000
 ABOUT = set("format scope tenant origin by exported_at filter access size start".split())
 MANIFEST = set("format counts policies policies_cut members".split())
+TYPES = dict(filter=dict, access=dict, start=object, counts=dict, policies=list, policies_cut=bool, members=list)
 LINE = set("seq entry salt content_type payload gone proof checkpoint".split())
 WHERE = dict(subject="input subject id", subject_type="input subject type", agent="input agent id",
              action="input action name", resource="input resource id", resource_type="input resource type",
-             decision="answer decision", session="input context session", purpose="input context purpose",
-             request_id="request_id")
+             decision="answer decision", session="input context session", purpose="input context purpose")
 Entry = namedtuple("Entry", "kind seq us id topic partition offset emitter boot number set c prev")
-
 def sha(*parts): return hashlib.sha256(b"".join(parts)).digest()
 def lp(data): return struct.pack(">I", len(data)) + data
 def obj(value): return value if isinstance(value, dict) else {}
@@ -31,7 +30,8 @@ def unbase64(text):
     return data if base64.b64encode(data).decode() == text else refuse("base64 in another spelling")
 def parse(data, names=None):
     value = json.loads(data.decode("utf-8"), parse_constant=refuse, parse_int=lambda t: int(t) if len(t) < 20 else t)
-    return value if not names or set(value) == names and value["format"] == FORMAT else refuse("other members")
+    good = not names or set(value) == names and all(isinstance(value[n], TYPES.get(n, str)) for n in names)
+    return value if good and (not names or value["format"] == FORMAT) else refuse("other members than the format's")
 
 # Ed25519, RFC 8032, section 5.1: verification only.
 P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
@@ -55,7 +55,6 @@ def verifies(key, message, signature):
     x, y, z, _ = add(times(s % L, point(b"\x58" + b"\x66" * 31)), times(h, (P - x, y, 1, P - t)))
     x, y = x * pow(z, P - 2, P) % P, y * pow(z, P - 2, P) % P
     return len(signature) == 64 and s < L and (y | (x & 1) << 255).to_bytes(32, "little") == signature[:32]
-
 def parse_vkey(line):  # C2SP: (name, key id, public key), or None
     name, key_id, text = (re.findall(r"^([^\s+]+)\+([0-9a-f]{8})\+(\S+)$", line.strip()) or [("", "", "")])[0]
     data = base64.b64decode(text)
@@ -70,9 +69,7 @@ def open_checkpoint(note, key):  # C2SP: (size, root) where the key signed it, e
         good = (own and origin == key[0] and lines[-1] == "\n" and len(note) <= 65536 and len(parts) <= 64
                 and all(verifies(key[2], text.encode() + b"\n", each) for each in own) and len(unbase64(root)) == 32)
         return (int(size), unbase64(root)) if good else None
-    except (ValueError, AttributeError, TypeError, IndexError):
-        return None
-
+    except (ValueError, AttributeError, TypeError, IndexError): return None
 def tar_header(name, size):
     head = name.encode().ljust(100, b"\0") + b"0000644\0" + b"0000000\0" * 2 + b"%011o\0" % size + b"0" * 11 + b"\0"
     tail = b"0" + bytes(100) + b"ustar\x0000" + bytes(64) + b"0000000\0" * 2 + bytes(167)
@@ -89,7 +86,6 @@ def members(file):  # of the one archive that the format allows
         yield name, data
         at += 1
     if file.read(1025) != bytes(1024): refuse("two empty blocks do not end the file")
-
 def decode(e):
     size = struct.unpack(">I", e[34:38])[0] if len(e) >= 38 else -1
     if e[:1] != b"\1" or len(e) != 178 + size: return None
@@ -120,7 +116,7 @@ def meets(name, wanted, data, at):  # as far as can be told without the mask key
         path = iter([member(hop, "id") for hop in items(hops)] + [hops, member(data, "input agent id")])
         return all(any(may(hop, one) for hop in path) for one in wanted)
     reasons = [member(reason, "code") for reason in items(member(data, "answer reasons"))]
-    return any(may(value, wanted) for value in (reasons if name == "reason" else [member(data, WHERE[name])]))
+    return any(may(value, wanted) for value in (reasons if name == "reason" else [member(data, WHERE.get(name, name))]))
 
 class Verifier:
     def __init__(self, keys):
@@ -155,7 +151,10 @@ class Verifier:
         self.size, start, asked = counter(about["size"]) or refuse("size"), about["start"], about["filter"]
         self.ranged = {"range": True, "filter": False}[about["scope"]]
         self.times = {name: millis(asked[name]) for name in ("from", "to") if name in asked}
-        if self.ranged == (start is None) or self.ranged and len(self.times) < len(asked): refuse("scope, start")
+        known = {"from", "to"} if self.ranged else {*WHERE, "from", "to", "chain", "reason", "request_id"}
+        good = set(about["access"]) == {"log", "begun"} and set(start or {}) <= {"size", "subtrees", "checkpoint"}
+        if self.ranged == (start is None) or set(asked) - known or not good: refuse("scope, start, filter or access")
+        if any(isinstance(asked[name], str) == (name == "chain") for name in asked): refuse("filter")
         self.vkey = head["keys/log.vkey"].decode("utf-8", "replace").rstrip()
         named = parse_vkey(self.vkey)
         self.key = named if self.keys is None else self.keys.get(about["origin"])
@@ -218,8 +217,9 @@ class Verifier:
                 place.get("id"), used or "sha256:" + "0" * 64, EVENTS.get(doc.get("type"))]
         has = [event_id, self.about["tenant"], str(e.boot), str(e.number), e.emitter.hex(), e.emitter.hex(),
                "sha256:" + e.set.hex(), e.kind]
+        good = all(a == b or a is None and data.get("schema_version") != 1 for a, b in zip(says, has))
         own = content_type == OWN and e.kind in OWN_KINDS and not any(e.emitter + e.set) and not e.boot | e.number
-        self.check(says == has if is_event else own, "integrity", at, "header and payload disagree")
+        self.check(good if is_event else own, "integrity", at, "header and payload disagree")
         if e.seq == 0:
             old = obj(doc.get("previous"))
             names = b"".join(lp(name.encode()) for name in (self.about["origin"], self.vkey, old.get("origin", "")))
@@ -263,7 +263,7 @@ class Verifier:
         good = good and set(sets) <= set(found)
         for each in manifest["policies"]:
             made = sha(b"edict/set/v1\0", *sorted(bytes.fromhex(digest[7:]) for digest in each["bundles"])).hex()
-            good = good and (not each["bundles"] or each["set"] == "sha256:" + made)
+            good = good and (not each["bundles"] or each["set"] == "sha256:" + made) and len(each) == 3
         self.check(good, "integrity", "manifest.json", "lists other policies")
         self.unnamed = [seq for seq in self.missing if not any(first <= seq <= last for first, last in self.allowed)]
         if self.ranged:
@@ -275,20 +275,20 @@ class Verifier:
             self.check(self.start or not self.unnamed, "lifecycle", f"payloads {self.unnamed[:9]}", "gone unnamed")
     def verdicts(self):
         self.check(self.newest_us <= time.time() * 1e6 + TOLERANCE_US, "clock", "the newest entry", "is of the future")
-        good = dict(authenticity=self.newest and self.keys is not None, append_only=self.newest, integrity=1, clock=1,
-                    projection=not self.ranged, completeness=self.ranged, lifecycle=not self.unnamed, freshness=0)
+        good = dict(
+            authenticity=self.newest and self.keys is not None, append_only=self.newest, integrity=1,
+            projection=not self.ranged, completeness=self.ranged, lifecycle=not self.unnamed, freshness=0, clock=1)
         return {v: "failed" if self.fails[v] else "ok" if self.whole and good[v] else "not_checked" for v in good}
 
 def main():
     parser = argparse.ArgumentParser(description="Checks an evidence bundle of an Edict ledger.")
-    parser.add_argument("bundle")
+    parser.add_argument("bundle", help="the file that edict audit export --format bundle wrote")
     parser.add_argument("--vkey", action="append", help="file with verifier keys of logs, as you hold them")
     given = parser.parse_args()
     try:
         keys = [parse_vkey(line) for path in given.vkey or [] for line in open(path, encoding="utf-8") if line.strip()]
         verifier = Verifier({key[0]: key for key in keys} if given.vkey else None)
-        with open(given.bundle, "rb") as file:
-            verifier.run(file)
+        with open(given.bundle, "rb") as file: verifier.run(file)
     except (OSError, TypeError, ValueError) as error:
         return print(f"verify-ledger: {error}", file=sys.stderr) or 2
     print(ascii(verifier.about.get("origin")), *(f"{count} {name}" for name, count in verifier.counts.items()))

@@ -6,13 +6,10 @@ type Filter = EvidenceAbout['filter'];
 
 /** As many UTF-16 code units as the search compares. */
 const COMPARED = 512;
-/** NUL, or half of a surrogate pair: no filter can hold them. */
-const ODD = /[\0\ud800-\udfff]/;
 
-/** Whether a value is the one that was asked for; a masked or odd one may be. */
+/** Whether a value is the one that was asked for; a masked one may be. */
 const mayBe = (value: string | undefined, wanted: string): boolean =>
-  value !== undefined &&
-  (value.startsWith('masked:') || ODD.test(value) || value.slice(0, COMPARED) === wanted.slice(0, COMPARED));
+  value !== undefined && (value.startsWith('masked:') || value.slice(0, COMPARED) === wanted.slice(0, COMPARED));
 
 /** Whether the members stand in the path in this order, others perhaps between them. */
 const isInOrder = (path: readonly string[], members: readonly string[]): boolean => {
@@ -58,8 +55,6 @@ export const unmetFilter = (
     request_id: is(search.requestId),
   };
   return Object.entries(filter).find(([name, wanted]) =>
-    name === 'chain'
-      ? !isInOrder(path, typeof wanted === 'string' ? [wanted] : wanted)
-      : typeof wanted !== 'string' || !(meets[name]?.(wanted) ?? false),
+    typeof wanted === 'string' ? !(meets[name]?.(wanted) ?? false) : !isInOrder(path, wanted),
   )?.[0];
 };

@@ -147,8 +147,25 @@ const shaped =
     Object.entries(shape).every(([name, is]) => Object.hasOwn(value, name) && is(value[name])) &&
     Object.keys(value).every((name) => Object.hasOwn(shape, name) || (optional[name]?.(value[name]) ?? false));
 
-const isFilter = (value: unknown): boolean =>
-  isObject(value) && Object.values(value).every((each) => isText(each) || isTexts(each));
+const isFilter = shaped(
+  {},
+  {
+    from: isText,
+    to: isText,
+    subject: isText,
+    subject_type: isText,
+    agent: isText,
+    chain: isTexts,
+    action: isText,
+    resource: isText,
+    resource_type: isText,
+    decision: isText,
+    reason: isText,
+    session: isText,
+    purpose: isText,
+    request_id: isText,
+  },
+);
 
 const ABOUT = shaped({
   format: (value) => value === EVIDENCE_FORMAT,

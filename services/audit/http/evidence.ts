@@ -54,7 +54,7 @@ const boundsOf = async (
 };
 
 /**
- * The evidence bundle of a tenant's newest log: of all entries when no more than times are asked for, else of the
+ * The evidence bundle of a log: of all entries when no more than times are asked for, else of the
  * decisions that the filter finds, each with a proof. Rejects with `not_found` while there is no checkpoint.
  */
 export const openEvidence = async (

@@ -77,9 +77,16 @@ export const exportHandler = (deps: ExportDeps): RequestHandler => {
 
   const run = async (record: RecordAccess, url: string, response: Response): Promise<void> => {
     const { tenant, caller } = auditorOf(response);
-    const { filter, format } = parseExportQuery([...parametersOf(url)].filter(([name]) => name !== 'tenant'));
-    const [log] = await deps.reader.logs(tenant);
-    if (log === undefined) throw new AppError('ledger_missing', `tenant ${tenant} has no ledger`);
+    const { filter, format, incarnation } = parseExportQuery(
+      [...parametersOf(url)].filter(([name]) => name !== 'tenant'),
+    );
+    const logs = await deps.reader.logs(tenant);
+    const [log] = incarnation === undefined ? logs : logs.filter((each) => each.incarnation === incarnation);
+    if (log === undefined)
+      throw new AppError(
+        'ledger_missing',
+        `tenant ${tenant} has no ${incarnation === undefined ? 'ledger' : 'such incarnation'}`,
+      );
     const source = await open(deps, { tenant, caller, filter, log }, format);
     const about = { access: 'export', by: caller, tenant, format };
     const begun = await record(tenant, {

@@ -14,6 +14,7 @@ interface ExportOptions extends AuditConnection {
   readonly format: string;
   readonly out: string;
   readonly json?: boolean;
+  readonly incarnation?: string;
   readonly [filter: string]: unknown;
 }
 
@@ -54,7 +55,11 @@ const readProblem = async (response: IncomingMessage): Promise<Buffer> => {
 const exportDecisions = async (options: ExportOptions): Promise<void> => {
   const { out, format } = options;
   const target = createAuditTarget(options);
-  const url = target.url('/v1/export', [...filterParameters(options), ['format', format]]);
+  const url = target.url('/v1/export', [
+    ...filterParameters(options),
+    ['format', format],
+    ...(options.incarnation === undefined ? [] : [['incarnation', options.incarnation] as const]),
+  ]);
   const response = await open(url, target.headers);
   if (response.statusCode !== 200) throw refusal(response.statusCode ?? 0, await readProblem(response));
   const part = `${out}.${process.pid}.part`;
@@ -117,6 +122,7 @@ export const auditExportCommand = (common: (command: Command) => Command): Comma
         'write the decisions of a filter, or evidence of them, into a file; the ledger says who exported what',
       )
       .addOption(new Option('--format <format>', 'what to write').choices([...EXPORT_FORMATS]).default('ndjson'))
+      .option('--incarnation <n>', 'of a bundle: which log of the tenant, from 1; the newest when left out')
       .requiredOption('-o, --out <file>', 'where to write it; readable by you only'),
   )
     .addHelpText(

@@ -249,6 +249,15 @@ describe('an evidence bundle that somebody changed', () => {
       (bundle) => bundle.setAbout({ filter: { from: '2020-01-01T00:00:00.000Z' } }),
       ['completeness'],
     ],
+    [
+      'who is said to have asked, by something that is no name',
+      'range',
+      (bundle) => {
+        bundle.setAbout({ by: 5 });
+        return bundle.bytes();
+      },
+      ['integrity'],
+    ],
     ['the tenant', 'range', (bundle) => bundle.setAbout({ tenant: 'globex' }), ['integrity']],
     ['the origin', 'range', (bundle) => bundle.setAbout({ origin: 'audit.example.com/globex/0/1' }), ['authenticity']],
     ['the size', 'range', (bundle) => bundle.setAbout({ size: '309' }), ['authenticity', 'append_only']],
@@ -401,6 +410,14 @@ describe('an evidence bundle that somebody changed', () => {
       'says more of itself than there is to say',
       (bundle) => {
         bundle.setAbout({ note: 'x' });
+        return bundle.bytes();
+      },
+      'about.json',
+    ],
+    [
+      'has a filter that nobody can ask',
+      (bundle) => {
+        bundle.setAbout({ filter: { colour: 'red' } });
         return bundle.bytes();
       },
       'about.json',

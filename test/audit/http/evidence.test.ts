@@ -1,8 +1,12 @@
 import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { createLedger } from '../../../services/audit/postgres/create-ledger.ts';
+import { formatVkey, signingKeyFromPem } from '../../../services/shared/contracts/signatures.ts';
 import { freshIds, ownEntry } from '../../../services/audit/core/own-entry.ts';
 import { openBundle } from '../core/evidence-bundle.ts';
 import { fillEvidence, openEvidenceFixture, statusesOf, type EvidenceFixture } from './evidence-fixture.ts';
-import { openLedger } from './ledger-fixture.ts';
+import { ledgerKeys, openLedger } from './ledger-fixture.ts';
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
@@ -210,5 +214,37 @@ describe('an evidence bundle', () => {
     expect(found.at(-1)?.covered_by).toBeNull();
     await fixture.sign();
     expect((await rows()).map(({ covered_by: covered }) => covered)).not.toContain(null);
+  });
+
+  it('of an earlier incarnation is asked for by its number', async () => {
+    const { database, folder, sign, get, verify, log } = fixture;
+    await createLedger({
+      write: openLedger(database).write,
+      tenant: 'umbrella',
+      authority: 'audit.example.com',
+      keyFile: (tenant, incarnation) => path.join(folder, `${tenant}-${incarnation}.pem`),
+      nowUs: () => BigInt(Date.now()) * 1000n,
+      newIncarnation: true,
+    });
+    for (const [query, status] of [
+      ['', 404],
+      ['&incarnation=3', 404],
+      ['&incarnation=0', 400],
+    ] as const)
+      expect([query, (await get(`format=bundle${query}`)).status]).toEqual([query, status]);
+    expect((await get('format=csv&incarnation=1')).status).toBe(400);
+    ledgerKeys.set('umbrella', readFileSync(path.join(folder, 'umbrella-2.pem'), 'utf8'));
+    await sign();
+    const newest = openBundle((await get('format=bundle')).bytes);
+    const key = signingKeyFromPem(readFileSync(path.join(folder, 'umbrella-2.pem'), 'utf8'));
+    expect(newest.of('keys/log.vkey').bytes.toString()).toBe(
+      `${formatVkey(`${origin.slice(0, -1)}2`, key.publicKey)}\n`,
+    );
+    expect(statusesOf(await verify(newest.bytes(), false))).toEqual({ ...RANGE, authenticity: 'not_checked' });
+    // The auditor holds the key of the first: it says nothing about the second.
+    expect(statusesOf(await verify(newest.bytes()))['authenticity']).toBe('failed');
+    const first = openBundle((await get('format=bundle&incarnation=1&action=read&decision=allow')).bytes);
+    expect(first.about()).toMatchObject({ origin: log.origin, access: { log: `${origin.slice(0, -1)}2` } });
+    expect(statusesOf(await verify(first.bytes()))).toMatchObject({ authenticity: 'ok', append_only: 'ok' });
   });
 });
