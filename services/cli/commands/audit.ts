@@ -14,6 +14,7 @@ import { openWithOwnKey, readVkeys } from './audit-keys.ts';
 import { jsonLine, paintFor, print, printable, printReport } from './audit-print.ts';
 import { auditQueryCommand } from './audit-query.ts';
 import { auditShowCommand } from './audit-show.ts';
+import { auditVerifyProofCommand } from './audit-verify-proof.ts';
 import { readRemembered, requireWritable, verifyTenant, writeRemembered } from './audit-verify.ts';
 
 interface CommonOptions extends AuditConnection {
@@ -112,6 +113,7 @@ export const auditCommand = (): Command => {
       )
       .action(verify),
   );
+  audit.addCommand(auditVerifyProofCommand());
   audit.addCommand(auditCheckpointCommand(common));
   audit.addCommand(auditArtifactCommand(common));
   audit.addCommand(auditEmitterCommand());
