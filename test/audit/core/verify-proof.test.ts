@@ -5,15 +5,23 @@ import path from 'node:path';
 import { commitPayload, encodeEntry, ENTRY_KINDS, leafHash } from '../../../services/audit/core/entry.ts';
 import { metaEntry, metaLeafHash } from '../../../services/audit/core/meta-log.ts';
 import { formatExtra, parseExtra } from '../../../services/audit/core/proof-pair.ts';
-import { isMetaProof, verifyProof, type ProofVerdictName } from '../../../services/audit/core/verify-proof.ts';
+import {
+  isMetaProof,
+  PROOF_VERDICTS,
+  verifyProof,
+  type ProofVerdictName,
+} from '../../../services/audit/core/verify-proof.ts';
 import { formatVkey, generateSigningKey, parseVkey } from '../../../services/shared/contracts/signatures.ts';
 import { newUuidV7, uuidToBytes } from '../../../services/shared/contracts/uuid.ts';
+import { formatAddCheckpoint } from '../../../services/shared/tlog/add-checkpoint.ts';
 import { signCheckpoint } from '../../../services/shared/tlog/checkpoint.ts';
 import { formatWitnessVkey, parseWitnessVkey, signCosignature } from '../../../services/shared/tlog/cosignature.ts';
 import { createTreeHasher } from '../../../services/shared/tlog/merkle.ts';
 import { parsePolicy } from '../../../services/shared/tlog/policy.ts';
 import { formatProof } from '../../../services/shared/tlog/proof-file.ts';
 import { inclusionProof } from '../../../services/shared/tlog/proofs.ts';
+import { createWitness } from '../../../services/witness/core/witness.ts';
+import { openWitnessFolder } from '../../../services/witness/state/folder.ts';
 import { verifyWithTorchwood } from '../../support/torchwood.ts';
 
 const AUTHORITY = 'audit.example.com';
@@ -213,6 +221,42 @@ describe('proof files', () => {
       expect(parseExtra(extra)).toEqual({ entry: entries[5], opening: { salt, contentType: CONTENT_TYPE } });
     },
   );
+
+  it('of one of two histories that a log shows is not witnessed, whatever its keys signed (split view)', async () => {
+    const folder = mkdtempSync(path.join(tmpdir(), 'edict-split-view-'));
+    const opened = await openWitnessFolder({ folder, name: 'witness.example/w9', origins: [meta.origin] });
+    try {
+      const { addCheckpoint } = createWitness({
+        ...opened,
+        logs: new Map([[meta.origin, [parseVkey(meta.vkey)]]]),
+        nowS: () => 1_767_225_600,
+      });
+      const policy = policyOf(
+        `log ${tenant.vkey}\nlog ${meta.vkey}\nwitness w9 ${formatWitnessVkey(opened.witness.name, opened.witness.publicKey)}\nquorum w9\n`,
+      );
+      // Both are signed with the log's own keys, and have the same sizes.
+      const show = async (last: Uint8Array) => {
+        const shown = await logOf([...entries.slice(0, 8), last].map(leafHash), 5, tenant);
+        const above = await metaOver(shown.checkpoint);
+        const answer = addCheckpoint(formatAddCheckpoint({ oldSize: 0n, proof: [], checkpoint: above.checkpoint }));
+        const again = addCheckpoint(formatAddCheckpoint({ oldSize: 3n, proof: [], checkpoint: above.checkpoint }));
+        const line = Buffer.from(answer.status === 200 ? answer.line : '', 'utf8');
+        const checkpoint = Buffer.concat([above.checkpoint, line]);
+        const files = { entry: formatProof({ ...shown, extra }), meta: formatProof({ ...above, checkpoint }), event };
+        return { statuses: [answer.status, again.status], ...verifyProof(files, policy) };
+      };
+      const first = await show(entryAt(8n));
+      expect(first).toMatchObject({ statuses: [200, 200], isGood: true });
+      const second = await show(entryAt(8n, Buffer.from('another')));
+      expect(second).toMatchObject({ statuses: [409, 422], isGood: false });
+      const notOk = PROOF_VERDICTS.filter((name) => second.verdicts[name].status !== 'ok');
+      expect(notOk).toEqual(['quorum']);
+      expect(second.verdicts.quorum.status).toBe('not_witnessed');
+    } finally {
+      await opened.close();
+      rmSync(folder, { recursive: true, force: true });
+    }
+  });
 
   it('are good for torchwood too, each with the policy of its log', async () => {
     const folder = mkdtempSync(path.join(tmpdir(), 'edict-verify-proof-'));
