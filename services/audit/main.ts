@@ -28,6 +28,7 @@ import { createIngestMetrics } from './ingest/metrics.ts';
 import { createEraser } from './erasure/eraser.ts';
 import { createErasures } from './erasure/requests.ts';
 import { createSealer } from './ingest/seals.ts';
+import { enterTripwireAlarms } from './ingest/tripwire-alerts.ts';
 import { followCheckpoints, markFlushed } from './ingest/coverage.ts';
 import { readStreamsOf } from './ingest/statements.ts';
 import type { Sql } from './core/append.ts';
@@ -123,7 +124,11 @@ const checksOf = (
     const { alarms, ...facts } = await readSigningState(store.database, BigInt(Date.now()) * 1_000n);
     return alarms.length === 0
       ? { ok: true, facts }
-      : { ok: false, reason: 'the signer refuses to sign', facts: { ...facts, alarms } };
+      : {
+          ok: false,
+          reason: 'the signer refuses to sign; after a restore of the database see `edict ledger resume --help`',
+          facts: { ...facts, alarms },
+        };
   },
   settings: () => {
     const failure = reloadFailure();
@@ -303,12 +308,8 @@ const openAudit = async (
   parts.push(startSource(ingest, sink, acks, source, logger));
   const gapCheckMs = Math.max(100, Math.min(graceMs / 2, MAX_GAP_CHECK_MS));
   parts.push(startUpkeep('gap entries', gapCheckMs, ingest.writeGaps, logger));
-  const sealer = createSealer({
-    database: store.database,
-    writeLedger: store.write,
-    logs: ingest.logs,
-    ids: freshIds(),
-  });
+  const own = { database: store.database, writeLedger: store.write, logs: ingest.logs, ids: freshIds() };
+  const sealer = createSealer(own);
   const cover = async (): Promise<void> => {
     const moved = await followCheckpoints(store.database);
     if (moved.length > 0) acks.changed(moved);
@@ -318,6 +319,7 @@ const openAudit = async (
     await cover();
     await sealer.sealAll();
     await sealer.enterAlarms();
+    await enterTripwireAlarms(own);
   };
   parts.push(startUpkeep('seals', durationMs(settings.audit.seal_interval), seal, logger));
   const erasing = { database: store.database, keys: store.keys, nowUs: () => BigInt(Date.now()) * 1_000n };

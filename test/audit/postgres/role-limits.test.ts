@@ -14,15 +14,26 @@ const GRANTED: Readonly<Record<string, readonly string[]>> = {
     'INSERT decision',
     'INSERT emitter',
     'INSERT entry',
+    'INSERT erasure',
     'INSERT ingest_count',
     'INSERT payload',
     'INSERT received',
+    'INSERT retention',
     'INSERT set_aside',
     'INSERT source_cursor',
     'INSERT stream',
     'INSERT unknown_tenant_event',
     'INSERT verification',
     'UPDATE emitter',
+    'UPDATE erasure (approvals)',
+    'UPDATE erasure (authenticated)',
+    'UPDATE erasure (ended_us)',
+    'UPDATE erasure (erased)',
+    'UPDATE erasure (first_seq)',
+    'UPDATE erasure (last_seq)',
+    'UPDATE erasure (log_id)',
+    'UPDATE erasure (state)',
+    'UPDATE erasure (subject)',
     'UPDATE ingest_count',
     'UPDATE log_head (last_ingest_us)',
     'UPDATE log_head (leaf)',
@@ -35,13 +46,31 @@ const GRANTED: Readonly<Record<string, readonly string[]>> = {
     'UPDATE verification (report)',
     'UPDATE verification (state)',
   ],
-  edict_signer: ['INSERT checkpoint', 'INSERT signer_alarm', 'INSERT tree_node'],
+  edict_signer: [
+    'INSERT checkpoint',
+    'INSERT meta_attestation',
+    'INSERT meta_checkpoint',
+    'INSERT meta_leaf',
+    'INSERT meta_node',
+    'INSERT signer_alarm',
+    'INSERT tree_node',
+  ],
   edict_maintainer: ['DELETE decision'],
   edict_tripwire: ['INSERT tripwire_alarm'],
 };
 
-/** What a role may read beside the rows of its tenants: names of readable logs, and which migrations were applied. */
-const READABLE_WITHOUT_POLICY = ['migration', 'readable_log'];
+/**
+ * What a reader may see beside the rows of its tenants: names of readable logs, which migrations were applied, and of the
+ * meta log what names no tenant.
+ */
+const READABLE_WITHOUT_POLICY = [
+  'meta_attestation',
+  'meta_checkpoint',
+  'meta_log',
+  'meta_node',
+  'migration',
+  'readable_log',
+];
 
 interface Refused {
   readonly roles: readonly TestRole[];
@@ -209,8 +238,10 @@ describe('what every role is refused', () => {
     );
     const path = ['search_path=pg_catalog, pg_temp'];
     expect(found).toEqual([
+      ['clean_search', true, ['edict_writer'], path],
       ['create_segment', true, ['edict_writer'], path],
       ['drop_payload_segment', true, ['edict_maintainer'], path],
+      ['require_covered', true, [], path],
     ]);
     // Also a function that a later migration makes and says nothing about.
     await ledger.as('owner').transaction(async (sql) => {
@@ -275,8 +306,8 @@ describe('what every role is refused', () => {
     expect(
       await exceptions([
         { roles: others('writer'), statement: 'select edict.create_segment(1, 1)' },
-        { roles: others('maintainer'), statement: 'select edict.drop_payload_segment(1, 0, 70000)' },
-        { roles: ['maintainer'], statement: 'select edict.drop_payload_segment(1, 0, 1)', sqlstate: '22023' },
+        { roles: others('maintainer'), statement: 'select edict.drop_payload_segment(1, 0, 1, 70000)' },
+        { roles: ['maintainer'], statement: 'select edict.drop_payload_segment(1, 0, 1, 1)', sqlstate: '22023' },
         { roles: ['writer'], statement: `insert into edict.entry select * from edict.entry ${conflict}` },
         { roles: ['writer'], statement: `insert into edict.payload select * from edict.payload ${conflict}` },
         { roles: ['writer'], statement: 'select * from edict.entry for update' },
