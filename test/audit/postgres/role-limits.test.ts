@@ -239,6 +239,7 @@ describe('what every role is refused', () => {
     const path = ['search_path=pg_catalog, pg_temp'];
     expect(found).toEqual([
       ['clean_search', true, ['edict_writer'], path],
+      ['close_earlier', true, [], path],
       ['create_segment', true, ['edict_writer'], path],
       ['drop_payload_segment', true, ['edict_maintainer'], path],
       ['require_covered', true, [], path],
