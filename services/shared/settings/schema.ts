@@ -287,6 +287,10 @@ export const SettingsSchema = Type.Object(
         interval: Duration('1s', 'How often it looks for seals that no checkpoint covers.'),
         keys_dir: Dir('Private keys of the ledgers, `<tenant>-<incarnation>.pem`. Default: home/keys/ledger.'),
         memory_dir: Dir('What it signed, one file a log; never on the database’s machine. Default: home/signer.'),
+        witness_policy_file: File(
+          'C2SP tlog-policy: witnesses (with addresses) that are asked to cosign the meta log, and their quorum.',
+        ),
+        witness_timeout: Duration('5s', 'How long a witness, or a time stamp authority, is waited for.'),
         listen: Type.Optional(
           Type.String({
             pattern: LISTEN_PATTERN,
