@@ -34,6 +34,7 @@ import { freshIds } from './core/own-entry.ts';
 import { createKafkaSource } from './kafka/kafka-source.ts';
 import { startSignerLink } from './link/server.ts';
 import { createLedgerReader, readTenantLogs } from './postgres/read-ledger.ts';
+import { readServerWarnings } from './postgres/read-server.ts';
 import { readSigningState } from './postgres/read-checkpoints.ts';
 import { createMetaReader } from './postgres/read-meta.ts';
 import { createTileReader } from './postgres/read-tiles.ts';
@@ -84,10 +85,12 @@ const checksOf = (
   source: EventSource,
   acks: AckPublisher,
   reloadFailure: () => string | undefined,
+  warnings: readonly string[],
 ): Checks => ({
   database: async () => {
     await store.database.query('select 1 as ok', []);
-    return store.isEmbedded ? { ok: true, facts: { note: EMBEDDED_NOTE } } : { ok: true };
+    if (store.isEmbedded) return { ok: true, facts: { note: EMBEDDED_NOTE } };
+    return warnings.length === 0 ? { ok: true } : { ok: true, facts: { warnings } };
   },
   ledger: async () => {
     const logs = await ingest.logs();
@@ -245,6 +248,9 @@ const openAudit = async (
 
   const store = await openStore(settings, logger, stopping);
   parts.push(store);
+  // The embedded database is as it was made.
+  const warnings = store.isEmbedded ? [] : await readServerWarnings(store.database);
+  for (const warning of warnings) logger.warn(warning);
 
   const keyFile = settings.audit.ack_key_file;
   const { key, verifier, vkey } = keyFile === undefined ? openAckKey(paths.ackKey, paths.ackVkey) : readAckKey(keyFile);
@@ -365,7 +371,7 @@ const openAudit = async (
     maskKey: maskKeyOf(() => current),
     retire: ingest.retire,
     recordAccess: createRecordAccess(store.write, (tenant) => readTenantLogs(store.database, tenant)),
-    checks: checksOf(store, ingest, source, acks, () => reload?.failure()),
+    checks: checksOf(store, ingest, source, acks, () => reload?.failure(), warnings),
     registry,
     logger,
     listenHost: address.host,

@@ -74,6 +74,7 @@ const openPostgresStore = async (
     connectPostgres(readDatabaseUrl(requiredFile(files[`${name}_url_file`], `/database/${name}_url_file`)), {
       poolSize,
       applicationName: `edict-${name}`,
+      isPooled: files.pooler,
       // Queries of auditors have optional filters, so each wants a plan of its own.
       prepares: name === 'writer' || name === 'keys',
     });

@@ -23,9 +23,11 @@ const migrateDatabase = async (
   member: string,
   urlFile: string | undefined,
   set: MigrationSet,
+  isPooled: boolean,
 ): Promise<Report> => {
   if (urlFile === undefined) throw new AppError('settings_invalid', `${member}: is needed by \`edict migrate\``);
   const database = connectPostgres(readDatabaseUrl(urlFile), {
+    isPooled,
     poolSize: 1,
     applicationName: 'edict-migrate',
     statementTimeoutMs: STATEMENT_TIMEOUT_MS,
@@ -45,9 +47,9 @@ const migrateAll = async (settings: Settings): Promise<readonly Report[]> => {
     await (await openLedgerStore(settings)).close();
     reports.push({ target: 'embedded database', applied: [], present: ['all'] });
   } else {
-    const { owner_url_file: owner, keys_url_file: keys } = settings.database;
-    reports.push(await migrateDatabase('ledger', '/database/owner_url_file', owner, ledgerMigrations()));
-    reports.push(await migrateDatabase('key store', '/database/keys_url_file', keys, keyStoreMigrations()));
+    const { owner_url_file: owner, keys_url_file: keys, pooler } = settings.database;
+    reports.push(await migrateDatabase('ledger', '/database/owner_url_file', owner, ledgerMigrations(), pooler));
+    reports.push(await migrateDatabase('key store', '/database/keys_url_file', keys, keyStoreMigrations(), pooler));
   }
   if (settings.kafka.brokers.length > 0) {
     const logger = createLogger({ service: 'migrate', level: 'warn' });

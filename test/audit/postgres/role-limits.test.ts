@@ -227,6 +227,7 @@ describe('what every role is refused', () => {
     );
     const path = ['search_path=pg_catalog, pg_temp'];
     expect(found).toEqual([
+      ['close_earlier', true, [], path],
       ['create_segment', true, ['edict_writer'], path],
       ['drop_payload_segment', true, ['edict_maintainer'], path],
     ]);
