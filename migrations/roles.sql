@@ -8,12 +8,13 @@
 --   edict_reader_all  the audit service's own reader: every tenant (the service checks each caller itself)
 --   edict_signer      reads headers and payloads, signs checkpoints
 --   edict_maintainer  retention: drops payload segments, cleans the search table
+--   edict_tripwire    raises alarms; its login needs the attribute REPLICATION too, which no role passes on
 do $$
 declare
   wanted text;
 begin
   foreach wanted in array array['edict_owner', 'edict_writer', 'edict_reader', 'edict_reader_all', 'edict_signer',
-                                'edict_maintainer'] loop
+                                'edict_maintainer', 'edict_tripwire'] loop
     if not exists (select from pg_catalog.pg_roles where rolname = wanted) then
       begin
         execute format('create role %I nologin', wanted);

@@ -9,6 +9,7 @@ import { benchNeighbours } from './bench/neighbours.ts';
 import { benchPeers } from './bench/peers.ts';
 import { benchQuery } from './bench/query.ts';
 import { benchRunaways } from './bench/runaways.ts';
+import { benchVerification } from './bench/verification.ts';
 import { benchWorkers } from './bench/workers.ts';
 
 const log = (line: string): void => void process.stdout.write(`${line}\n`);
@@ -190,6 +191,24 @@ program
   .option('--rows <n>', 'decisions in the ledger', positive, 200_000)
   .option('--calls <n>', 'pages of each filter', positive, 200)
   .action(async (options: { readonly rows: number; readonly calls: number }) => await benchQuery({ ...options, log }));
+
+program
+  .command('verification')
+  .description('entries/s that a core verifies, headers alone and everything, beside their cryptography alone')
+  .option('--events <n>', 'decisions in the ledger', positive, 50_000)
+  .option('--rounds <n>', 'rounds of all', positive, 3)
+  .option('--profile <folder>', 'write CPU profiles of the verifying process')
+  .action(
+    async ({
+      events,
+      rounds,
+      profile,
+    }: {
+      readonly events: number;
+      readonly rounds: number;
+      readonly profile?: string;
+    }) => await benchVerification({ events, rounds, ...profiling(profile), log }),
+  );
 
 program
   .command('workers')

@@ -11,8 +11,11 @@ import {
   leafHash,
   type Entry,
 } from '../services/audit/core/entry.ts';
+import { formatAddCheckpoint } from '../services/shared/tlog/add-checkpoint.ts';
 import { signCheckpoint } from '../services/shared/tlog/checkpoint.ts';
+import { formatWitnessVkey, parseWitnessVkey, signCosignature } from '../services/shared/tlog/cosignature.ts';
 import { createTreeHasher, nodeHash } from '../services/shared/tlog/merkle.ts';
+import { formatProof } from '../services/shared/tlog/proof-file.ts';
 import { consistencyProof, inclusionProof, type ReadHashes } from '../services/shared/tlog/proofs.ts';
 import { encodeBundle } from '../services/shared/tlog/tiles.ts';
 import { signAck } from '../services/shared/contracts/ack.ts';
@@ -261,6 +264,40 @@ const checkpoints = () => {
   };
 };
 
+/** What witnesses are asked and say, and a proof file with both signatures. */
+const witnesses = async () => {
+  const { checkpoint } = checkpoints();
+  const text = checkpoint.note.slice(0, checkpoint.note.indexOf('\n\n') + 1);
+  const vkey = formatWitnessVkey('witness.example.org/w1', KEY.publicKey);
+  const time = 1_767_225_600;
+  const cosignature = signCosignature(text, time, KEY, parseWitnessVkey(vkey));
+  const note = `${checkpoint.note}${cosignature}`;
+  const proof = await consistencyProof(5n, 8n, readLeaves);
+  const inclusion = await inclusionProof(5n, 8n, readLeaves);
+  return {
+    cosignature: { vkey, checkpoint: text, time, line: cosignature },
+    add_checkpoint: {
+      old_size: '5',
+      proof: proof.map(hex),
+      body: formatAddCheckpoint({ oldSize: 5n, proof, checkpoint: Buffer.from(checkpoint.note, 'utf8') }).toString(),
+    },
+    proof_file: {
+      entry: LEAVES[5],
+      index: '5',
+      extra: hex(Buffer.from('extra', 'utf8')),
+      hashes: inclusion.map(hex),
+      note,
+      policy: `log ${checkpoint.vkey}\nwitness w1 ${vkey}\nquorum w1\n`,
+      file: formatProof({
+        extra: Buffer.from('extra', 'utf8'),
+        index: 5n,
+        hashes: inclusion,
+        checkpoint: Buffer.from(note, 'utf8'),
+      }).toString('utf8'),
+    },
+  };
+};
+
 const NONCE = '0f'.repeat(16);
 const heartbeat = {
   specversion: '1.0',
@@ -337,6 +374,7 @@ export const vectorFiles = async (): Promise<ReadonlyMap<string, string>> => {
     tree: tree(),
     proofs: await proofs(),
     checkpoints: checkpoints(),
+    witnesses: await witnesses(),
     signatures,
     digests,
   };

@@ -8,6 +8,7 @@ import { prepareOracle } from './test-parts/oracle.mjs';
 import { compile, installPackages } from './test-parts/packages.mjs';
 import { preparePostgres } from './test-parts/postgres-binaries.mjs';
 import { SetupError } from './test-parts/run.mjs';
+import { prepareTorchwood } from './test-parts/torchwood.mjs';
 
 /** For each purpose what is done side by side: building OPA takes minutes, and the others mostly wait for the network. */
 const lanes = {
@@ -16,7 +17,7 @@ const lanes = {
   check: [[installPackages], [installOpa]],
   test: [
     [installPackages, compile, preparePostgres, prepareKafka],
-    [installOpa, prepareFsck],
+    [installOpa, prepareFsck, prepareTorchwood],
   ],
   conformance: [[installPackages], [prepareOracle]],
 };

@@ -16,15 +16,16 @@ function sourceHash(folder) {
  * @param {string} name
  * @param {string} sourceFolder
  * @param {string} why what a machine without Go is told
+ * @param {string} [packagePath] another command that the source's go.mod names
  */
-export async function buildGoProgram(name, sourceFolder, why) {
+export async function buildGoProgram(name, sourceFolder, why, packagePath = '.') {
   if (outputOf('go', ['version']) === undefined) throw new SetupError(why);
   const folder = path.join(cacheFolder, `${name}-${sourceHash(sourceFolder)}`);
   const command = path.join(folder, process.platform === 'win32' ? `${name}.exe` : name);
   if (!existsSync(command)) {
     mkdirSync(folder, { recursive: true });
     const unfinished = `${command}.unfinished-${process.pid}`;
-    await step(`building ${name}`, () => run('go', ['build', '-o', unfinished, '.'], { cwd: sourceFolder }));
+    await step(`building ${name}`, () => run('go', ['build', '-o', unfinished, packagePath], { cwd: sourceFolder }));
     renameSync(unfinished, command);
   }
   return command;

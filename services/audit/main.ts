@@ -27,6 +27,7 @@ import { createRecordAccess } from './core/record-access.ts';
 import { createIngestMetrics } from './ingest/metrics.ts';
 import { createRewinds, type Rewinds } from './ingest/rewinds.ts';
 import { createSealer } from './ingest/seals.ts';
+import { enterTripwireAlarms } from './ingest/tripwire-alerts.ts';
 import { followCheckpoints, markFlushed } from './ingest/coverage.ts';
 import { readStreamsOf } from './ingest/statements.ts';
 import type { Sql } from './core/append.ts';
@@ -35,9 +36,10 @@ import { createKafkaSource } from './kafka/kafka-source.ts';
 import { startSignerLink } from './link/server.ts';
 import { createLedgerReader, readTenantLogs } from './postgres/read-ledger.ts';
 import { readSigningState } from './postgres/read-checkpoints.ts';
+import { createMetaReader } from './postgres/read-meta.ts';
 import { createTileReader } from './postgres/read-tiles.ts';
 import { createVerifier } from './postgres/read-verification.ts';
-import { createSigningStore } from './postgres/signing-store.ts';
+import { createSignerStore } from './postgres/meta-store.ts';
 import { createSpoolSource } from './spool/spool-source.ts';
 import { ensureLedgers, openLedgerStore, type LedgerStore } from './store.ts';
 
@@ -302,12 +304,8 @@ const openAudit = async (
   parts.push(startSource(ingest, sink, acks, source, logger));
   const gapCheckMs = Math.max(100, Math.min(graceMs / 2, MAX_GAP_CHECK_MS));
   parts.push(startUpkeep('gap entries', gapCheckMs, ingest.writeGaps, logger));
-  const sealer = createSealer({
-    database: store.database,
-    writeLedger: store.write,
-    logs: ingest.logs,
-    ids: freshIds(),
-  });
+  const own = { database: store.database, writeLedger: store.write, logs: ingest.logs, ids: freshIds() };
+  const sealer = createSealer(own);
   const cover = async (): Promise<void> => {
     const moved = await followCheckpoints(store.database);
     if (moved.length > 0) acks.changed(moved);
@@ -318,11 +316,12 @@ const openAudit = async (
     await cover();
     await sealer.sealAll();
     await sealer.enterAlarms();
+    await enterTripwireAlarms(own);
   };
   parts.push(startUpkeep('seals', durationMs(settings.audit.seal_interval), seal, logger));
   if (store.isEmbedded) {
     const transaction = (work: (sql: Sql) => Promise<void>): Promise<void> => store.write(({ sql }) => work(sql));
-    const signing = createSigningStore({ database: store.database, keys: store.keys, transaction });
+    const signing = createSignerStore({ database: store.database, keys: store.keys, transaction });
     parts.push(await startSignerLink({ store: signing, file: paths.signerLink, logger }));
   }
   registerGauges(registry, {
@@ -361,6 +360,7 @@ const openAudit = async (
   const audit = createAuditApp({
     reader: createLedgerReader({ database: store.reader, keys: store.keys }),
     tiles: createTileReader(store.reader),
+    meta: createMetaReader(store.reader),
     verify: createVerifier({
       database: store.reader,
       reports: store.database,

@@ -33,6 +33,11 @@ const GROUPS: readonly {
     load: async () => (await import('./commands/audit.ts')).auditCommand(),
   },
   {
+    name: 'witness',
+    description: 'cosign the checkpoints of logs, when they only grow',
+    load: async () => (await import('./commands/witness.ts')).witnessCommand(),
+  },
+  {
     name: 'ledger',
     description: 'create ledgers',
     load: async () => (await import('./commands/ledger.ts')).ledgerCommand(),
@@ -78,7 +83,7 @@ watchOutput({
   stderr: process.stderr,
   onFailure: (error) => {
     // What serves goes on without a place for its words (a terminal that was closed, a full disk).
-    if (process.argv[2] === 'serve') return;
+    if (process.argv[2] === 'serve' || process.argv[2] === 'witness') return;
     process.stderr.write(`edict: cannot write the output: ${errorMessage(error)}\n`);
     process.exit(EXIT.usage);
   },

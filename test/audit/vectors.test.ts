@@ -274,6 +274,51 @@ describe('golden vectors', () => {
     expect(parseAck({ ...ack.unsigned, signature: ack.signature }, [verifier])).toBeDefined();
   });
 
+  it('cosignatures, requests to witnesses and proof files', () => {
+    const vectors = read('witnesses.json') as {
+      readonly cosignature: {
+        readonly vkey: string;
+        readonly checkpoint: string;
+        readonly time: number;
+        readonly line: string;
+      };
+      readonly add_checkpoint: { readonly old_size: string; readonly proof: readonly string[]; readonly body: string };
+      readonly proof_file: {
+        readonly entry: string;
+        readonly index: string;
+        readonly extra: string;
+        readonly hashes: readonly string[];
+        readonly note: string;
+        readonly policy: string;
+        readonly file: string;
+      };
+    };
+    const base64 = (bytes: string): string => Buffer.from(bytes, 'hex').toString('base64');
+    const { vkey, checkpoint, time, line } = vectors.cosignature;
+    const [name = '', id = '', encoded = ''] = vkey.split('+', 2).concat(vkey.split('+').slice(2).join('+'));
+    const typed = Buffer.from(encoded, 'base64').toString('hex');
+    expect(typed.slice(0, 2)).toBe('04');
+    expect(id).toBe(H(ascii(`${name}\n`), typed).slice(0, 8));
+    const bytes = Buffer.from(line.slice(`— ${name} `.length, -1), 'base64').toString('hex');
+    expect(line).toBe(`— ${name} ${base64(bytes)}\n`);
+    expect(bytes.slice(0, 24)).toBe(id + uint(time, 8));
+    const key = publicKeyFromRaw(Buffer.from(typed.slice(2), 'hex'));
+    const message = Buffer.from(`cosignature/v1\ntime ${time}\n${checkpoint}`, 'utf8');
+    expect(verify(null, message, key, Buffer.from(bytes.slice(24), 'hex'))).toBe(true);
+
+    const { old_size: oldSize, proof, body } = vectors.add_checkpoint;
+    const { entry, index, extra, hashes, note, policy, file } = vectors.proof_file;
+    expect(note.startsWith(`${checkpoint}\n— `) && note.endsWith(line)).toBe(true);
+    expect(body).toBe([`old ${oldSize}`, ...proof.map(base64), '', note.slice(0, -line.length)].join('\n'));
+    const head = ['c2sp.org/tlog-proof@v1', `extra ${base64(extra)}`, `index ${index}`];
+    expect(file).toBe([...head, ...hashes.map(base64), '', note].join('\n'));
+    expect(policy).toContain(`witness w1 ${vkey}\nquorum w1\n`);
+    // Entry 5 of 8: the path turns right, left, right.
+    const [h0 = '', h1 = '', h2 = ''] = hashes;
+    const root = H('01', h2, H('01', H('01', h0, H('00', entry)), h1));
+    expect(checkpoint.split('\n')[2]).toBe(base64(root));
+  });
+
   it('digests of bundles and of sets of bundles', () => {
     const { bundle, sets } = read('digests.json') as {
       readonly bundle: {

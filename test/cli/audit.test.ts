@@ -11,6 +11,7 @@ import { freshIds, ownEntry } from '../../services/audit/core/own-entry.ts';
 import { createRecordAccess } from '../../services/audit/core/record-access.ts';
 import { connectPostgres } from '../../services/audit/postgres/connect.ts';
 import { createLedgerReader, readTenantLogs } from '../../services/audit/postgres/read-ledger.ts';
+import { createMetaReader } from '../../services/audit/postgres/read-meta.ts';
 import { createTileReader } from '../../services/audit/postgres/read-tiles.ts';
 import { createVerifier } from '../../services/audit/postgres/read-verification.ts';
 import { createAuthenticate, newApiKey } from '../../services/shared/callers/api-keys.ts';
@@ -62,6 +63,7 @@ describe('edict audit', () => {
     audit = createAuditApp({
       reader: createLedgerReader({ database, keys }),
       tiles: createTileReader(database),
+      meta: createMetaReader(database),
       verify: createVerifier({ database, reports: database, keys, nameForSearch: searchNames, graceMs: 60_000 }),
       recordAccess: createRecordAccess(write, (tenant) => readTenantLogs(database, tenant)),
       access: () => ({ mode: 'callers', authenticate }),
@@ -261,7 +263,7 @@ describe('edict audit', () => {
     expect(missing.stderr).toContain('has no event');
   }, 30_000);
 
-  it('verifies with exit code 0, and 1 for an altered row, which it names', async () => {
+  it('verifies with exit code 0, and that of its class for an altered row, which it names', async () => {
     const memory = path.join(folder, 'known.json');
     const whole = await asAuditor('verify', '--remember', memory);
     expect(whole.code).toBe(0);
@@ -273,13 +275,14 @@ describe('edict audit', () => {
     expect((await asAuditor('verify', '--remember', memory)).stdout).toMatch(/append-only +ok/);
     await database.query("update edict.decision set decision = 'allow' where log_id = 2 and seq = 3");
     const altered = await asAuditor('verify');
-    expect(altered.code).toBe(1);
+    expect(altered.code).toBe(20);
     expect(altered.stdout).toMatch(
       /projection +FAILED.*\n +entry 3: search column decision {2}\(search edited\)\n +expected +"deny"\n +found +"allow"/,
     );
     const json = await asAuditor('verify', '--json');
-    expect(json.code).toBe(1);
+    expect(json.code).toBe(20);
     expect(JSON.parse(json.stdout)).toMatchObject({
+      exit_code: 20,
       reports: [{ verdicts: { projection: { status: 'failed', firstBad: { seq: '3', attack: 'search_edited' } } } }],
     });
   }, 60_000);
@@ -294,6 +297,14 @@ describe('edict audit', () => {
     expect(signed.stdout).toMatch(/authenticity +ok {2}\(.*1 checkpoints\)/);
     expect(signed.stdout).toMatch(/your key +ok {2}signed up to entry 10/);
     expect(signed.code).toBe(0);
+    const between = await asAuditor('verify', '--from', '2026-01-01T00:00:02Z', '--to', '2026-01-01T00:00:05Z');
+    expect([between.code, between.stdout]).toEqual([
+      0,
+      expect.stringMatching(
+        /Nothing is missing between 2026-01-01T00:00:02.000Z and 2026-01-01T00:00:05.000Z {2}\(3 events of 1 streams\)/,
+      ),
+    ]);
+    expect(await asAuditor('verify', '--from', '2026-01-01T00:00:02Z')).toMatchObject({ code: 2, stdout: '' });
     const { stdout } = await asAuditor('query', '--json', '--limit', '1');
     const id = (JSON.parse(stdout) as { decisions: { decision_id: string }[] }).decisions[0]?.decision_id ?? '';
     expect((await asAuditor('show', id)).stdout).toMatch(/proof +not checked {2}in a tree of 11; --vkey/);
@@ -306,7 +317,7 @@ describe('edict audit', () => {
     writeFileSync(vkeyFile, `${formatVkey('audit.example.com/acme/0/1', other)}\n`);
     const foreign = await asAuditor('verify', '--vkey', vkeyFile);
     expect(foreign.stdout).toMatch(/your key +FAILED {2}the checkpoint was not signed with this key/);
-    expect(foreign.code).toBe(1);
+    expect(foreign.code).toBe(25);
     expect(await asAuditor('show', id, '--vkey', vkeyFile)).toMatchObject({
       code: 1,
       stdout: expect.stringMatching(/proof +NONE {2}the checkpoint was not signed with this key/) as string,

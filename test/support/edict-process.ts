@@ -11,7 +11,7 @@ const stopLimitMs = 40_000;
 const commandLimitMs = 60_000;
 
 /** The built command line; another build can be named, so that a run does not depend on `dist`. */
-const edictMain = (): string =>
+export const edictMain = (): string =>
   process.env['EDICT_TEST_MAIN'] ?? path.join(repositoryRoot, 'dist/services/cli/main.js');
 
 /** No setting of the environment that the tests run in reaches the programs under test. */

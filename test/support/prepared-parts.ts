@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 export const repositoryRoot = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..', '..');
 
 /** What the set-up wrote down about one part; throws with the command to run when it did not. */
-export function preparedPart(part: 'postgres' | 'kafka' | 'fsck'): unknown {
+export function preparedPart(part: 'postgres' | 'kafka' | 'fsck' | 'torchwood'): unknown {
   const file = path.join(repositoryRoot, '.cache', 'test-parts', `${part}.json`);
   let text: string;
   try {

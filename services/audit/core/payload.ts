@@ -1,5 +1,5 @@
 import { createCipheriv, createDecipheriv, randomFillSync } from 'node:crypto';
-import { lp, u64 } from '../../shared/contracts/bytes.ts';
+import { lp } from '../../shared/contracts/bytes.ts';
 import { uuidToBytes } from '../../shared/contracts/uuid.ts';
 
 const NONCE_BYTES = 12;
@@ -44,7 +44,10 @@ const open = (key: Uint8Array, associated: Uint8Array, sealed: Uint8Array): Buff
   decipher.setAAD(associated);
   decipher.setAuthTag(sealed.subarray(sealed.length - TAG_BYTES));
   try {
-    return Buffer.concat([decipher.update(sealed.subarray(NONCE_BYTES, sealed.length - TAG_BYTES)), decipher.final()]);
+    const plain = decipher.update(sealed.subarray(NONCE_BYTES, sealed.length - TAG_BYTES));
+    // GCM is a stream: `final` gives no bytes, it only compares the tag, and throws.
+    decipher.final();
+    return plain;
   } catch {
     return undefined;
   }
@@ -58,9 +61,18 @@ export interface PayloadPlace {
   readonly eventId: string;
 }
 
+/** The one of the entry before, most of the time. */
+let lastOrigin = { text: '', bytes: lp('') };
+
 /** Associated data of a payload and of its wrapped key: lp(origin) ‖ u64 seq ‖ 16B event id. */
-const placeBytes = ({ origin, seq, eventId }: PayloadPlace): Buffer =>
-  Buffer.concat([lp(origin), u64(seq), uuidToBytes(eventId)]);
+const placeBytes = ({ origin, seq, eventId }: PayloadPlace): Buffer => {
+  if (origin !== lastOrigin.text) lastOrigin = { text: origin, bytes: lp(origin) };
+  const out = Buffer.allocUnsafe(lastOrigin.bytes.length + 8 + 16);
+  out.set(lastOrigin.bytes, 0);
+  const at = out.writeBigUInt64BE(seq, lastOrigin.bytes.length);
+  out.set(uuidToBytes(eventId), at);
+  return out;
+};
 
 export interface Payload {
   /** 32 bytes. */

@@ -45,6 +45,12 @@ const MAX_CHAIN = 8;
 const DEFAULT_SUBJECT_TYPE = 'user';
 const RFC3339 = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$/;
 
+/** Unix milliseconds of an RFC 3339 time, else undefined. */
+export const timeMsOf = (text: string): number | undefined => {
+  const timeMs = RFC3339.test(text) ? Date.parse(text) : Number.NaN;
+  return Number.isNaN(timeMs) ? undefined : timeMs;
+};
+
 const TEXTS = [
   'subject',
   'subject_type',
@@ -85,9 +91,9 @@ const filterOf = (values: ReadonlyMap<string, string>, chain: readonly string[])
   const time = (name: 'from' | 'to'): { readonly [N in 'from' | 'to']?: string } => {
     const value = values.get(name);
     if (value === undefined) return {};
-    if (!RFC3339.test(value) || Number.isNaN(Date.parse(value)))
-      throw refuse(name, 'is no RFC 3339 time such as 2026-01-01T00:00:00Z');
-    return { [name]: new Date(Date.parse(value)).toISOString() };
+    const timeMs = timeMsOf(value);
+    if (timeMs === undefined) throw refuse(name, 'is no RFC 3339 time such as 2026-01-01T00:00:00Z');
+    return { [name]: new Date(timeMs).toISOString() };
   };
   const decision = values.get('decision');
   if (decision !== undefined && decision !== 'allow' && decision !== 'deny')

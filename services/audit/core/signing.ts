@@ -14,7 +14,7 @@ import {
 } from './entry.ts';
 import { createTreeHasher, type TreeState } from '../../shared/tlog/merkle.ts';
 import { goneSeqs, KINDS_OF_GONE, parseObject } from './verify-event.ts';
-import type { StoredEntry } from './verify-input.ts';
+import type { StoredEntry, StoredPayload } from './verify-input.ts';
 import { createNumberSet } from './verify-ranges.ts';
 
 /** A log as the database shows it to the signer. */
@@ -30,7 +30,7 @@ export interface SignableLog extends Log {
 }
 
 /** One row as the signer reads it. */
-export type SignedRow = Pick<StoredEntry, 'seq' | 'segment' | 'header' | 'leaf' | 'payload'>;
+export type SignedRow = Pick<StoredEntry, 'seq' | 'segment' | 'header' | 'leaf'> & { readonly payload: StoredPayload };
 
 /** The hash of a full subtree as tiles hold it: of 256^level entries. */
 export interface TreeNode {
@@ -47,6 +47,12 @@ export interface NewCheckpoint {
   readonly nodes: readonly TreeNode[];
   readonly signedUs: bigint;
 }
+
+/** What planning needs to know of a tree: a tenant's log, or the meta log. */
+export type SignableTree = Pick<SignableLog, 'origin' | 'tenant' | 'incarnation' | 'vkey' | 'head' | 'checkpoint'> & {
+  /** As far as it may be signed. */
+  readonly sealedSize: bigint;
+};
 
 /** Why a log is not signed. */
 export interface SigningAlarm {
@@ -78,10 +84,17 @@ export interface SigningStore {
   readonly rows: (log: SignableLog, from: bigint, to: bigint) => Promise<readonly SignedRow[]>;
   /** Stored again it changes nothing. */
   readonly store: (logId: number, checkpoint: NewCheckpoint) => Promise<void>;
-  readonly raise: (
-    logId: number,
-    alarm: SigningAlarm & { readonly signedSize: bigint; readonly raisedUs: bigint },
-  ) => Promise<void>;
+  readonly raise: (logId: number, alarm: RaisedAlarm) => Promise<void>;
+}
+
+/** A witness has seen another tree of the meta log than this one, or a larger one. */
+export type WitnessAlarm = 'meta_split_view' | 'meta_witness_ahead';
+
+/** An alarm as it is stored. Those of the meta log have `meta_` before their names, and the system tenant's log. */
+export interface RaisedAlarm extends Omit<SigningAlarm, 'alarm'> {
+  readonly alarm: SigningAlarm['alarm'] | `meta_${SigningAlarm['alarm']}` | WitnessAlarm;
+  readonly signedSize: bigint;
+  readonly raisedUs: bigint;
 }
 
 /** A tree of which every row was read and hashed, and which is stored as a checkpoint. */
@@ -120,7 +133,7 @@ const alarm = (
 
 /** What is to be read of a log, undefined when nothing is new, or why it is not signed. */
 export const planSigning = (
-  log: SignableLog,
+  log: Pick<SignableTree, 'head' | 'sealedSize' | 'checkpoint'>,
   key: VerifierKey,
   memory: SigningMemory | undefined,
 ): SigningPlan | { readonly alarm: SigningAlarm } | undefined => {

@@ -22,7 +22,16 @@ export interface Covered {
   readonly sealedUs: bigint;
   /** Absent without a checkpoint. */
   readonly note?: Uint8Array;
+  /** Good checkpoints, smallest first; thinned out where there are many, the newest always among them. */
+  readonly good: readonly GoodCheckpoint[];
 }
+
+export interface GoodCheckpoint {
+  readonly size: bigint;
+  readonly root: Uint8Array;
+}
+
+const MAX_GOOD = 4_096;
 
 export interface CheckpointChecker {
   /** After the entry's leaf was added to `tree`; `nodes`: the hashes of tiles that it completed. */
@@ -87,7 +96,8 @@ export const createCheckpointChecker = (
 ): CheckpointChecker => {
   const key = keyOf(log.vkey);
   const streams = new Map<string, StreamClaim>();
-  let covered: Covered = { size: 0n, sealedUs: 0n };
+  let covered: Omit<Covered, 'good'> = { size: 0n, sealedUs: 0n };
+  let good: GoodCheckpoint[] = [];
   /** The newest checkpoint so far, and the one before the row at hand: a seal is written before its own. */
   let stored: { readonly size: bigint; readonly root: Uint8Array } | undefined;
   let before: { readonly size: bigint; readonly root: Uint8Array } | undefined;
@@ -178,9 +188,11 @@ export const createCheckpointChecker = (
       const root = open(checkpoint);
       if (root === undefined) return;
       const actual = tree.root();
-      if (tree.size() === checkpoint.size && bytesEqual(root, actual))
+      if (tree.size() === checkpoint.size && bytesEqual(root, actual)) {
         covered = { size: checkpoint.size, sealedUs: 0n, note: checkpoint.note };
-      else
+        good.push({ size: checkpoint.size, root });
+        if (good.length > MAX_GOOD) good = good.filter((_, index) => index % 2 === 0);
+      } else
         fail(
           'append_only',
           row.seq,
@@ -226,7 +238,7 @@ export const createCheckpointChecker = (
           String(size),
           'tail_truncated',
         );
-      return covered;
+      return { ...covered, good };
     },
   };
 };

@@ -26,6 +26,7 @@ const OWN_KINDS: ReadonlySet<EntryKind> = new Set([
   'heal',
   'emitter',
 ]);
+const EVENT_KINDS: ReadonlySet<EntryKind> = new Set(Object.values(KIND_OF_EVENT));
 /** Entries that wrap a message which could not become an event entry. */
 const WRAPPING_KINDS: ReadonlySet<EntryKind> = new Set(['quarantine', 'conflict']);
 
@@ -45,62 +46,58 @@ export const parseObject = (bytes: Uint8Array): Json | undefined => {
   }
 };
 
-const memberOf = (value: unknown, ...path: readonly string[]): unknown =>
-  path.reduce<unknown>((at, name) => (isObject(at) && Object.hasOwn(at, name) ? at[name] : undefined), value);
-
 const shown = (value: unknown): string => (typeof value === 'string' ? value : (JSON.stringify(value) ?? 'nothing'));
 
-const compare = (what: string, fromPayload: unknown, inEntry: string): readonly Mismatch[] =>
-  fromPayload === inEntry ? [] : [{ what, expected: shown(fromPayload), actual: inEntry }];
+/** Collects what differs. */
+type Compare = (what: string, fromPayload: unknown, inEntry: string) => void;
 
-const isZero = (what: string, inEntry: string, zero: string): readonly Mismatch[] =>
-  inEntry === zero ? [] : [{ what, expected: zero, actual: inEntry }];
+const comparer =
+  (mismatches: Mismatch[]): Compare =>
+  (what, fromPayload, inEntry) => {
+    if (fromPayload !== inEntry) mismatches.push({ what, expected: shown(fromPayload), actual: inEntry });
+  };
 
-/** Members that a newer schema may not have: compared only where they are. */
-const compareMember = (isNewer: boolean, what: string, fromPayload: unknown, inEntry: string): readonly Mismatch[] =>
-  isNewer && fromPayload === undefined ? [] : compare(what, fromPayload, inEntry);
+const NO_MEMBERS: Json = {};
+const objectIn = (value: unknown): Json => (isObject(value) ? value : NO_MEMBERS);
 
-const checkEvent = (entry: Entry, kind: EntryKind, event: Json, tenant: string): readonly Mismatch[] => {
-  const schema = memberOf(event, 'data', 'schema_version');
+const checkEvent = (compare: Compare, entry: Entry, kind: EntryKind, event: Json, tenant: string): void => {
+  const data = objectIn(event['data']);
+  const emitter = objectIn(data['emitter']);
+  const schema = data['schema_version'];
+  /** Members that a newer schema may not have are compared only where they are. */
   const isNewer = typeof schema === 'number' && schema > KNOWN_SCHEMA;
-  const type = event['type'];
+  const compareMember: Compare = (what, fromPayload, inEntry) => {
+    if (!isNewer || fromPayload !== undefined) compare(what, fromPayload, inEntry);
+  };
+  const { type } = event;
   const isKnownType = typeof type === 'string' && Object.hasOwn(KIND_OF_EVENT, type);
-  const set = memberOf(event, 'data', 'policy', 'set');
+  compare('kind', isKnownType ? KIND_OF_EVENT[type as EventType] : shown(type), kind);
+  const id = hex(entry.emitter);
+  compare('event id', event['id'], bytesToUuid(entry.eventId));
+  compare('source', event['source'], id);
+  compareMember('emitter', emitter['id'], id);
+  compareMember('boot', emitter['boot'], String(entry.boot));
+  compareMember('emitter number', emitter['sequence'], String(entry.emitterSeq));
+  compareMember('tenant', data['tenant'], tenant);
+  const { set } = objectIn(data['policy']);
   const bindsSet = kind === 'decision' || kind === 'activation';
-  return [
-    ...(isKnownType && KIND_OF_EVENT[type as EventType] === kind
-      ? []
-      : [{ what: 'kind', expected: isKnownType ? KIND_OF_EVENT[type as EventType] : shown(type), actual: kind }]),
-    ...compare('event id', event['id'], bytesToUuid(entry.eventId)),
-    ...compare('source', event['source'], hex(entry.emitter)),
-    ...compareMember(isNewer, 'emitter', memberOf(event, 'data', 'emitter', 'id'), hex(entry.emitter)),
-    ...compareMember(isNewer, 'boot', memberOf(event, 'data', 'emitter', 'boot'), String(entry.boot)),
-    ...compareMember(
-      isNewer,
-      'emitter number',
-      memberOf(event, 'data', 'emitter', 'sequence'),
-      String(entry.emitterSeq),
-    ),
-    ...compareMember(isNewer, 'tenant', memberOf(event, 'data', 'tenant'), tenant),
-    ...(bindsSet && set !== undefined
-      ? compare('policy set digest', set, `sha256:${hex(entry.policySetDigest)}`)
-      : isZero('policy set digest', hex(entry.policySetDigest), ZERO_SET)),
-  ];
+  if (bindsSet && set !== undefined) compare('policy set digest', set, `sha256:${hex(entry.policySetDigest)}`);
+  else compare('policy set digest', ZERO_SET, hex(entry.policySetDigest));
 };
 
-const checkUnnumbered = (entry: Entry): readonly Mismatch[] => [
-  ...isZero('emitter', hex(entry.emitter), ZERO_ID),
-  ...isZero('boot', String(entry.boot), '0'),
-  ...isZero('emitter number', String(entry.emitterSeq), '0'),
-  ...isZero('policy set digest', hex(entry.policySetDigest), ZERO_SET),
-];
+const checkUnnumbered = (compare: Compare, entry: Entry): void => {
+  compare('emitter', ZERO_ID, hex(entry.emitter));
+  compare('boot', '0', String(entry.boot));
+  compare('emitter number', '0', String(entry.emitterSeq));
+  compare('policy set digest', ZERO_SET, hex(entry.policySetDigest));
+};
 
-const checkOwn = (entry: Entry): readonly Mismatch[] => [
-  ...isZero('topic', entry.topic, ''),
-  ...isZero('partition', String(entry.partition), '0'),
-  ...isZero('offset', String(entry.offset), '0'),
-  ...checkUnnumbered(entry),
-];
+const checkOwn = (compare: Compare, entry: Entry): void => {
+  compare('topic', '', entry.topic);
+  compare('partition', '0', String(entry.partition));
+  compare('offset', '0', String(entry.offset));
+  checkUnnumbered(compare, entry);
+};
 
 export interface PayloadFacts {
   readonly kind: EntryKind | undefined;
@@ -128,7 +125,7 @@ export const comparePayload = (
       mismatches: [{ what: 'kind', expected: '1–19', actual: `${entry.kind}` }],
     };
   const isEvent = contentType === EVENT_CONTENT_TYPE;
-  const mayBeEvent = (Object.values(KIND_OF_EVENT) as readonly EntryKind[]).includes(kind);
+  const mayBeEvent = EVENT_KINDS.has(kind);
   const mayBeOwn = OWN_KINDS.has(kind) || WRAPPING_KINDS.has(kind);
   if (isEvent ? !mayBeEvent : !mayBeOwn || contentType !== OWN_CONTENT_TYPE)
     return {
@@ -146,11 +143,11 @@ export const comparePayload = (
       isEvent,
       mismatches: [{ what: 'payload', expected: 'a JSON object', actual: `${payload.length} other bytes` }],
     };
-  const mismatches = isEvent
-    ? checkEvent(entry, kind, document, tenant)
-    : WRAPPING_KINDS.has(kind)
-      ? checkUnnumbered(entry)
-      : checkOwn(entry);
+  const mismatches: Mismatch[] = [];
+  const compare = comparer(mismatches);
+  if (isEvent) checkEvent(compare, entry, kind, document, tenant);
+  else if (WRAPPING_KINDS.has(kind)) checkUnnumbered(compare, entry);
+  else checkOwn(compare, entry);
   return { kind, document, isEvent, mismatches };
 };
 

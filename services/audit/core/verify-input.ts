@@ -3,6 +3,7 @@ import type { TreeNode } from './signing.ts';
 import type { SearchColumns } from './verify-search.ts';
 import type { IngestTables, ReceivedRow } from './verify-state.ts';
 import type { StreamClaim } from './verify-streams.ts';
+import type { Window } from './verify-window.ts';
 
 /** What became of an entry's payload. */
 export type StoredPayload =
@@ -27,7 +28,8 @@ export interface StoredEntry {
   readonly segment: number;
   readonly header: Uint8Array;
   readonly leaf: Uint8Array;
-  readonly payload: StoredPayload;
+  /** `withheld`: the source gives headers only, and nothing can be said of it. */
+  readonly payload: StoredPayload | { readonly state: 'withheld' };
   /** The search rows that name this entry. */
   readonly search: readonly SearchColumns[];
   /** The checkpoint that ends with this entry. */
@@ -64,8 +66,8 @@ export interface Orphan {
 export interface VerifyInput {
   readonly log: LogFacts;
   readonly head: { readonly size: bigint; readonly leaf: Uint8Array };
-  /** All rows of the log that existed when the head was read, in order of seq. */
-  readonly rows: AsyncIterable<StoredEntry> | Iterable<StoredEntry>;
+  /** All rows of the log that existed when the head was read, in order of seq, some at a time. */
+  readonly pages: AsyncIterable<readonly StoredEntry[]> | Iterable<readonly StoredEntry[]>;
   /** Rows that belong to no entry; asked once all rows were read. */
   readonly orphans: () => Promise<readonly Orphan[]> | readonly Orphan[];
   /** The end that the next incarnation's genesis names, where there is one. */
@@ -84,5 +86,7 @@ export interface VerifyInput {
   readonly now: () => number;
   /** How long a number may be missing without a gap entry, ms. */
   readonly graceMs: number;
+  /** Asks for a statement of what is missing between two times. */
+  readonly window?: Window;
   readonly onProgress?: (done: bigint, total: bigint) => void;
 }

@@ -44,6 +44,11 @@ export const createNumberSet = (): NumberSet => {
   return {
     add(from, to = from) {
       if (to < from) return false;
+      const last = ranges.at(-1);
+      if (last !== undefined && from === last[1] + 1n) {
+        last[1] = to;
+        return true;
+      }
       const isNew = missing(from, to).length > 0;
       if (!isNew) return false;
       // Everything that touches the new range, also end to end, becomes one with it.

@@ -1,4 +1,4 @@
-import { hex } from '../../shared/contracts/bytes.ts';
+import { bytesEqual, hex } from '../../shared/contracts/bytes.ts';
 import { isObject } from '../../shared/contracts/json.ts';
 import { bytesToUuid } from '../../shared/contracts/uuid.ts';
 import { ENTRY_KINDS, type Entry } from './entry.ts';
@@ -48,6 +48,12 @@ const text = (value: SearchColumns[string] | undefined): string => {
   return JSON.stringify(value);
 };
 
+const isSame = (a: SearchColumns[string], b: SearchColumns[string] | undefined): boolean => {
+  if (a === b) return true;
+  if (a instanceof Uint8Array) return b instanceof Uint8Array && bytesEqual(a, b);
+  return Array.isArray(a) && Array.isArray(b) && a.length === b.length && a.every((item, index) => item === b[index]);
+};
+
 /** What differs between the search rows of an entry and the row that its event makes. */
 export const compareSearch = (
   seq: bigint,
@@ -71,7 +77,7 @@ export const compareSearch = (
   if (row === undefined)
     return [{ seq: at, what: 'search row', expected: 'one', actual: 'none', attack: 'search_removed' }];
   const findings: Finding[] = Object.entries(expected)
-    .filter(([column, value]) => text(value) !== text(row[column]))
+    .filter(([column, value]) => !isSame(value, row[column]) && text(value) !== text(row[column]))
     .map(([column, value]) => ({
       seq: at,
       what: `search column ${column}`,

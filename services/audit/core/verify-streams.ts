@@ -1,4 +1,4 @@
-import { bytesEqual, fromHex, hex, ZERO_DIGEST } from '../../shared/contracts/bytes.ts';
+import { bytesEqual, hex, ZERO_DIGEST } from '../../shared/contracts/bytes.ts';
 import { U64_MAX } from '../../shared/contracts/counter.ts';
 import { createNumberSet, type NumberSet } from './verify-ranges.ts';
 import type { Findings } from './verify-report.ts';
@@ -22,6 +22,10 @@ export interface Arrival {
   readonly number: bigint;
   readonly seq: bigint;
   readonly ingestUs: bigint;
+  /** When the event was made, Unix milliseconds. */
+  readonly timeMs: number;
+  /** A heartbeat that says that nothing will follow for now, or ever. */
+  readonly isAtRest: boolean;
   /** Known when the payload could be opened. */
   readonly link?: { readonly digest: Uint8Array; readonly previous: string | undefined };
 }
@@ -37,7 +41,8 @@ export interface StreamTracker {
   /** A gap, lost or retire entry that names these numbers. */
   named(emitter: string, boot: bigint, from: bigint, to: bigint): void;
   /** A signed heartbeat that says how far an earlier boot went. */
-  recovered(claim: StreamClaim, at: { readonly seq: bigint; readonly ingestUs: bigint }): void;
+  recovered(claim: StreamClaim, at: { readonly seq: bigint; readonly ingestUs: bigint; readonly timeMs: number }): void;
+  readonly streams: () => readonly Stream[];
   finish(options: {
     readonly nowUs: bigint;
     /** How long a missing number may stay unnamed. */
@@ -51,9 +56,12 @@ interface Jump {
   readonly to: bigint;
   readonly seq: bigint;
   readonly ingestUs: bigint;
+  /** Times of the events before and behind. */
+  readonly afterMs: number | undefined;
+  readonly beforeMs: number;
 }
 
-interface Stream {
+export interface Stream {
   readonly emitter: string;
   readonly boot: bigint;
   readonly seen: NumberSet;
@@ -62,6 +70,13 @@ interface Stream {
   readonly wrapped: NumberSet;
   readonly jumps: Jump[];
   highest: bigint;
+  /** Of the event with the highest number. */
+  lastMs: number | undefined;
+  isAtRest: boolean;
+  /** A later boot said how far this one went. */
+  isEnded: boolean;
+  /** Events with a time in the window that is asked for. */
+  inWindow: number;
   /** Digests of events whose successor has not come yet. */
   readonly digests: Map<bigint, { readonly digest: Uint8Array; readonly seq: bigint }>;
   /** What events say of a predecessor that has not come yet. */
@@ -72,11 +87,15 @@ const nameOf = (stream: { readonly emitter: string; readonly boot: bigint }): st
   `emitter ${stream.emitter} boot ${stream.boot}`;
 const rangeText = (from: bigint, to: bigint): string => (from === to ? `number ${from}` : `numbers ${from}–${to}`);
 
-const unnamed = (stream: Stream, from: bigint, to: bigint): readonly (readonly [bigint, bigint])[] =>
+/** The numbers that no entry has, holds or names. */
+export const unnamedIn = (stream: Stream, from: bigint, to: bigint): readonly (readonly [bigint, bigint])[] =>
   stream.named.missing(from, to).flatMap(([start, end]) => stream.wrapped.missing(start, end));
 
 /** Follows the numbers and the links of every stream of one log. Memory grows with streams and holes, not entries. */
-export const createStreamTracker = (findings: Findings): StreamTracker => {
+export const createStreamTracker = (
+  findings: Findings,
+  window?: { readonly fromMs: number; readonly toMs: number },
+): StreamTracker => {
   const streams = new Map<string, Stream>();
   const streamOf = (emitter: string, boot: bigint): Stream => {
     const key = `${emitter}/${boot}`;
@@ -90,6 +109,10 @@ export const createStreamTracker = (findings: Findings): StreamTracker => {
       wrapped: createNumberSet(),
       jumps: [],
       highest: 0n,
+      lastMs: undefined,
+      isAtRest: false,
+      isEnded: false,
+      inWindow: 0,
       digests: new Map(),
       awaited: new Map(),
     };
@@ -98,13 +121,18 @@ export const createStreamTracker = (findings: Findings): StreamTracker => {
     return fresh;
   };
 
-  const jump = (stream: Stream, to: bigint, at: { readonly seq: bigint; readonly ingestUs: bigint }): void => {
-    if (to > stream.highest) stream.jumps.push({ from: stream.highest + 1n, to, ...at });
+  const jump = (
+    stream: Stream,
+    to: bigint,
+    { seq, ingestUs, timeMs }: { readonly seq: bigint; readonly ingestUs: bigint; readonly timeMs: number },
+  ): void => {
+    if (to <= stream.highest) return;
+    stream.jumps.push({ from: stream.highest + 1n, to, seq, ingestUs, afterMs: stream.lastMs, beforeMs: timeMs });
   };
 
   const checkLink = (stream: Stream, number: bigint, digest: Uint8Array, previous: string, seq: bigint): void => {
     findings.count('completeness', 'links');
-    if (!bytesEqual(digest, fromHex(previous)))
+    if (hex(digest) !== previous)
       findings.fail('completeness', {
         seq: String(seq),
         what: `${nameOf(stream)} number ${number}: digest of the event before it`,
@@ -153,7 +181,12 @@ export const createStreamTracker = (findings: Findings): StreamTracker => {
         return;
       }
       jump(stream, arrival.number - 1n, arrival);
-      if (arrival.number > stream.highest) stream.highest = arrival.number;
+      if (arrival.number > stream.highest) {
+        stream.highest = arrival.number;
+        stream.lastMs = arrival.timeMs;
+        stream.isAtRest = arrival.isAtRest;
+      }
+      if (window !== undefined && arrival.timeMs >= window.fromMs && arrival.timeMs < window.toMs) stream.inWindow += 1;
       if (arrival.link !== undefined)
         link(stream, arrival.number, arrival.seq, arrival.link.digest, arrival.link.previous);
     },
@@ -167,6 +200,7 @@ export const createStreamTracker = (findings: Findings): StreamTracker => {
     },
     recovered(claim, at) {
       const stream = streamOf(claim.emitter, claim.boot);
+      stream.isEnded = true;
       jump(stream, claim.highest, at);
       if (claim.highest > stream.highest) stream.highest = claim.highest;
       const held = stream.digests.get(claim.highest);
@@ -181,6 +215,7 @@ export const createStreamTracker = (findings: Findings): StreamTracker => {
           attack: 'emitter_forged',
         });
     },
+    streams: () => [...streams.values()],
     finish({ nowUs, graceUs, claims }) {
       let pending = 0n;
       let named = 0n;
@@ -189,7 +224,7 @@ export const createStreamTracker = (findings: Findings): StreamTracker => {
           for (const [start, end] of stream.seen.missing(from, to)) if (end < U64_MAX) named += end - start + 1n;
         for (const { from, to, seq, ingestUs } of stream.jumps)
           for (const [start, end] of stream.seen.missing(from, to))
-            for (const [first, last] of unnamed(stream, start, end)) {
+            for (const [first, last] of unnamedIn(stream, start, end)) {
               if (nowUs - ingestUs <= graceUs) {
                 pending += last - first + 1n;
                 continue;

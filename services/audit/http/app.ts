@@ -7,7 +7,10 @@ import { isUuidV7, newUuidV7 } from '../../shared/contracts/uuid.ts';
 import { healthHandlers, type Checks } from '../../shared/runtime/health.ts';
 import { Counter, Histogram, type Registry } from '../../shared/runtime/metrics.ts';
 import { problemHandler, unknownRoute } from '../../shared/runtime/problem.ts';
+import type { MetaReader } from '../core/meta-log.ts';
 import type { EmitterState, LedgerReader } from '../core/query-reader.ts';
+import { timeMsOf } from '../core/query.ts';
+import type { Window } from '../core/verify-window.ts';
 import type { RememberedLeaf, VerifyTenant } from '../core/verify-tenant.ts';
 import type { TileReader } from '../../shared/tlog/tiles.ts';
 import { showEntry } from '../core/query-show.ts';
@@ -15,13 +18,14 @@ import { auditorOf, authorize, checkHost, namedByPath, parametersOf, sendProblem
 import { artifactHandler } from './artifacts.ts';
 import { decisionsHandler } from './decisions.ts';
 import { exportHandler, type ExportDeps } from './export.ts';
-import { checkpointHandler, tileHandler } from './log.ts';
+import { checkpointHandler, metaLog, tenantLog, tileHandler } from './log.ts';
 import { knownSizeIn, proofOf } from './proofs.ts';
 import { createVerificationRuns, type VerificationRuns } from './verification-runs.ts';
 
 export interface AuditAppDeps extends ExportDeps {
   readonly reader: LedgerReader;
   readonly tiles: TileReader;
+  readonly meta: MetaReader;
   readonly verify: VerifyTenant;
   /** Asked anew for each request, so that callers can be changed while the service runs; see `auditAccess`. */
   readonly access: () => AuditAccess;
@@ -86,12 +90,15 @@ const onlyParameters = (url: string, ...allowed: readonly string[]): void => {
       throw new AppError('request_invalid', `${name.slice(0, 64)}: unknown parameter`);
 };
 
+const VERIFY_MEMBERS: ReadonlySet<string> = new Set(['known', 'between']);
+
 /** `{known: [{origin, size, leaf}]}`: what the auditor wrote down of earlier reports. */
 const rememberedIn = (body: unknown): readonly RememberedLeaf[] => {
   if (body === undefined) return [];
   const bad = (what: string): AppError => new AppError('request_invalid', what);
   if (!isObject(body)) throw bad('the body is no object');
-  for (const name of Object.keys(body)) if (name !== 'known') throw bad(`/${name.slice(0, 64)}: unknown member`);
+  for (const name of Object.keys(body))
+    if (!VERIFY_MEMBERS.has(name)) throw bad(`/${name.slice(0, 64)}: unknown member`);
   const { known } = body;
   if (known === undefined) return [];
   if (!Array.isArray(known) || known.length > MAX_REMEMBERED)
@@ -106,6 +113,18 @@ const rememberedIn = (body: unknown): readonly RememberedLeaf[] => {
       throw bad(`/known/${index}/leaf: is not 64 hex digits`);
     return { origin, size: BigInt(size), leaf: Buffer.from(leaf, 'hex') };
   });
+};
+
+/** `{between: {from, to}}`, RFC 3339, `from` before `to`. */
+const windowIn = (body: unknown): { readonly window?: Window } => {
+  const between = isObject(body) ? body['between'] : undefined;
+  if (between === undefined) return {};
+  const [fromMs = Number.NaN, toMs = Number.NaN] = ['from', 'to'].map((name) =>
+    isObject(between) && typeof between[name] === 'string' ? timeMsOf(between[name]) : undefined,
+  );
+  if (!(fromMs < toMs))
+    throw new AppError('request_invalid', '/between: is not {from, to}, two times of which the first is earlier');
+  return { window: { fromMs, toMs } };
 };
 
 const createMetrics = (registry: Registry) => ({
@@ -192,7 +211,7 @@ const verifyHandlers = ({ reader }: AuditAppDeps, runs: VerificationRuns) => {
     const remembered = rememberedIn(request.body);
     if ((await reader.logs(tenant)).length === 0)
       throw new AppError('ledger_missing', `tenant ${tenant} has no ledger`);
-    response.status(202).json({ tenant, run: runs.start(tenant, remembered) });
+    response.status(202).json({ tenant, run: runs.start(tenant, { remembered, ...windowIn(request.body) }) });
   };
   return { read, start };
 };
@@ -252,11 +271,21 @@ export const createAuditApp = (deps: AuditAppDeps): AuditApp => {
   app.get('/v1/verify', count('verify'), auditors, verify.read);
   app.post('/v1/verify', count('verify'), auditors, onlyJson, express.json({ limit: MAX_BODY }), verify.start);
   app.route('/v1/artifacts/:digest').get(count('artifact'), auditors, artifactHandler(deps.reader)).all(onlyGet);
+  const ofMeta = metaLog(deps.meta);
+  app
+    .route('/log/-/meta/:incarnation/checkpoint')
+    .get(count('checkpoint'), auditors, checkpointHandler(ofMeta))
+    .all(onlyGet);
+  app
+    .route('/log/-/meta/:incarnation/tile/*path')
+    .get(count('tile'), auditors, tileHandler(ofMeta, deps.meta))
+    .all(onlyGet);
   const log = app.route('/log/:tenant/:shard/:incarnation/checkpoint');
   const tiles = app.route('/log/:tenant/:shard/:incarnation/tile/*path');
   const logAuditors = authorize(access, ['audit'], namedByPath);
-  log.get(count('checkpoint'), logAuditors, checkpointHandler(deps.tiles)).all(onlyGet);
-  tiles.get(count('tile'), logAuditors, tileHandler(deps.tiles)).all(onlyGet);
+  const ofTenant = tenantLog(deps.tiles);
+  log.get(count('checkpoint'), logAuditors, checkpointHandler(ofTenant)).all(onlyGet);
+  tiles.get(count('tile'), logAuditors, tileHandler(ofTenant, deps.tiles)).all(onlyGet);
   app.get('/v1/emitters', count('emitters'), operators, emittersHandler(deps));
   app
     .route('/v1/emitters/:emitter/retire')

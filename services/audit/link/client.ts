@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors.ts';
 import { isObject } from '../../shared/contracts/json.ts';
+import type { MetaStore, SignerStore } from '../core/meta-log.ts';
 import type { SigningStore } from '../core/signing.ts';
 import { decodeLink, encodeLink, MAX_LINK_BYTES, type LinkCall, type LinkFile } from './protocol.ts';
 
@@ -23,10 +24,10 @@ const readLinkFile = (file: string): LinkFile => {
 };
 
 /**
- * The signing store of an embedded ledger, over the audit service's listener that `file` names; the file is read for
+ * The signer's stores of an embedded ledger, over the audit service's listener that `file` names; the file is read for
  * each call, since it changes with every start. Rejects with `upstream_unavailable`.
  */
-export const createLinkedStore = (file: string): SigningStore => {
+export const createLinkedStore = (file: string): SignerStore => {
   const call = async (name: LinkCall, ...parameters: readonly unknown[]): Promise<unknown> => {
     const { url, token } = readLinkFile(file);
     let response: Response;
@@ -55,6 +56,19 @@ export const createLinkedStore = (file: string): SigningStore => {
     },
     raise: async (...raised) => {
       await call('raise', ...raised);
+    },
+    metaLog: () => call('metaLog') as ReturnType<MetaStore['metaLog']>,
+    unlisted: (isThorough) => call('unlisted', isThorough) as ReturnType<MetaStore['unlisted']>,
+    list: async (...leaves) => {
+      await call('list', ...leaves);
+    },
+    leaves: (...range) => call('leaves', ...range) as ReturnType<MetaStore['leaves']>,
+    storeMeta: async (...stored) => {
+      await call('storeMeta', ...stored);
+    },
+    metaHashes: (...range) => call('metaHashes', ...range) as ReturnType<MetaStore['metaHashes']>,
+    attest: async (...attestation) => {
+      await call('attest', ...attestation);
     },
   };
 };

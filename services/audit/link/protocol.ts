@@ -1,7 +1,19 @@
 import { deserialize, serialize } from 'node:v8';
 
-/** The functions of the signing store that are called over the link. */
-export const LINK_CALLS = ['logs', 'rows', 'store', 'raise'] as const;
+/** The functions of the signer's stores that are called over the link. */
+export const LINK_CALLS = [
+  'logs',
+  'rows',
+  'store',
+  'raise',
+  'metaLog',
+  'unlisted',
+  'list',
+  'leaves',
+  'storeMeta',
+  'metaHashes',
+  'attest',
+] as const;
 export type LinkCall = (typeof LINK_CALLS)[number];
 
 /** What the audit service writes to `home` for the signer: where it listens, and what proves that the file was read. */

@@ -7,7 +7,7 @@ import { listen } from '../../shared/runtime/http-server.ts';
 import type { Handle } from '../../shared/runtime/lifecycle.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
 import { replaceFile } from '../../shared/spool/files.ts';
-import type { SigningStore } from '../core/signing.ts';
+import type { SignerStore } from '../core/meta-log.ts';
 import { decodeLink, encodeLink, LINK_CALLS, MAX_LINK_BYTES, type LinkFile } from './protocol.ts';
 
 const bodyOf = async (request: IncomingMessage): Promise<Buffer | undefined> => {
@@ -26,7 +26,7 @@ const bodyOf = async (request: IncomingMessage): Promise<Buffer | undefined> => 
  * on loopback. Who may is who can read `file` (mode 0600): it holds the address and a token of this start.
  */
 export const startSignerLink = async (options: {
-  readonly store: SigningStore;
+  readonly store: SignerStore;
   readonly file: string;
   readonly logger: Logger;
 }): Promise<Handle> => {

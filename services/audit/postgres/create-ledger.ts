@@ -2,10 +2,11 @@ import { createHmac } from 'node:crypto';
 import { hex, lp } from '../../shared/contracts/bytes.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { formatVkey, generateSigningKey, signingKeyFromPem } from '../../shared/contracts/signatures.ts';
-import { isTenant } from '../../shared/contracts/tenant.ts';
+import { isTenant, SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import { readOrCreateFile } from '../../shared/settings/home.ts';
 import type { Log, Sql, WriteLedger } from '../core/append.ts';
 import { genesisHash, type Genesis } from '../core/entry.ts';
+import { META_KEY, metaOriginOf } from '../core/meta-log.ts';
 import { createTreeHasher } from '../../shared/tlog/merkle.ts';
 import { freshIds, ownEntry } from '../core/own-entry.ts';
 import { lockHead } from './statements.ts';
@@ -37,6 +38,8 @@ export interface CreatedLedger {
   /** False when the ledger was there and no new incarnation was asked for. */
   readonly isNew: boolean;
   readonly log: LedgerDescription;
+  /** The meta log that goes with it; the system tenant's alone. */
+  readonly meta?: { readonly isNew: boolean; readonly origin: string; readonly vkey: string };
 }
 
 const SHARD = 0;
@@ -83,15 +86,39 @@ const keyPair = (file: string, origin: string): string => {
   return vkey;
 };
 
+/** The meta log of an incarnation of the system tenant's ledger, with a key pair of its own; made where it is missing. */
+const createMetaLog = async (
+  sql: Sql,
+  { authority, keyFile, nowUs }: CreateLedgerOptions,
+  incarnation: number,
+): Promise<NonNullable<CreatedLedger['meta']>> => {
+  const [known] = await sql.query<{ origin: string; vkey: string }>(
+    'select origin, vkey from edict.meta_log where incarnation = $1::int',
+    [incarnation],
+  );
+  if (known !== undefined) return { isNew: false, ...known };
+  const origin = metaOriginOf(authority, incarnation);
+  const vkey = keyPair(keyFile(META_KEY, incarnation), origin);
+  await sql.query(
+    'insert into edict.meta_log (incarnation, origin, vkey, created_us) values ($1::int, $2, $3, $4::bigint)',
+    [incarnation, origin, vkey, String(nowUs())],
+  );
+  return { isNew: true, origin, vkey };
+};
+
 /**
  * Creates the log of a tenant: key pair, origin, and entry 0, which names the members of prev_0. Created again it
  * changes nothing. With `newIncarnation` the next incarnation, whose genesis names origin, size and root of the one
- * before. Rejects with `usage` when a new incarnation of nothing is asked for.
+ * before. With the system tenant's log comes the meta log of the same incarnation. Rejects with `usage` when a new incarnation of nothing is asked for.
  */
 export const createLedger = async (options: CreateLedgerOptions): Promise<CreatedLedger> => {
   const { write, tenant, authority, blindKey, nowUs } = options;
   if (!isTenant(tenant)) throw new AppError('usage', `${JSON.stringify(tenant)} is not a tenant name`);
   const shownTenant = blindKey === undefined ? tenant : blindTenant(blindKey, tenant);
+  const withMeta = async (sql: Sql, created: CreatedLedger): Promise<CreatedLedger> =>
+    tenant === SYSTEM_TENANT
+      ? { ...created, meta: await createMetaLog(sql, options, created.log.incarnation) }
+      : created;
   return write(async ({ sql, append }) => {
     await sql.query('lock table edict.log in share row exclusive mode', []);
     const [latest] = await sql.query<LedgerDescription>(
@@ -101,7 +128,7 @@ export const createLedger = async (options: CreateLedgerOptions): Promise<Create
     );
     const continued = options.previous;
     if (options.newIncarnation !== true) {
-      if (latest !== undefined) return { isNew: false, log: latest };
+      if (latest !== undefined) return withMeta(sql, { isNew: false, log: latest });
     } else if (latest === undefined && continued === undefined)
       throw new AppError('usage', `tenant ${tenant} has no ledger that a new incarnation could continue`);
     // Nothing is appended to the old log from here on: it ends where the new one says.
@@ -148,6 +175,6 @@ export const createLedger = async (options: CreateLedgerOptions): Promise<Create
           : { origin: previous.origin, size: String(previous.size), root: hex(previous.root) },
     };
     await append(log, [ownEntry(tenant, 'incarnation', document, freshIds(Number(now / 1000n)))]);
-    return { isNew: true, log: { ...log, shard: SHARD, incarnation, vkey } };
+    return withMeta(sql, { isNew: true, log: { ...log, shard: SHARD, incarnation, vkey } });
   });
 };

@@ -24,7 +24,12 @@ export const readSigningState = async (sql: Pick<Sql, 'query'>, nowUs: bigint): 
   );
   const alarms = await sql.query<{ origin: string; alarm: string }>(
     `select l.origin, a.alarm from edict.signer_alarm a join edict.log l on l.id = a.log_id
-     where not exists (select from edict.checkpoint c where c.log_id = a.log_id and c.signed_us > a.raised_us)
+     where case when a.alarm in ('meta_split_view', 'meta_witness_ahead')
+       then not exists (select from edict.meta_attestation t where t.stored_us > a.raised_us
+                        and right(a.what, length(t.source)) = t.source)
+       when a.alarm like 'meta\\_%'
+       then not exists (select from edict.meta_checkpoint c where c.signed_us > a.raised_us)
+       else not exists (select from edict.checkpoint c where c.log_id = a.log_id and c.signed_us > a.raised_us) end
      order by a.raised_us limit 10`,
     [],
   );

@@ -1,25 +1,19 @@
 import type { Ack } from '../../shared/contracts/ack.ts';
 import { fromHex } from '../../shared/contracts/bytes.ts';
 import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
-import { bytesToUuid, newUuidV7 } from '../../shared/contracts/uuid.ts';
+import { newUuidV7 } from '../../shared/contracts/uuid.ts';
 import type { Sql } from '../core/append.ts';
-import { decodeEntry } from '../core/entry.ts';
 import type { PayloadKeys } from '../core/payload-keys.ts';
 import type { NameSubject } from '../core/pseudonym.ts';
-import { openPayloads } from '../core/query-reader.ts';
 import { verifyLog } from '../core/verify.ts';
-import type { TreeNode } from '../core/signing.ts';
-import type { KnownSize, LogFacts, Orphan, StoredCheckpoint, StoredEntry } from '../core/verify-input.ts';
+import type { KnownSize, LogFacts, Orphan } from '../core/verify-input.ts';
 import type { VerificationReport } from '../core/verify-report.ts';
-import { searchColumns, type SearchColumns } from '../core/verify-search.ts';
-import type { EmitterRow, ReceivedRow, StreamRow } from '../core/verify-state.ts';
+import { searchColumns } from '../core/verify-search.ts';
+import type { EmitterRow, StreamRow } from '../core/verify-state.ts';
 import type { StreamClaim } from '../core/verify-streams.ts';
 import type { VerifyTenant } from '../core/verify-tenant.ts';
 import { insertReport, readReports } from './read-reports.ts';
-import { SEARCH_COLUMNS } from './search.ts';
-
-const PAGE_ROWS = 500n;
-const MAX_ORPHANS = 100;
+import { readPages } from './read-verification-pages.ts';
 
 interface FactsRow {
   readonly id: number;
@@ -63,208 +57,6 @@ const readFacts = (sql: Pick<Sql, 'query'>, tenant: string): Promise<readonly Fa
      where l.tenant = $1 order by l.id desc`,
     [tenant],
   );
-
-interface PageRow {
-  readonly seq: bigint;
-  readonly segment: number;
-  readonly header: Buffer;
-  readonly leaf: Buffer;
-  readonly ciphertext: Buffer | null;
-}
-
-/** The rows from `from` up to `end`, in order: a narrow range, so that no plan reads more than it. */
-const readPage = (sql: Pick<Sql, 'query'>, logId: number, from: bigint, end: bigint): Promise<readonly PageRow[]> =>
-  sql.query<PageRow>(
-    `select e.seq, e.segment, e.header, e.leaf, p.ciphertext
-     from edict.entry e
-     left join edict.payload p on p.log_id = e.log_id and p.segment = e.segment and p.seq = e.seq
-     where e.log_id = $1::int and e.segment between ($2::bigint >> 16)::int and ($3::bigint >> 16)::int
-       and e.seq >= $2::bigint and e.seq < $3::bigint
-     order by e.segment, e.seq`,
-    [logId, String(from), String(end)],
-  );
-
-/** Checkpoints of the sizes above `from`, to `to`: each ends with an entry of the page. */
-const readCheckpoints = (
-  sql: Pick<Sql, 'query'>,
-  logId: number,
-  from: bigint,
-  to: bigint,
-): Promise<readonly StoredCheckpoint[]> =>
-  sql.query(
-    `select c.size, c.root, c.note from edict.checkpoint c
-     where c.log_id = $1::int and c.size > $2::bigint and c.size <= $3::bigint`,
-    [logId, String(from), String(to)],
-  );
-
-/** Hashes of tiles whose last entry is one of `from` to `to - 1`. */
-const readNodes = (sql: Pick<Sql, 'query'>, logId: number, from: bigint, to: bigint): Promise<readonly TreeNode[]> =>
-  sql.query(
-    `select n.level, n.index, n.hash from generate_series(1, 7) as v(level)
-     join edict.tree_node n on n.log_id = $1::int and n.level = v.level
-       and n.index >= ($2::bigint >> (8 * v.level)) and n.index < ($3::bigint >> (8 * v.level))`,
-    [logId, String(from), String(to)],
-  );
-
-/** Where the log goes on at or above `from`. */
-const nextEntry = async (sql: Pick<Sql, 'query'>, logId: number, from: bigint): Promise<bigint | undefined> => {
-  const [row] = await sql.query<{ seq: bigint }>(
-    `select e.seq from edict.entry e
-     where e.log_id = $1::int and e.segment >= ($2::bigint >> 16)::int and e.seq >= $2::bigint
-     order by e.segment, e.seq limit 1`,
-    [logId, String(from)],
-  );
-  return row?.seq;
-};
-
-/** The page's search rows; one entry may have several where somebody dropped the primary key. */
-const readSearch = (
-  sql: Pick<Sql, 'query'>,
-  logId: number,
-  from: bigint,
-  to: bigint,
-): Promise<readonly ({ readonly seq: bigint } & SearchColumns)[]> =>
-  sql.query(
-    `select d.seq, ${SEARCH_COLUMNS} from edict.decision d
-     where d.log_id = $1::int and d.seq between $2::bigint and $3::bigint order by d.seq`,
-    [logId, String(from), String(to)],
-  );
-
-interface ReceivedColumns extends ReceivedRow {
-  readonly event_id: string;
-}
-
-/**
- * The page's rows of received events, by the ids that its headers name. Joined, not compared with a list: a server without
- * statistics would compare every row with all of it.
- */
-const readReceived = async (
-  sql: Pick<Sql, 'query'>,
-  logId: number,
-  page: readonly PageRow[],
-): Promise<ReadonlyMap<string, ReceivedRow>> => {
-  const ids = page.flatMap(({ header }) => eventIdOf(header) ?? []);
-  const rows = await sql.query<
-    Omit<ReceivedColumns, 'boot' | 'number'> & { readonly boot: string; readonly number: string }
-  >(
-    `select r.event_id, r.digest, r.previous, r.emitter::text as emitter, r.boot::text as boot,
-            r.number::text as number, r.seq
-     from unnest($2::text::uuid[]) as w(event_id)
-     join edict.received r on r.log_id = $1::int and r.event_id = w.event_id`,
-    [logId, `{${ids.join(',')}}`],
-  );
-  return new Map(rows.map((row) => [row.event_id, { ...row, boot: BigInt(row.boot), number: BigInt(row.number) }]));
-};
-
-/** Undefined for a header that is none. */
-const eventIdOf = (header: Uint8Array): string | undefined => {
-  try {
-    return bytesToUuid(decodeEntry(header).eventId);
-  } catch {
-    return undefined;
-  }
-};
-
-/**
- * Payload rows in the range of a page that no entry of the page owns. Pages are compared here, not joined there: a server
- * without statistics of new rows may compare every row with every entry.
- */
-const readStrayPayloads = (
-  sql: Pick<Sql, 'query'>,
-  logId: number,
-  from: bigint,
-  to: bigint,
-  seqs: readonly bigint[],
-): Promise<readonly { readonly seq: bigint }[]> =>
-  sql.query(
-    `select p.seq from edict.payload p
-     where p.log_id = $1::int and p.segment between ($2::bigint >> 16)::int and ($3::bigint >> 16)::int
-       and p.seq between $2::bigint and $3::bigint and p.seq <> all ($4::text::bigint[])
-     order by p.seq limit ${MAX_ORPHANS}`,
-    [logId, String(from), String(to), `{${seqs.join(',')}}`],
-  );
-
-/** Search and payload rows at or above `from` that are newer than every entry, as of one statement. */
-const readPastEnd = (sql: Pick<Sql, 'query'>, logId: number, from: bigint): Promise<readonly Orphan[]> =>
-  sql.query<Orphan>(
-    `with newest as (
-       select coalesce((select e.seq from edict.entry e where e.log_id = $1::int
-                        order by e.segment desc, e.seq desc limit 1), -1) as seq)
-     (select 'search' as "table", d.seq from edict.decision d
-      where d.log_id = $1::int and d.seq >= $2::bigint and d.seq > (select seq from newest)
-      order by d.seq limit ${MAX_ORPHANS})
-     union all
-     (select 'payload', p.seq from edict.payload p
-      where p.log_id = $1::int and p.segment >= ($2::bigint >> 16)::int and p.seq >= $2::bigint
-        and p.seq > (select seq from newest)
-      order by p.seq limit ${MAX_ORPHANS})`,
-    [logId, String(from)],
-  );
-
-/** Every row of a log below `end`, with its payload opened where it opens; what belongs to none goes to `orphans`. */
-const readRows = async function* (
-  sql: Pick<Sql, 'query'>,
-  keys: PayloadKeys,
-  log: { readonly id: number; readonly tenant: string; readonly origin: string },
-  end: bigint,
-  orphans: Orphan[],
-): AsyncGenerator<StoredEntry> {
-  const note = (table: Orphan['table'], seq: bigint): void => {
-    if (orphans.length < MAX_ORPHANS) orphans.push({ table, seq });
-  };
-  let next = 0n;
-  while (next < end) {
-    const to = next + PAGE_ROWS < end ? next + PAGE_ROWS : end;
-    const page = await readPage(sql, log.id, next, to);
-    if (page.length === 0) {
-      // A hole wider than a page; what should have been there is the verifier's to say.
-      const beyond = await nextEntry(sql, log.id, to);
-      for (const { seq } of await readSearch(sql, log.id, next, to - 1n)) note('search', seq);
-      for (const { seq } of await readStrayPayloads(sql, log.id, next, to - 1n, [])) note('payload', seq);
-      if (beyond === undefined) break;
-      next = beyond;
-      continue;
-    }
-    const [search, payloads, received, checkpoints, nodes, strays] = await Promise.all([
-      readSearch(sql, log.id, next, to - 1n),
-      openPayloads(keys, log, page),
-      readReceived(sql, log.id, page),
-      readCheckpoints(sql, log.id, next, to),
-      readNodes(sql, log.id, next, to),
-      readStrayPayloads(
-        sql,
-        log.id,
-        next,
-        to - 1n,
-        page.map(({ seq }) => seq),
-      ),
-    ]);
-    const bySeq = new Map<bigint, SearchColumns[]>(page.map(({ seq }) => [seq, []]));
-    for (const { seq, ...columns } of search) {
-      const rows = bySeq.get(seq);
-      if (rows === undefined) note('search', seq);
-      else rows.push(columns);
-    }
-    for (const { seq } of strays) note('payload', seq);
-    for (const [index, { seq, segment, header, leaf }] of page.entries()) {
-      const event = received.get(eventIdOf(header) ?? '');
-      const checkpoint = checkpoints.find(({ size }) => size === seq + 1n);
-      yield {
-        seq,
-        segment,
-        header,
-        leaf,
-        payload: payloads[index] ?? { state: 'missing' },
-        search: bySeq.get(seq) ?? [],
-        nodes: nodes.filter((node) => (node.index + 1n) << BigInt(8 * node.level) === seq + 1n),
-        ...(checkpoint === undefined ? {} : { checkpoint }),
-        ...(event === undefined ? {} : { received: event }),
-      };
-    }
-    next = to;
-  }
-  for (const { table, seq } of await readPastEnd(sql, log.id, next)) note(table, seq);
-};
 
 const newestOf = ({ checkpoint_size: size, checkpoint_root: root, note }: FactsRow) =>
   size === null || root === null || note === null ? {} : { newest: { size, root, note } };
@@ -339,7 +131,7 @@ export interface VerifierOptions {
  */
 export const createVerifier = (options: VerifierOptions): VerifyTenant => {
   const { database, reports, keys, nameForSearch, graceMs, now = Date.now } = options;
-  return async (tenant, { remembered = [], onProgress }) => {
+  return async (tenant, { remembered = [], window, onProgress }) => {
     const acks = (await options.acks?.(tenant)) ?? [];
     const earlier = await readReports(database, tenant);
     const before = await readEmitters(database);
@@ -386,7 +178,7 @@ export const createVerifier = (options: VerifierOptions): VerifyTenant => {
           : { continued: { by: next.origin, size: next.previous_size, root: next.previous_root } }),
         ...newestOf(row),
         head: { size: row.size ?? 0n, leaf: row.leaf ?? new Uint8Array(32) },
-        rows: readRows(database, keys, { id, tenant, origin }, end, orphans),
+        pages: readPages(database, keys, { id, tenant, origin }, end, orphans),
         orphans: () => orphans,
         claims: [...(claims.get(id) ?? []), ...claimsOfAcks(acks, origin)],
         known,
@@ -403,6 +195,7 @@ export const createVerifier = (options: VerifierOptions): VerifyTenant => {
         expectedSearch: (entry, event) => searchColumns(nameForSearch, tenant, entry, event),
         now,
         graceMs,
+        ...(window === undefined ? {} : { window }),
         ...(onProgress === undefined ? {} : { onProgress: (seq) => onProgress(done + seq, total) }),
       });
       done += end;

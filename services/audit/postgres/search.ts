@@ -3,7 +3,7 @@ import type { DecisionOrder, SearchCriteria } from '../core/query.ts';
 import type { SearchColumns } from '../core/verify-search.ts';
 
 /** The columns of a search row, under the names that the verifier uses. */
-export const SEARCH_COLUMNS =
+const SEARCH_COLUMNS =
   'd.event_id::text as event_id, d.event_time_ms, d.ingest_us, d.decision, d.reasons, d.subject, d.agent, d.chain, ' +
   'd.action, d.resource_type, d.resource, d.purpose, d.session_id, d.request_id, d.caller';
 

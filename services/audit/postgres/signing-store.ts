@@ -108,12 +108,15 @@ const insertCheckpoint = async (sql: Sql, logId: number, checkpoint: NewCheckpoi
   );
 };
 
-/** Checkpoints and the rows that they are made of. `transaction`: the signer's own, or the embedded ledger's. */
-export const createSigningStore = (options: {
+export interface SigningStoreOptions {
   readonly database: Pick<Sql, 'query'>;
   readonly keys: PayloadKeys;
+  /** The signer's own, or the embedded ledger's. */
   readonly transaction: (work: (sql: Sql) => Promise<void>) => Promise<void>;
-}): SigningStore => {
+}
+
+/** Checkpoints and the rows that they are made of. */
+export const createSigningStore = (options: SigningStoreOptions): SigningStore => {
   const { database, keys, transaction } = options;
   return {
     logs: () => readSignableLogs(database),

@@ -37,12 +37,13 @@ const create = async (settings: Settings, tenant: string, isNewIncarnation: bool
   }
 };
 
-const describe = ({ isNew, log }: CreatedLedger) => ({
+const describe = ({ isNew, log, meta }: CreatedLedger) => ({
   created: isNew,
   tenant: log.tenant,
   origin: log.origin,
   incarnation: log.incarnation,
   vkey: log.vkey,
+  ...(meta === undefined ? {} : { meta: { created: meta.isNew, origin: meta.origin, vkey: meta.vkey } }),
 });
 
 export const ledgerCommand = (): Command => {
@@ -57,7 +58,8 @@ export const ledgerCommand = (): Command => {
     .addHelpText(
       'after',
       '\nThe private key goes to keys/ledger under home, with the verifier key (.vkey) beside it. Auditors get the\n' +
-        'verifier key; the private key is for the signer alone.\n' +
+        'verifier key; the private key is for the signer alone. With the ledger of `edict` comes the meta log over the\n' +
+        'checkpoints of all ledgers, and its key @meta-<incarnation>.pem.\n' +
         '\nWhen the embedded ledger cannot go on (lost journal, lost events), --new-incarnation puts it aside and begins\n' +
         'a new incarnation of every ledger in it.\n' +
         '\nExit codes: 0 created, 1 the ledger exists, 2 usage or environment.\n',
@@ -68,8 +70,9 @@ export const ledgerCommand = (): Command => {
       const ledgers = created.map(describe);
       if (options.json === true) process.stdout.write(`${JSON.stringify({ ledgers, aside }, undefined, 2)}\n`);
       else {
-        for (const { created: isNew, origin, vkey } of ledgers)
-          process.stdout.write(`${isNew ? 'created' : 'exists already'}: ${origin}\n${vkey}\n`);
+        for (const { meta, ...log } of ledgers)
+          for (const { created: isNew, origin, vkey } of meta === undefined ? [log] : [log, meta])
+            process.stdout.write(`${isNew ? 'created' : 'exists already'}: ${origin}\n${vkey}\n`);
         for (const path of aside) process.stdout.write(`put aside: ${path}\n`);
       }
       if (ledgers.some(({ created: isNew }) => !isNew)) process.exitCode = 1;

@@ -26,6 +26,8 @@ export type ErrorCode =
   | 'journal_corrupt'
   | 'signer_failed'
   | 'signer_memory_failed'
+  | 'tripwire_failed'
+  | 'witness_failed'
   | 'kafka_unavailable'
   | 'upstream_unavailable'
   | 'internal';

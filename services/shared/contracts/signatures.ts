@@ -3,8 +3,10 @@ import { sha256 } from './bytes.ts';
 
 /** DER prefix of an Ed25519 SubjectPublicKeyInfo (RFC 8410, section 4); the raw 32-byte key follows. */
 const SPKI_PREFIX = Buffer.from('302a300506032b6570032100', 'hex');
-/** C2SP signed-note: the type byte of an Ed25519 key. */
+/** C2SP signed-note: the type byte of an Ed25519 key, and of one that makes timestamped cosignatures. */
 const NOTE_ED25519 = 0x01;
+export const NOTE_COSIGNATURE = 0x04;
+type NoteKeyType = typeof NOTE_ED25519 | typeof NOTE_COSIGNATURE;
 
 export interface SigningKey {
   readonly privateKey: KeyObject;
@@ -14,7 +16,7 @@ export interface SigningKey {
 
 export interface VerifierKey {
   readonly name: string;
-  /** C2SP key id: the first 4 bytes of SHA-256(name ‖ 0x0A ‖ 0x01 ‖ public key). */
+  /** C2SP key id: the first 4 bytes of SHA-256(name ‖ 0x0A ‖ type ‖ public key). */
   readonly keyId: Buffer;
   readonly publicKey: Buffer;
   readonly key: KeyObject;
@@ -49,25 +51,33 @@ export const signEd25519 = (key: SigningKey, message: Uint8Array): Buffer => sig
 export const verifyEd25519 = (key: KeyObject, message: Uint8Array, signature: Uint8Array): boolean =>
   signature.length === 64 && verify(null, message, key, signature);
 
-const noteKeyId = (name: string, publicKey: Uint8Array): Buffer =>
-  sha256(name, Buffer.from([0x0a, NOTE_ED25519]), publicKey).subarray(0, 4);
+const noteKeyId = (name: string, type: NoteKeyType, publicKey: Uint8Array): Buffer =>
+  sha256(name, Buffer.from([0x0a, type]), publicKey).subarray(0, 4);
 
-/** A C2SP signed-note verifier key line, `<name>+<hex key id>+<base64(0x01 ‖ public key)>`. */
-export const formatVkey = (name: string, publicKey: Uint8Array): string =>
-  `${name}+${noteKeyId(name, publicKey).toString('hex')}+${Buffer.concat([Buffer.from([NOTE_ED25519]), publicKey]).toString('base64')}`;
+/** A C2SP signed-note verifier key line, `<name>+<hex key id>+<base64(type ‖ public key)>`. */
+export const formatTypedVkey = (type: NoteKeyType, name: string, publicKey: Uint8Array): string =>
+  `${name}+${noteKeyId(name, type, publicKey).toString('hex')}+${Buffer.concat([Buffer.from([type]), publicKey]).toString('base64')}`;
 
-/** Throws when the line is malformed or its key id does not fit (C2SP signed-note, "Verifier keys"). */
-export const parseVkey = (line: string): VerifierKey => {
+/** Throws when the line is malformed, of another type, or its key id does not fit (C2SP signed-note, "Verifier keys"). */
+export const parseTypedVkey = (type: NoteKeyType, line: string): VerifierKey => {
   // The name may not hold a plus, so the first two pluses part the fields; base64 may hold more of them.
   const [, name, id, encoded] = /^([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]+={0,2})$/.exec(line.trim()) ?? [];
   if (name === undefined || id === undefined || encoded === undefined) throw new TypeError('malformed verifier key');
   const bytes = Buffer.from(encoded, 'base64');
-  if (bytes.length !== 33 || bytes[0] !== NOTE_ED25519) throw new TypeError('the verifier key is not an Ed25519 key');
+  if (bytes.length !== 33 || bytes[0] !== type)
+    throw new TypeError(`the verifier key is not an Ed25519 key${type === NOTE_COSIGNATURE ? ' of a witness' : ''}`);
   const publicKey = bytes.subarray(1);
-  const keyId = noteKeyId(name, publicKey);
+  const keyId = noteKeyId(name, type, publicKey);
   if (keyId.toString('hex') !== id) throw new TypeError('the key id does not fit name and key');
   return { name, keyId, publicKey, key: publicKeyFromRaw(publicKey) };
 };
+
+/** A verifier key line of an Ed25519 key. */
+export const formatVkey = (name: string, publicKey: Uint8Array): string =>
+  formatTypedVkey(NOTE_ED25519, name, publicKey);
+
+/** Reads an Ed25519 verifier key line; throws as `parseTypedVkey` does. */
+export const parseVkey = (line: string): VerifierKey => parseTypedVkey(NOTE_ED25519, line);
 
 /** `emitter.id`: the first 16 bytes of SHA-256 of the raw public key, as 32 lower-case hex digits. */
 export const emitterId = (publicKey: Uint8Array): string => sha256(publicKey).subarray(0, 16).toString('hex');

@@ -55,6 +55,8 @@ export const httpStatus = (code: ErrorCode): number => {
     case 'journal_corrupt':
     case 'signer_failed':
     case 'signer_memory_failed':
+    case 'tripwire_failed':
+    case 'witness_failed':
     case 'internal':
       return 500;
     default:

@@ -1,9 +1,17 @@
 import { sha256 } from '../contracts/bytes.ts';
 
 const NODE = Buffer.from([0x01]);
+/** 0x01 ‖ left ‖ right, filled anew for each node: hashing is synchronous. */
+const node = Buffer.alloc(1 + 32 + 32, NODE);
 
 /** node = H(0x01 ‖ left ‖ right), RFC 6962, section 2.1. */
-export const nodeHash = (left: Uint8Array, right: Uint8Array): Buffer => sha256(NODE, left, right);
+export const nodeHash = (left: Uint8Array, right: Uint8Array): Buffer => {
+  // No hashes of a tree: what somebody else calls a proof may hold anything.
+  if (left.length !== 32 || right.length !== 32) return sha256(Buffer.concat([NODE, left, right]));
+  node.set(left, 1);
+  node.set(right, 33);
+  return sha256(node);
+};
 
 /** A tree without its leaves: enough to go on, and to tell the root. */
 export interface TreeState {
@@ -37,16 +45,16 @@ export const createTreeHasher = (from?: TreeState, onSubtree?: OnSubtree): TreeH
     throw new RangeError('not the state of a tree');
   return {
     add: (leaf) => {
-      let node: Buffer = Buffer.from(leaf);
+      let top: Buffer = Buffer.from(leaf);
       let height = 0;
       for (let rest = size; (rest & 1n) === 1n; rest >>= 1n) {
         const left = subtrees.pop();
         if (left === undefined) break;
-        node = nodeHash(left, node);
+        top = nodeHash(left, top);
         height += 1;
-        onSubtree?.(height, rest >> 1n, node);
+        onSubtree?.(height, rest >> 1n, top);
       }
-      subtrees.push(node);
+      subtrees.push(top);
       size += 1n;
     },
     size: () => size,

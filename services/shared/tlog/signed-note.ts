@@ -67,8 +67,12 @@ export const openNote = (bytes: Uint8Array, key: VerifierKey): string | undefine
   return own.every(({ signature }) => verifyEd25519(key.key, text, signature)) ? note.text : undefined;
 };
 
+/** `— <name> base64(key id ‖ signature)`, with its newline. */
+export const formatSignature = ({ name, keyId, signature }: NoteSignature): string =>
+  `— ${name} ${Buffer.concat([keyId, signature]).toString('base64')}\n`;
+
 /** `text` must end with a newline. Ed25519 is deterministic: the same text gives the same bytes again. */
 export const signNote = (text: string, signer: SigningKey, { name, keyId }: VerifierKey): Buffer => {
   const signature = signEd25519(signer, Buffer.from(text, 'utf8'));
-  return Buffer.from(`${text}\n— ${name} ${Buffer.concat([keyId, signature]).toString('base64')}\n`, 'utf8');
+  return Buffer.from(`${text}\n${formatSignature({ name, keyId, signature })}`, 'utf8');
 };

@@ -81,8 +81,10 @@ describe('a log with checkpoints', () => {
     const { log, input } = newLog();
     const rows = log.rows.slice(0, 6);
     const head = { size: 6n, leaf: rows[5]!.leaf };
-    expect(await redOf(input({ rows, head }))).toEqual(['append_only']);
-    expect((await verifyLog(input({ rows, head }))).findings).toMatchObject([{ attack: 'tail_truncated', seq: '6' }]);
+    expect(await redOf(input({ pages: [rows], head }))).toEqual(['append_only']);
+    expect((await verifyLog(input({ pages: [rows], head }))).findings).toMatchObject([
+      { attack: 'tail_truncated', seq: '6' },
+    ]);
   });
 
   it('is not authentic with a note of another key, of another size or root, or of none', async () => {

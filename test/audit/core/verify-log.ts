@@ -16,7 +16,7 @@ import {
   type EntryKind,
 } from '../../../services/audit/core/entry.ts';
 import { verifyLog } from '../../../services/audit/core/verify.ts';
-import type { StoredEntry, VerifyInput } from '../../../services/audit/core/verify-input.ts';
+import type { StoredEntry, StoredPayload, VerifyInput } from '../../../services/audit/core/verify-input.ts';
 import type { SearchColumns } from '../../../services/audit/core/verify-search.ts';
 
 export const NOW_MS = 1_767_225_600_000;
@@ -28,7 +28,7 @@ export const VKEY = formatVkey(ORIGIN, LOG_KEY.publicKey);
 const SET = `sha256:${hex(sha256('set'))}`;
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
-export type Row = Mutable<StoredEntry>;
+export type Row = Mutable<Omit<StoredEntry, 'payload'> & { readonly payload: StoredPayload }>;
 
 export interface TestLog {
   readonly rows: Row[];
@@ -40,6 +40,8 @@ export interface TestLog {
   /** Takes the next number without making an entry. */
   skip(): void;
   restart(): void;
+  /** When the events behind are made, Unix milliseconds. */
+  setTime(ms: number): void;
   input(change?: Partial<VerifyInput>): VerifyInput;
   leaf(): Uint8Array;
 }
@@ -57,6 +59,8 @@ export const createTestLog = (): TestLog => {
   let boot = 1n;
   let number = 0n;
   let previous: Uint8Array = ZERO_DIGEST;
+
+  let timeMs = NOW_MS;
 
   const append: TestLog['append'] = (kind, contentType, payload, change = {}) => {
     const seq = BigInt(rows.length);
@@ -96,7 +100,7 @@ export const createTestLog = (): TestLog => {
 
   const event = (kind: EntryKind, type: string, members: Readonly<Record<string, unknown>>, signed: boolean): Row => {
     number += 1n;
-    const id = newUuidV7(NOW_MS);
+    const id = newUuidV7(timeMs);
     const unsigned = {
       specversion: '1.0',
       id,
@@ -151,11 +155,14 @@ export const createTestLog = (): TestLog => {
       number = 0n;
       previous = ZERO_DIGEST;
     },
+    setTime(ms) {
+      timeMs = ms;
+    },
     leaf: () => leaf,
     input: (change = {}) => ({
       log: { tenant: 'acme', origin: ORIGIN, vkey: VKEY },
       head: { size: BigInt(rows.length), leaf },
-      rows,
+      pages: [rows],
       orphans: () => [],
       claims: [],
       known: [],

@@ -141,6 +141,24 @@ describe('verifyLog', () => {
     expect(await redOf({ ...log.input(), continued: continued(10n, '00'.repeat(32)) })).toEqual(['append_only']);
   });
 
+  it('says of payloads that the source does not give that nobody looked at them', async () => {
+    const log = filled();
+    const headers = log.rows.map((row) => ({ ...row, payload: { state: 'withheld' as const }, search: [] }));
+    const report = await verifyLog(log.input({ pages: [headers.slice(0, 4), headers.slice(4)] }));
+    expect(Object.fromEntries(Object.entries(report.verdicts).map(([name, { status }]) => [name, status]))).toEqual({
+      authenticity: 'not_checked',
+      append_only: 'not_checked',
+      integrity: 'not_checked',
+      projection: 'not_checked',
+      completeness: 'ok',
+      lifecycle: 'not_checked',
+      freshness: 'not_checked',
+      clock: 'ok',
+    });
+    headers[3] = { ...at(log, 3), header: flipped(at(log, 3).header, 20), payload: { state: 'withheld' }, search: [] };
+    expect(await redOf(log.input({ pages: [headers] }))).toEqual(['integrity']);
+  });
+
   it('goes on behind a row that its checks cannot take', async () => {
     const log = filled();
     const broken = {

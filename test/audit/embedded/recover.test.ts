@@ -29,7 +29,7 @@ import { createLedger } from '../../../services/audit/postgres/create-ledger.ts'
 import { createLedgerWriter } from '../../../services/audit/postgres/ledger-writer.ts';
 import { ledgerMigrations, migrate } from '../../../services/audit/postgres/migrate.ts';
 import { recoverFromJournal, type Recovered } from '../../../services/audit/postgres/recover.ts';
-import { createSigningStore } from '../../../services/audit/postgres/signing-store.ts';
+import { createSignerStore } from '../../../services/audit/postgres/meta-store.ts';
 import { AppError } from '../../../services/shared/contracts/errors.ts';
 import { newUuidV7 } from '../../../services/shared/contracts/uuid.ts';
 import { createTestDatabase, type TestDatabase } from '../../support/postgres.ts';
@@ -239,28 +239,32 @@ describe('recovery from the journal', () => {
       const logs = () => readNewestLogs(database);
       await createSealer({ database, writeLedger: write, logs, ids: freshIds() }).sealAll();
       const transaction = (work: (sql: Sql) => Promise<void>): Promise<void> => write(({ sql }) => work(sql));
-      const store = createSigningStore({ database, keys, transaction });
+      const store = createSignerStore({ database, keys, transaction });
       await signerIn(path.join(home, 'keys'), path.join(home, 'signer'), store).signAll();
     };
     const signed = ({ database }: Part): Promise<readonly unknown[]> =>
       database.query(
         `select size, root, note, null as hash from edict.checkpoint
-         union all select index, null, null, hash from edict.tree_node order by 1, 2`,
+         union all select index, null, null, hash from edict.tree_node
+         union all select size, root, note, null from edict.meta_checkpoint
+         union all select index, null, null, entry from edict.meta_leaf order by 1, 2, 3, 4`,
         [],
       );
     const first = await open();
+    await createTenant(first.write, 'edict');
     const log = await createTenant(first.write, 'acme');
     await ingest(first.write, log, Array.from({ length: 300 }, event));
     await sign(first);
     const expected = await signed(first);
-    expect(expected).toHaveLength(2);
+    // Two checkpoints, one hash of a tile, two leaves of the meta log, and its checkpoint.
+    expect(expected).toHaveLength(6);
     await close();
     await loseDatabase();
     const restored = await open();
     expect(await signed(restored)).toEqual(expected);
     await ingest(restored.write, log, [event()]);
     await sign(restored);
-    expect(await signed(restored)).toHaveLength(3);
+    expect(await signed(restored)).toHaveLength(9);
     expect(await restored.database.query('select alarm from edict.signer_alarm', [])).toEqual([]);
   });
 

@@ -7,6 +7,7 @@ import { commitPayload, decodeEntry, leafHash } from '../../../services/audit/co
 import { fromHex, hex } from '../../../services/shared/contracts/bytes.ts';
 import { connectPostgres } from '../../../services/audit/postgres/connect.ts';
 import { createLedgerReader } from '../../../services/audit/postgres/read-ledger.ts';
+import { createMetaReader } from '../../../services/audit/postgres/read-meta.ts';
 import { createTileReader } from '../../../services/audit/postgres/read-tiles.ts';
 import { createVerifier } from '../../../services/audit/postgres/read-verification.ts';
 import { newApiKey } from '../../../services/shared/callers/api-keys.ts';
@@ -48,6 +49,7 @@ describe('the audit service over HTTP', () => {
     audit = createAuditApp({
       reader: createLedgerReader({ database, keys }),
       tiles: createTileReader(database),
+      meta: createMetaReader(database),
       verify: createVerifier({ database, reports: database, keys, nameForSearch: searchNames, graceMs: 60_000 }),
       access: () => access,
       cursorKey: Buffer.alloc(32, 3),

@@ -14,6 +14,7 @@ import { hasFailed } from '../../../services/audit/core/verify-report.ts';
 import { connectPostgres } from '../../../services/audit/postgres/connect.ts';
 import { encodeParquet } from '../../../services/audit/http/parquet.ts';
 import { createLedgerReader, readTenantLogs } from '../../../services/audit/postgres/read-ledger.ts';
+import { createMetaReader } from '../../../services/audit/postgres/read-meta.ts';
 import { createTileReader } from '../../../services/audit/postgres/read-tiles.ts';
 import { createVerifier } from '../../../services/audit/postgres/read-verification.ts';
 import { newApiKey } from '../../../services/shared/callers/api-keys.ts';
@@ -67,6 +68,7 @@ describe('an export', () => {
         decisions: (...args) => reader.decisions(...args),
       },
       tiles: createTileReader(database),
+      meta: createMetaReader(database),
       verify: createVerifier({
         database,
         reports: database,

@@ -3,6 +3,7 @@ import { createServer } from 'node:http';
 import path from 'node:path';
 import { createAuditApp } from '../../../services/audit/http/app.ts';
 import { createLedgerReader } from '../../../services/audit/postgres/read-ledger.ts';
+import { createMetaReader } from '../../../services/audit/postgres/read-meta.ts';
 import { createTileReader } from '../../../services/audit/postgres/read-tiles.ts';
 import { listen } from '../../../services/shared/runtime/http-server.ts';
 import { createRegistry } from '../../../services/shared/runtime/metrics.ts';
@@ -20,6 +21,7 @@ export const fsckLogs = async (ledger: LedgerFixture, tenants: readonly string[]
   const app = createAuditApp({
     reader: createLedgerReader({ database, keys: ledger.keys }),
     tiles: createTileReader(database),
+    meta: createMetaReader(database),
     verify: () => Promise.resolve([]),
     access: () => ({ mode: 'open', caller, tenants: new Set(tenants) }),
     cursorKey: Buffer.alloc(32),

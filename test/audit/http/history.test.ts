@@ -7,6 +7,7 @@ import { readCursor, writeCursor } from '../../../services/audit/core/query-curs
 import { connectPostgres } from '../../../services/audit/postgres/connect.ts';
 import { createLedger } from '../../../services/audit/postgres/create-ledger.ts';
 import { createLedgerReader } from '../../../services/audit/postgres/read-ledger.ts';
+import { createMetaReader } from '../../../services/audit/postgres/read-meta.ts';
 import { createTileReader } from '../../../services/audit/postgres/read-tiles.ts';
 import { createVerifier } from '../../../services/audit/postgres/read-verification.ts';
 import { hasFailed } from '../../../services/audit/core/verify-report.ts';
@@ -46,6 +47,7 @@ describe('the history of decisions', () => {
     audit = createAuditApp({
       reader: createLedgerReader({ database: reader, keys }),
       tiles: createTileReader(reader),
+      meta: createMetaReader(reader),
       verify: createVerifier({ database: admin, reports: admin, keys, nameForSearch: searchNames, graceMs: 60_000 }),
       access: () => access,
       cursorKey,

@@ -20,7 +20,8 @@ import { connectPostgres } from '../../../services/audit/postgres/connect.ts';
 import { createLedger } from '../../../services/audit/postgres/create-ledger.ts';
 import { createLedgerWriter } from '../../../services/audit/postgres/ledger-writer.ts';
 import { keyStoreMigrations, ledgerMigrations, migrate } from '../../../services/audit/postgres/migrate.ts';
-import { createSigningStore } from '../../../services/audit/postgres/signing-store.ts';
+import { META_KEY } from '../../../services/audit/core/meta-log.ts';
+import { createSignerStore } from '../../../services/audit/postgres/meta-store.ts';
 import { openMemoryFolder } from '../../../services/audit/signer/memory-file.ts';
 import { createSignerMetrics } from '../../../services/audit/signer/metrics.ts';
 import { createSigner } from '../../../services/audit/signer/signer.ts';
@@ -207,7 +208,7 @@ export const signLedgers = async (database: Database, memoryFolder: string): Pro
     ids: freshIds(),
   }).sealAll();
   await createSigner({
-    store: createSigningStore({ database, keys, transaction: database.transaction }),
+    store: createSignerStore({ database, keys, transaction: database.transaction }),
     memory: openMemoryFolder(memoryFolder),
     keyOf: ({ tenant, origin }) => {
       const key = signingKeyFromPem(ledgerKeys.get(tenant) ?? '');
@@ -296,7 +297,7 @@ const fill = async (adminUrl: string): Promise<void> => {
       globex.decision(decisionMembers('alice', 'read', 'allow')),
       globex.decision(decisionMembers('', 'read', 'deny', { subject: { id: erin } })),
     ]);
-    for (const tenant of logs.keys())
+    for (const tenant of [...logs.keys(), META_KEY])
       ledgerKeys.set(tenant, readFileSync(path.join(folder, `${tenant}-1.pem`), 'utf8'));
   } finally {
     await database.close();

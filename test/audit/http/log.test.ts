@@ -1,16 +1,17 @@
 import { createServer } from 'node:http';
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { openCheckpoint } from '../../../services/shared/tlog/checkpoint.ts';
+import { openCheckpoint, signCheckpoint } from '../../../services/shared/tlog/checkpoint.ts';
 import { leafHash } from '../../../services/audit/core/entry.ts';
 import { isConsistent, rootOfInclusion } from '../../../services/shared/tlog/proofs.ts';
 import { createAuditApp, type AuditApp } from '../../../services/audit/http/app.ts';
 import type { AuditAccess } from '../../../services/audit/http/access.ts';
 import { createLedgerReader } from '../../../services/audit/postgres/read-ledger.ts';
+import { createMetaReader } from '../../../services/audit/postgres/read-meta.ts';
 import { createTileReader } from '../../../services/audit/postgres/read-tiles.ts';
 import { createAuthenticate, newApiKey } from '../../../services/shared/callers/api-keys.ts';
 import { listen, type ListeningServer } from '../../../services/shared/runtime/http-server.ts';
-import { parseVkey } from '../../../services/shared/contracts/signatures.ts';
+import { formatVkey, parseVkey, signingKeyFromPem } from '../../../services/shared/contracts/signatures.ts';
 import { createRegistry } from '../../../services/shared/runtime/metrics.ts';
 import { fsck, type FsckResult } from '../../support/fsck.ts';
 import { silent } from '../ingest/fixtures.ts';
@@ -53,6 +54,7 @@ describe('a log over HTTP', () => {
     app = createAuditApp({
       reader: createLedgerReader({ database, keys: fixture.ledger.keys }),
       tiles: createTileReader(database),
+      meta: createMetaReader(database),
       verify: () => Promise.resolve([]),
       access: () => access,
       cursorKey: Buffer.alloc(32),
@@ -78,11 +80,29 @@ describe('a log over HTTP', () => {
       headers: key === undefined ? {} : { authorization: `Bearer ${key}` },
     });
 
-  const check = (): Promise<FsckResult> => {
+  const check = (log = 'acme/0/1', vkey = 'acme-1.vkey'): Promise<FsckResult> => {
     const authorization = path.join(fixture.ledger.folder, 'authorization');
     writeFileSync(authorization, `Bearer ${auditor.key}\n`);
-    return fsck(`${server.url}/log/acme/0/1`, path.join(fixture.ledger.folder, 'acme-1.vkey'), authorization);
+    return fsck(`${server.url}/log/${log}`, path.join(fixture.ledger.folder, vkey), authorization);
   };
+
+  /** Checkpoints as acme's key signs them, of sizes that its log does not have; each becomes a leaf of the meta log. */
+  const growMeta = async (checkpoints: number): Promise<void> => {
+    const { ledger, newSigner } = fixture;
+    const { origin } = ledger.log;
+    const key = signingKeyFromPem(readFileSync(path.join(ledger.folder, 'acme-1.pem'), 'utf8'));
+    const verifier = parseVkey(formatVkey(origin, key.publicKey));
+    const notes = Array.from({ length: checkpoints }, (_, n) =>
+      signCheckpoint({ origin, size: BigInt(n + 1), root: Buffer.alloc(32, n) }, key, verifier),
+    );
+    await ledger.as('signer').query(
+      `insert into edict.checkpoint (log_id, size, root, note, signed_us)
+       select $1::int, u.i, sha256(u.note), u.note, u.i from unnest($2::bytea[]) with ordinality as u(note, i)`,
+      [ledger.log.id, notes],
+    );
+    await newSigner().signAll();
+  };
+  const checkMeta = (): Promise<FsckResult> => check('-/meta/1', '@meta-1.vkey');
 
   it.each([
     ['of one seal only', [0]],
@@ -116,6 +136,46 @@ describe('a log over HTTP', () => {
     const { code, said } = await check();
     expect(code).toBe(1);
     expect(said).toMatch(expected);
+  });
+
+  it('the meta log over all checkpoints is good to fsck too, and not when it was altered', async () => {
+    await growMeta(300);
+    const resource = `${server.url}/log/-/meta/1`;
+    const asked = (path_: string, key?: string) =>
+      fetch(`${resource}/${path_}`, key === undefined ? {} : { headers: { authorization: `Bearer ${key}` } });
+    expect(await checkMeta()).toMatchObject({
+      code: 0,
+      said: expect.stringContaining("Successfully fsck'd log") as string,
+    });
+    // Every auditor may read it: its entries are hashes.
+    for (const { key } of [auditor, stranger]) {
+      const checkpoint = await asked('checkpoint', key);
+      expect([checkpoint.status, checkpoint.headers.get('cache-control')]).toEqual([200, 'private, no-cache']);
+      expect(await checkpoint.text()).toMatch(/^test\.example\/-\/meta\/1\n300\n/);
+      expect((await asked('tile/entries/001.p/44', key)).status).toBe(200);
+    }
+    expect((await asked('checkpoint')).status).toBe(401);
+    expect((await asked('checkpoint', gateway.key)).status).toBe(403);
+    for (const missing of ['tile/0/001.p/45', 'tile/0/001', 'tile/2/000.p/1', 'tile/x'])
+      expect((await asked(missing, auditor.key)).status).toBe(404);
+    expect(
+      (await fetch(`${server.url}/log/-/meta/2/checkpoint`, { headers: { authorization: `Bearer ${auditor.key}` } }))
+        .status,
+    ).toBe(404);
+    for (const [sql, back] of [
+      [
+        `update edict.meta_leaf set entry = sha256('x') where index = 299`,
+        'update edict.meta_leaf m set entry = sha256(c.note) from edict.checkpoint c where c.log_id = m.log_id and c.size = m.size',
+      ],
+      [`update edict.meta_node set hash = sha256('x')`, undefined],
+    ] as const) {
+      await fixture.tamper(sql);
+      expect(await checkMeta()).toMatchObject({
+        code: 1,
+        said: expect.stringMatching(/log has|calculated root/) as string,
+      });
+      if (back !== undefined) await fixture.tamper(back);
+    }
   });
 
   it('says of each resource whether it may be kept', async () => {

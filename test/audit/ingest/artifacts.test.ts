@@ -6,6 +6,7 @@ import { auditAccess, type AuditAccess } from '../../../services/audit/http/acce
 import { createAuditApp, type AuditApp } from '../../../services/audit/http/app.ts';
 import { hasFailed } from '../../../services/audit/core/verify-report.ts';
 import { createLedgerReader } from '../../../services/audit/postgres/read-ledger.ts';
+import { createMetaReader } from '../../../services/audit/postgres/read-meta.ts';
 import { createTileReader } from '../../../services/audit/postgres/read-tiles.ts';
 import { createVerifier } from '../../../services/audit/postgres/read-verification.ts';
 import { readBundle } from '../../../services/pdp/policy/bundle-reader.ts';
@@ -38,6 +39,7 @@ describe('artifacts in a ledger', () => {
     audit = createAuditApp({
       reader: createLedgerReader({ database, keys }),
       tiles: createTileReader(database),
+      meta: createMetaReader(database),
       verify: createVerifier({ database, reports: database, keys, nameForSearch, graceMs: 60_000 }),
       access: () => access,
       cursorKey: Buffer.alloc(32, 3),

@@ -1,7 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import type { SigningStore } from '../../../services/audit/core/signing.ts';
+import type { SignerStore } from '../../../services/audit/core/meta-log.ts';
 import { createLinkedStore } from '../../../services/audit/link/client.ts';
 import { startSignerLink } from '../../../services/audit/link/server.ts';
 import { AppError } from '../../../services/shared/contracts/errors.ts';
@@ -31,7 +31,7 @@ describe('the link between the embedded audit service and its signer', () => {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'edict-link-'));
   const file = path.join(folder, 'link.json');
   const called: unknown[] = [];
-  const store: SigningStore = {
+  const store: SignerStore = {
     logs: () => Promise.resolve([log]),
     rows: (...given) => {
       called.push(given);
@@ -42,6 +42,23 @@ describe('the link between the embedded audit service and its signer', () => {
       return Promise.resolve();
     },
     raise: () => Promise.reject(new AppError('database_unavailable', 'away')),
+    metaLog: () => Promise.resolve(undefined),
+    unlisted: (isThorough) =>
+      Promise.resolve([{ logId: 1, size: isThorough ? 2n : 3n, note: log.head.leaf, vkey: 'v' }]),
+    list: (...given) => {
+      called.push(given);
+      return Promise.resolve();
+    },
+    leaves: (_incarnation, index) => Promise.resolve([{ index, entry: row.leaf, logId: 1, size: 2n, vkey: 'v' }]),
+    storeMeta: (...given) => {
+      called.push(given);
+      return Promise.resolve();
+    },
+    metaHashes: (_incarnation, level) => Promise.resolve([Buffer.alloc(32, level)]),
+    attest: (...given) => {
+      called.push(given);
+      return Promise.resolve();
+    },
   };
   let link: Handle;
   beforeAll(async () => {
@@ -57,6 +74,21 @@ describe('the link between the embedded audit service and its signer', () => {
     expect(called).toEqual([
       [log, 1n, 2n],
       [1, checkpoint],
+    ]);
+    called.splice(0);
+    const leaf = { logId: 1, size: 2n, entry: row.leaf };
+    expect(await linked.metaLog()).toBeUndefined();
+    expect(await linked.unlisted(true)).toEqual([{ logId: 1, size: 2n, note: log.head.leaf, vkey: 'v' }]);
+    await linked.list(1, [leaf]);
+    expect(await linked.leaves(1, 7n, 9n)).toEqual([{ ...leaf, index: 7n, vkey: 'v' }]);
+    await linked.storeMeta(1, checkpoint);
+    const attestation = { kind: 'cosignature', source: 'w', timeMs: 1, bytes: row.leaf, storedUs: 2n } as const;
+    await linked.attest(1, 2n, attestation);
+    expect(await linked.metaHashes(1, 2, 0n, 1)).toEqual([Buffer.alloc(32, 2)]);
+    expect(called).toEqual([
+      [1, [leaf]],
+      [1, checkpoint],
+      [1, 2n, attestation],
     ]);
   });
 

@@ -14,7 +14,7 @@ import { keyStoreMigrations, ledgerMigrations, migrate } from '../../../services
 import { newUuidV7 } from '../../../services/shared/contracts/uuid.ts';
 import { createTestDatabase } from '../../support/postgres.ts';
 
-const ROLES = ['owner', 'writer', 'reader', 'reader_all', 'signer', 'maintainer'] as const;
+const ROLES = ['owner', 'writer', 'reader', 'reader_all', 'signer', 'maintainer', 'tripwire'] as const;
 export type TestRole = (typeof ROLES)[number];
 
 /** Logins of the shared test server, one for each role of the ledger; made once, whichever file comes first. */
@@ -29,7 +29,7 @@ const template = {
       await migrate(admin, keyStoreMigrations());
       for (const role of ROLES)
         await admin.query(
-          `do $$ begin create role ${login(role)} login in role edict_${role}; exception when duplicate_object or unique_violation then null; end $$`,
+          `do $$ begin create role ${login(role)} login ${role === 'tripwire' ? 'replication' : ''} in role edict_${role}; exception when duplicate_object or unique_violation then null; end $$`,
         );
     } finally {
       await admin.close();
@@ -53,8 +53,9 @@ export interface LedgerFixture {
   readonly close: () => Promise<void>;
 }
 
-export const openLedgerFixture = async (): Promise<LedgerFixture> => {
-  const test = await createTestDatabase(template);
+/** `serverUrl`: of a server of the test's own, as its superuser. */
+export const openLedgerFixture = async (serverUrl?: string): Promise<LedgerFixture> => {
+  const test = await createTestDatabase(template, serverUrl);
   const folder = mkdtempSync(path.join(os.tmpdir(), 'edict-ledger-'));
   const open = new Map<string, Database>();
   const url = (role: TestRole | 'admin'): string => (role === 'admin' ? test.adminUrl : test.url(login(role)));

@@ -157,18 +157,30 @@ describe('what each role may do', () => {
       `insert into edict.tree_node (log_id, level, index, hash) values (1, 1, 0, sha256(''))`,
       `insert into edict.signer_alarm (log_id, alarm, signed_size, what, expected, actual, raised_us)
        values (1, 'log_rewound', 2, '', '', '', 0)`,
+      `insert into edict.meta_leaf (incarnation, index, log_id, size, entry) values (1, 0, 1, 2, sha256(''))`,
+      `insert into edict.meta_node (incarnation, level, index, hash) values (1, 1, 0, sha256(''))`,
+      `insert into edict.meta_checkpoint (incarnation, size, root, note, signed_us) values (1, 1, sha256(''), 'x', 0)`,
+      `insert into edict.meta_attestation (incarnation, size, kind, source, time_ms, bytes, stored_us)
+       values (1, 1, 'cosignature', 'w', 0, 'x', 0)`,
     ];
+    const meta = ['meta_log', 'meta_leaf', 'meta_node', 'meta_checkpoint', 'meta_attestation'];
+    await ledger.as('owner').query(`insert into edict.meta_log values (1, 'o', 'v', 0)`);
+    await expect(ledger.as('signer').query(`insert into edict.meta_log values (2, 'p', 'v', 0)`)).rejects.toMatchObject(
+      {
+        details: { sqlstate: '42501' },
+      },
+    );
     for (const statement of insert) {
       for (const role of ['writer', 'reader', 'reader_all', 'maintainer'] as const)
         await expect(ledger.as(role).query(statement)).rejects.toMatchObject({ details: { sqlstate: '42501' } });
       await ledger.as('signer').query(statement);
     }
     for (const role of [...ROLES, 'admin' as const])
-      for (const table of ['checkpoint', 'tree_node'])
+      for (const table of ['checkpoint', 'tree_node', ...meta])
         for (const statement of [
-          `update edict.${table} set log_id = 1`,
+          `update edict.${table} set ${table.startsWith('meta') ? 'incarnation' : 'log_id'} = 1`,
           `delete from edict.${table}`,
-          `truncate edict.${table}`,
+          `truncate edict.${table} cascade`,
         ])
           await expect(ledger.as(role).query(statement)).rejects.toMatchObject({ details: { sqlstate: '42501' } });
     await expect(ledger.as('writer').query('delete from edict.signer_alarm')).rejects.toMatchObject({

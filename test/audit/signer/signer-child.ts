@@ -1,7 +1,7 @@
 /** A signer that kills itself: `signer-child.ts URL KEYS MEMORY MASTER_KEY STEP`. */
 import { createPostgresPayloadKeys } from '../../../services/audit/keys/postgres-payload-keys.ts';
 import { connectPostgres } from '../../../services/audit/postgres/connect.ts';
-import { createSigningStore } from '../../../services/audit/postgres/signing-store.ts';
+import { createSignerStore } from '../../../services/audit/postgres/meta-store.ts';
 import { signerIn } from './signing-fixture.ts';
 
 const [url = '', keysUrl = '', keyFolder = '', memoryFolder = '', masterKey = '', step = ''] = process.argv.slice(2);
@@ -17,7 +17,7 @@ const database = connectPostgres(url, { poolSize: 1 });
 const keys = createPostgresPayloadKeys(connectPostgres(keysUrl, { poolSize: 1 }), {
   masterKey: Buffer.from(masterKey, 'hex'),
 });
-const store = createSigningStore({
+const store = createSignerStore({
   database: {
     query: (...statement) => {
       dieAtLast();

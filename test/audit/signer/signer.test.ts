@@ -10,7 +10,7 @@ import { openPayloads } from '../../../services/audit/core/query-reader.ts';
 import { realReplaceFs } from '../../../services/shared/spool/files.ts';
 import { repositoryRoot } from '../../support/prepared-parts.ts';
 import { masterKey, newDecision } from '../postgres/ledger-fixture.ts';
-import { openSigningFixture, signerIn, type SigningFixture } from './signing-fixture.ts';
+import { metaRootOf, openSigningFixture, signerIn, type SigningFixture } from './signing-fixture.ts';
 
 let fixture: SigningFixture;
 beforeEach(async () => {
@@ -360,7 +360,7 @@ describe('the signer’s own files', () => {
 
 describe('a signer that is killed', () => {
   it('at any statement leaves a log that the next one signs, and never two trees of one size', async () => {
-    const { sealer, newSigner, ledger, checkpoints, memoryFolder, alarms } = fixture;
+    const { sealer, newSigner, ledger, checkpoints, memoryFolder, alarms, metaLeaves, metaCheckpoints } = fixture;
     const { url, folder, log } = ledger;
     const notes = new Map<string, string>();
     let killed = 0;
@@ -370,9 +370,7 @@ describe('a signer that is killed', () => {
       const child = spawnSync(
         process.execPath,
         [
-          '--import',
-          'tsx',
-          'test/audit/signer/signer-child.ts',
+          'dist/test/audit/signer/signer-child.js',
           url('signer'),
           url('admin'),
           folder,
@@ -398,8 +396,18 @@ describe('a signer that is killed', () => {
         expect(notes.get(String(before.signed.size))).toBe(Buffer.from(before.signed.root).toString('hex'));
       await newSigner().signAll();
     }
-    // Reading logs and rows; both inserts, so also right after the memory was written; before and after the commit.
-    expect(killed).toBe(6);
+    // Reading logs and rows; both inserts, so also right after the memory was written; before and after the commit. Then
+    // the meta log: read, checkpoints to be listed, lock, insert, before and after the commit, none to be listed, read,
+    // leaves, insert, before and after the commit.
+    expect(killed).toBe(18);
+    const leaves = await metaLeaves();
+    expect(leaves.map(({ index, fits }) => [index, fits])).toEqual(leaves.map((_, n) => [BigInt(n), true]));
+    const notesOf = leaves.map(({ note }) => note);
+    const metas = await metaCheckpoints();
+    expect(metas.at(-1)).toMatchObject({ size: BigInt(leaves.length) });
+    expect(metas.map((meta) => meta?.root)).toEqual(
+      metas.map((meta) => metaRootOf(notesOf.slice(0, Number(meta?.size)))),
+    );
     expect(await alarms()).toEqual([]);
     const last = (await checkpoints(log.id)).at(-1);
     expect(last?.root).toEqual(await rootInDatabase(log.id, last!.size));
