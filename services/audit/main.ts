@@ -112,7 +112,11 @@ const checksOf = (
     const { alarms, ...facts } = await readSigningState(store.database, BigInt(Date.now()) * 1_000n);
     return alarms.length === 0
       ? { ok: true, facts }
-      : { ok: false, reason: 'the signer refuses to sign', facts: { ...facts, alarms } };
+      : {
+          ok: false,
+          reason: 'the signer refuses to sign; after a restore of the database see `edict ledger resume --help`',
+          facts: { ...facts, alarms },
+        };
   },
   settings: () => {
     const failure = reloadFailure();

@@ -272,12 +272,18 @@ async function ensureTemplate(server: URL, { name, fill }: DatabaseTemplate): Pr
 }
 
 /**
- * A fresh database on the shared server, or on another, given as its superuser's URL: empty, or a copy of a template.
- * Close it when the file is done.
+/**
+ * A fresh database on the shared server, or on another, given as its superuser's URL: empty, a copy of a template, or of a
+ * database that nobody is connected to, as it stands now. Close it when the file is done.
  */
-export async function createTestDatabase(template?: DatabaseTemplate, serverUrl?: string): Promise<TestDatabase> {
+export async function createTestDatabase(
+  template?: DatabaseTemplate | { readonly copyOf: string },
+  serverUrl?: string,
+): Promise<TestDatabase> {
   const server = serverUrl === undefined ? sharedServerUrl() : new URL(serverUrl);
-  const from = template === undefined ? '' : ` template ${identifier(await ensureTemplate(server, template))}`;
+  const source =
+    template === undefined || 'copyOf' in template ? template?.copyOf : await ensureTemplate(server, template);
+  const from = source === undefined ? '' : ` template ${identifier(source)}`;
   const name = newDatabaseName();
   await runStatements(server.href, `create database ${identifier(name)}${from}`);
   return {

@@ -14,6 +14,7 @@ import {
   type Entry,
 } from './entry.ts';
 import { comparePayload, goneSeqs, KINDS_OF_GONE, type PayloadFacts } from './verify-event.ts';
+import { carry, checkContinued, checkEnd } from './verify-continued.ts';
 import { createGonePayloads } from './verify-gone.ts';
 import { createFindings, type AttackClass, type Findings, type VerificationReport } from './verify-report.ts';
 import { createTreeHasher } from '../../shared/tlog/merkle.ts';
@@ -27,9 +28,9 @@ import { numbersOf } from './verify-numbers.ts';
 import { statementOf, timeOfEvent } from './verify-window.ts';
 import { finishEnd, finishOrphans, reportOf, type Walk } from './verify-verdicts.ts';
 
-/** How far ingest time may step back or stand ahead of this machine's clock. */
 /** States of a heartbeat behind which an emitter owes no more of them. */
 const RESTING: ReadonlySet<unknown> = new Set(['idle', 'final']);
+/** How far ingest time may step back or stand ahead of this machine's clock. */
 const CLOCK_TOLERANCE_US = 5_000_000n;
 
 const failer =
@@ -76,15 +77,7 @@ const checkHeader = (
   walk.lastLeaf = leaf;
   walk.tree.add(leaf);
   walk.checkpoints.row(row, walk.tree, walk.completed.splice(0));
-  const { continued } = walk.input;
-  if (continued !== undefined && walk.tree.size() === continued.size && !bytesEqual(walk.tree.root(), continued.root))
-    fail(
-      'append_only',
-      `root at size ${continued.size}, as the genesis of ${continued.by} names it`,
-      hex(continued.root),
-      hex(walk.tree.root()),
-      'history_rewritten',
-    );
+  checkEnd(walk.findings, walk.input.continued, walk.tree, row.seq);
   let entry: Entry;
   try {
     entry = decodeEntry(row.header);
@@ -232,6 +225,7 @@ const checkOpened = (
   const numbers = numbersOf(entry, document, walk.input.log.tenant);
   walk.state?.payload(entry, document, numbers);
   for (const range of numbers.named) walk.streams.named(range.emitter, range.boot, range.from, range.to);
+  carry(walk.streams, entry, numbers.carried);
   for (const { emitter, boot, number, digest } of numbers.wrapped)
     walk.streams.wrapped(emitter, boot, number, entry.seq, digest);
 };
@@ -339,6 +333,7 @@ export const verifyLog = async (input: VerifyInput): Promise<VerificationReport>
   }
   finishEnd(walk);
   walk.state?.finish();
+  if (input.continued !== undefined) checkContinued(findings, walk.streams, input.continued);
   const covered = walk.checkpoints.finish(walk.next);
   const unproven = walk.gone.finish(covered.size);
   finishOrphans(walk, await input.orphans());

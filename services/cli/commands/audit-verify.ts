@@ -9,6 +9,7 @@ import { ATTACKS, exitCodeOf, type AttackClass, type VerificationReport } from '
 import { createAuditClient, type AuditConnection } from './audit-client.ts';
 import { openWithOwnKey, readVkeys } from './audit-keys.ts';
 import { jsonLine, paintFor, print, printable, printReport } from './audit-print.ts';
+import { verifyFile } from './audit-verify-file.ts';
 import { readRemembered, requireWritable, writeRemembered } from './audit-verify-memory.ts';
 import { verifyTenant, type Between } from './audit-verify-service.ts';
 
@@ -20,6 +21,7 @@ interface VerifyOptions extends AuditConnection {
   readonly vkey?: readonly string[];
   readonly from?: string;
   readonly to?: string;
+  readonly file?: string;
 }
 
 /** Whether the log's own key, as the auditor holds it, signed what the report says; one line of it. */
@@ -58,6 +60,12 @@ const betweenOf = ({ from, to }: VerifyOptions): { readonly between?: Between } 
 const statusOf = ({ statement }: VerificationReport): string => statement?.status ?? 'nothing_missing';
 
 const verify = async (options: VerifyOptions): Promise<void> => {
+  const { file } = options;
+  if (file !== undefined) {
+    for (const name of ['tenant', 'allTenants', 'remember', 'from', 'to', 'url', 'keyFile'] as const)
+      if (options[name] !== undefined) throw new AppError('usage', '--file: goes with --vkey and --json only');
+    return verifyFile({ ...options, file });
+  }
   if (options.allTenants === true && options.tenant !== undefined)
     throw new AppError('usage', '--tenant or --all-tenants, not both');
   if (options.allTenants === true && options.keyFile !== undefined)
@@ -130,5 +138,6 @@ export const auditVerifyCommand = (common: (command: Command) => Command): Comma
     )
     .option('--from <time>', 'with --to: say whether anything is missing between two times of events (RFC 3339)')
     .option('--to <time>', 'the end of that time, itself not in it')
+    .option('--file <file>', 'an evidence bundle (`export --format bundle`) in place of a service')
     .addHelpText('after', EXIT_CODES)
     .action(verify);

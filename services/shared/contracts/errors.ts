@@ -5,6 +5,7 @@ export type ErrorCode =
   | 'usage'
   | 'request_invalid'
   | 'bundle_invalid'
+  | 'evidence_invalid'
   | 'ledger_missing'
   | 'not_found'
   // A promise that could not be kept.

@@ -44,6 +44,7 @@ export const httpStatus = (code: ErrorCode): number => {
       return 503;
     case 'settings_invalid':
     case 'bundle_invalid':
+    case 'evidence_invalid':
     case 'policy_fault':
     case 'data_corrupt':
     case 'spool_locked':
