@@ -25,6 +25,7 @@ import { createAuditServer } from './http/server.ts';
 import { createIngest, type Ingest } from './ingest/ingest.ts';
 import { createRecordAccess } from './core/record-access.ts';
 import { createIngestMetrics } from './ingest/metrics.ts';
+import { createRewinds, type Rewinds } from './ingest/rewinds.ts';
 import { createSealer } from './ingest/seals.ts';
 import { enterTripwireAlarms } from './ingest/tripwire-alerts.ts';
 import { followCheckpoints, markFlushed } from './ingest/coverage.ts';
@@ -188,11 +189,16 @@ const startSource = (
 };
 
 /** Waits a while for a database that is just starting; embedded: makes the ledgers that are missing. */
-const openStore = async (settings: Settings, logger: Logger, stopping?: AbortSignal): Promise<LedgerStore> => {
+const openStore = async (
+  settings: Settings,
+  logger: Logger,
+  onRewound: Rewinds['noticed'],
+  stopping?: AbortSignal,
+): Promise<LedgerStore> => {
   const deadline = Date.now() + DATABASE_WAIT_MS;
   for (;;) {
     try {
-      const store = await openLedgerStore(settings, { signal: stopping });
+      const store = await openLedgerStore(settings, { signal: stopping, onRewound });
       const { recovered, damaged } = store;
       if (damaged !== undefined) logger.warn({ damaged }, 'the database was damaged and is rebuilt from the journal');
       if (recovered !== undefined) logger.info({ recovered }, 'the database is at its journal’s end');
@@ -246,7 +252,14 @@ const openAudit = async (
   let current = settings;
   let access = auditAccess(settings);
 
-  const store = await openStore(settings, logger, stopping);
+  const rewinds = createRewinds({
+    writeLedger: (work, logs) => store.write(work, logs),
+    logs: () => ingest.logs(),
+    reclaim: async () => await ingest.reclaim(await sink.published()),
+    ids: freshIds(),
+    logger,
+  });
+  const store = await openStore(settings, logger, rewinds.noticed, stopping);
   parts.push(store);
   // The embedded database is as it was made.
   const warnings = store.isEmbedded ? [] : await readServerWarnings(store.database);
@@ -309,6 +322,7 @@ const openAudit = async (
   };
   parts.push(startUpkeep('covered marks', COVER_CHECK_MS, cover, logger));
   const seal = async (): Promise<void> => {
+    await rewinds.enter();
     await cover();
     await sealer.sealAll();
     await sealer.enterAlarms();

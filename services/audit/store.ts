@@ -20,7 +20,7 @@ import { createPostgresPayloadKeys } from './keys/postgres-payload-keys.ts';
 import { connectPostgres, readDatabaseUrl } from './postgres/connect.ts';
 import { rootInDatabase } from './postgres/continue-log.ts';
 import { createLedger, type CreatedLedger, type CreateLedgerOptions } from './postgres/create-ledger.ts';
-import { createFlush, createLedgerWriter } from './postgres/ledger-writer.ts';
+import { createFlush, createLedgerWriter, type LedgerWriterOptions } from './postgres/ledger-writer.ts';
 import { keyStoreMigrations, ledgerMigrations, migrate, requireMigrated } from './postgres/migrate.ts';
 import { readLogs } from './postgres/statements.ts';
 import { recoverFromJournal, type Recovered } from './postgres/recover.ts';
@@ -67,6 +67,7 @@ const openPostgresStore = async (
   role: StoreRole,
   nowUs: () => bigint,
   signal: AbortSignal | undefined,
+  onRewound: LedgerWriterOptions['onRewound'],
 ): Promise<LedgerStore> => {
   const { database: files, audit } = settings;
   const masterKey = readKeyFile(requiredFile(audit.master_key_file, '/audit/master_key_file'), 32);
@@ -98,7 +99,10 @@ const openPostgresStore = async (
       reader,
       keys,
       nameForSearch,
-      write: createLedgerWriter({ database, keys, nameForSearch, nowUs }),
+      write: createLedgerWriter({
+        ...{ database, keys, nameForSearch, nowUs },
+        ...(onRewound === undefined ? {} : { onRewound }),
+      }),
       flush: createFlush(database),
       isEmbedded: false,
       close: closeAll,
@@ -236,12 +240,14 @@ export const openLedgerStore = (
     readonly role?: StoreRole;
     readonly nowUs?: () => bigint;
     readonly signal?: AbortSignal | undefined;
+    /** On a real server: told when it has lost the end of a log. */
+    readonly onRewound?: LedgerWriterOptions['onRewound'];
   } = {},
 ): Promise<LedgerStore> => {
-  const { nowUs = systemNowUs, role = 'writer', signal } = options;
+  const { nowUs = systemNowUs, role = 'writer', signal, onRewound } = options;
   return isEmbedded(settings)
     ? openEmbeddedStore(settings, nowUs, signal)
-    : openPostgresStore(settings, role, nowUs, signal);
+    : openPostgresStore(settings, role, nowUs, signal, onRewound);
 };
 
 /** The first part of every origin: the setting, or, embedded, a name made at the first start. */

@@ -32,19 +32,14 @@ export const proofOf = async (
   if (log === undefined) return undefined;
   const read: ReadHashes = (level, from, count) => tiles.hashes(logId, level, from, count);
   const { size } = log;
+  const [inclusion, consistency] = await Promise.all([
+    seq < size ? inclusionProof(seq, size, read) : undefined,
+    knownSize === undefined ? undefined : consistencyProof(knownSize, size, read),
+  ]);
   return {
     checkpoint: Buffer.from(log.note).toString('utf8'),
-    proof:
-      seq < size
-        ? { index: String(seq), tree_size: String(size), hashes: base64(await inclusionProof(seq, size, read)) }
-        : null,
+    proof: inclusion === undefined ? null : { index: String(seq), tree_size: String(size), hashes: base64(inclusion) },
     consistency:
-      knownSize === undefined
-        ? null
-        : {
-            from: String(knownSize),
-            to: String(size),
-            hashes: base64(await consistencyProof(knownSize, size, read)),
-          },
+      consistency === undefined ? null : { from: String(knownSize), to: String(size), hashes: base64(consistency) },
   };
 };
