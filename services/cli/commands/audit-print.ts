@@ -1,4 +1,5 @@
 import type { Finding, Verdict, VerificationReport } from '../../audit/core/verify-report.ts';
+import type { WitnessedVerdict } from '../../audit/core/verify-witnessed.ts';
 import { VERDICTS } from '../../audit/core/verify-report.ts';
 
 /** Colours a text, or leaves it as it is. */
@@ -77,7 +78,7 @@ const TITLES: Readonly<Record<string, string>> = {
   append_only: 'append-only',
 };
 
-const statusText = (verdict: Verdict, paint: Paint): string => {
+const statusText = (verdict: Pick<Verdict, 'status'>, paint: Paint): string => {
   switch (verdict.status) {
     case 'ok':
       return paint.green('ok');
@@ -120,3 +121,7 @@ export const printReport = (report: VerificationReport, paint: Paint): string =>
   ];
   return lines.map((line) => `${line}\n`).join('');
 };
+
+/** What witnesses say of the same log. */
+export const printWitnessed = (verdict: WitnessedVerdict, paint: Paint): string =>
+  `  ${'witnessed'.padEnd(13)} ${statusText(verdict, paint)}\n      ${printable(verdict.note)}\n`;

@@ -4,14 +4,19 @@ import { AppError } from '../../shared/contracts/errors.ts';
 import type { VerifierKey } from '../../shared/contracts/signatures.ts';
 import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import { loadSettings, tenantNames } from '../../shared/settings/settings.ts';
+import { parseCheckpoint } from '../../shared/tlog/checkpoint.ts';
+import type { Policy } from '../../shared/tlog/policy.ts';
+import { parseNote } from '../../shared/tlog/signed-note.ts';
+import { NOT_ASKED, type WitnessedVerdict } from '../../audit/core/verify-witnessed.ts';
 import { hasFailed, type VerificationReport } from '../../audit/core/verify-report.ts';
 import { auditArtifactCommand } from './audit-artifact.ts';
 import { auditCheckpointCommand } from './audit-checkpoint.ts';
-import { createAuditClient, type AuditConnection } from './audit-client.ts';
+import { createAuditClient, type AuditClient, type AuditConnection } from './audit-client.ts';
 import { auditEmitterCommand } from './audit-emitter.ts';
 import { auditExportCommand } from './audit-export.ts';
 import { openWithOwnKey, readVkeys } from './audit-keys.ts';
-import { jsonLine, paintFor, print, printable, printReport } from './audit-print.ts';
+import { jsonLine, paintFor, print, printable, printReport, printWitnessed } from './audit-print.ts';
+import { askWitnessed, DEFAULT_MAX_AGE, maxAgeOf, readPolicyFile } from './audit-witnessed.ts';
 import { auditQueryCommand } from './audit-query.ts';
 import { auditShowCommand } from './audit-show.ts';
 import { readRemembered, requireWritable, verifyTenant, writeRemembered } from './audit-verify.ts';
@@ -25,7 +30,22 @@ interface VerifyOptions extends CommonOptions {
   readonly allTenants?: boolean;
   readonly remember?: string;
   readonly vkey?: readonly string[];
+  readonly policy?: string;
+  readonly maxAge: string;
 }
+
+/** Whether witnesses have seen the log of a report; one that another continues is cosigned no more. */
+const witnessedOf = async (
+  client: AuditClient,
+  { origin, tenant, checkpoint }: VerificationReport,
+  policy: Policy | undefined,
+  maxAgeS: number,
+): Promise<WitnessedVerdict> => {
+  const newest = parseCheckpoint(parseNote(Buffer.from(checkpoint?.note ?? '', 'utf8'))?.text ?? '');
+  if (policy !== undefined && newest === undefined)
+    return { status: 'failed', note: 'not witnessed: the log has no good checkpoint' };
+  return newest === undefined ? NOT_ASKED : askWitnessed(client, { origin, tenant, newest }, policy, maxAgeS);
+};
 
 /** Whether the log's own key, as the auditor holds it, signed what the report says; one line of it. */
 const compareOwnKey = (
@@ -57,14 +77,20 @@ const verify = async (options: VerifyOptions): Promise<void> => {
   const remembered = options.remember === undefined ? [] : readRemembered(options.remember);
   if (options.remember !== undefined) requireWritable(options.remember);
   const keys = options.vkey === undefined ? undefined : readVkeys(options.vkey);
+  const policy = options.policy === undefined ? undefined : readPolicyFile(options.policy);
+  const maxAgeS = maxAgeOf(options.maxAge);
   const paint = paintFor(process.stdout, process.env);
+  const witnessed: (WitnessedVerdict & { readonly origin: string })[] = [];
   const reports: VerificationReport[] = [];
   let isSigned = true;
   for (const tenant of tenants) {
     const found = await verifyTenant(client, tenant, remembered);
     reports.push(...found);
-    for (const report of found) {
+    for (const [n, report] of found.entries()) {
       if (options.json !== true) print(printReport(report, paint));
+      const verdict = await witnessedOf(client, report, policy, n === 0 ? maxAgeS : Infinity);
+      witnessed.push({ origin: report.origin, ...verdict });
+      if (options.json !== true) print(printWitnessed(verdict, paint));
       if (keys === undefined) continue;
       const { isGood, line } = compareOwnKey(report, keys);
       isSigned &&= isGood;
@@ -73,9 +99,9 @@ const verify = async (options: VerifyOptions): Promise<void> => {
       else if (!isGood) process.stderr.write(`! ${printable(report.origin)}: ${printable(line)}\n`);
     }
   }
-  if (options.json === true) print(jsonLine({ reports }));
+  if (options.json === true) print(jsonLine({ reports, witnessed }));
   if (options.remember !== undefined) writeRemembered(options.remember, remembered, reports);
-  if (reports.some(hasFailed) || !isSigned) process.exitCode = 1;
+  if (reports.some(hasFailed) || !isSigned || witnessed.some(({ status }) => status === 'failed')) process.exitCode = 1;
 };
 
 const common = (command: Command): Command =>
@@ -106,6 +132,11 @@ export const auditCommand = (): Command => {
         '--vkey <file...>',
         'verifier keys of the logs, as you hold them: the checkpoints must be signed with them, whatever the ledger says',
       )
+      .option(
+        '--policy <file>',
+        'C2SP tlog-policy: the meta log’s key, witnesses, quorum; enough of them must have seen the newest checkpoint',
+      )
+      .option('--max-age <duration>', 'how old their cosignatures may be', DEFAULT_MAX_AGE)
       .addHelpText(
         'after',
         '\nExit codes: 0 no verdict failed, 1 a verdict failed, 2 usage, or no answer from the audit service.\nEach verdict stands for itself; "not checked" is neither good nor bad and says why.\n',
