@@ -160,7 +160,7 @@ const run = async (): Promise<void> => {
         '',
         'See it found:',
         '  npm start                  # in a terminal of its own',
-        `  npx edict audit verify${values.tenant === undefined ? '' : ` --tenant ${tenant}`}     # exit code 1`,
+        `  npx edict audit verify${values.tenant === undefined ? '' : ` --tenant ${tenant}`}     # what it finds decides its exit code`,
         '',
         `A ledger never mends itself: to have a sound one again, stop Edict and remove ${settings.home}`,
         '',

@@ -263,7 +263,7 @@ describe('edict audit', () => {
     expect(missing.stderr).toContain('has no event');
   }, 30_000);
 
-  it('verifies with exit code 0, and 1 for an altered row, which it names', async () => {
+  it('verifies with exit code 0, and that of its class for an altered row, which it names', async () => {
     const memory = path.join(folder, 'known.json');
     const whole = await asAuditor('verify', '--remember', memory);
     expect(whole.code).toBe(0);
@@ -275,13 +275,14 @@ describe('edict audit', () => {
     expect((await asAuditor('verify', '--remember', memory)).stdout).toMatch(/append-only +ok/);
     await database.query("update edict.decision set decision = 'allow' where log_id = 2 and seq = 3");
     const altered = await asAuditor('verify');
-    expect(altered.code).toBe(1);
+    expect(altered.code).toBe(20);
     expect(altered.stdout).toMatch(
       /projection +FAILED.*\n +entry 3: search column decision {2}\(search edited\)\n +expected +"deny"\n +found +"allow"/,
     );
     const json = await asAuditor('verify', '--json');
-    expect(json.code).toBe(1);
+    expect(json.code).toBe(20);
     expect(JSON.parse(json.stdout)).toMatchObject({
+      exit_code: 20,
       reports: [{ verdicts: { projection: { status: 'failed', firstBad: { seq: '3', attack: 'search_edited' } } } }],
     });
   }, 60_000);
@@ -296,6 +297,14 @@ describe('edict audit', () => {
     expect(signed.stdout).toMatch(/authenticity +ok {2}\(.*1 checkpoints\)/);
     expect(signed.stdout).toMatch(/your key +ok {2}signed up to entry 10/);
     expect(signed.code).toBe(0);
+    const between = await asAuditor('verify', '--from', '2026-01-01T00:00:02Z', '--to', '2026-01-01T00:00:05Z');
+    expect([between.code, between.stdout]).toEqual([
+      0,
+      expect.stringMatching(
+        /Nothing is missing between 2026-01-01T00:00:02.000Z and 2026-01-01T00:00:05.000Z {2}\(3 events of 1 streams\)/,
+      ),
+    ]);
+    expect(await asAuditor('verify', '--from', '2026-01-01T00:00:02Z')).toMatchObject({ code: 2, stdout: '' });
     const { stdout } = await asAuditor('query', '--json', '--limit', '1');
     const id = (JSON.parse(stdout) as { decisions: { decision_id: string }[] }).decisions[0]?.decision_id ?? '';
     expect((await asAuditor('show', id)).stdout).toMatch(/proof +not checked {2}in a tree of 11; --vkey/);
@@ -308,7 +317,7 @@ describe('edict audit', () => {
     writeFileSync(vkeyFile, `${formatVkey('audit.example.com/acme/0/1', other)}\n`);
     const foreign = await asAuditor('verify', '--vkey', vkeyFile);
     expect(foreign.stdout).toMatch(/your key +FAILED {2}the checkpoint was not signed with this key/);
-    expect(foreign.code).toBe(1);
+    expect(foreign.code).toBe(25);
     expect(await asAuditor('show', id, '--vkey', vkeyFile)).toMatchObject({
       code: 1,
       stdout: expect.stringMatching(/proof +NONE {2}the checkpoint was not signed with this key/) as string,
@@ -364,6 +373,33 @@ describe('edict audit', () => {
     writeFileSync(held, 'none');
     expect((await asAuditor('checkpoint', '--vkey', vkeyFile, '--hold', held)).code).toBe(2);
   }, 240_000);
+
+  it('exports evidence that verifies without any service, and not when a byte of it was changed', async () => {
+    const file = path.join(folder, 'evidence.tar');
+    const exported = await asAuditor('export', '--format', 'bundle', '-o', file);
+    expect(exported).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/: 11 entries, \d+ bytes\nsha256/) as string,
+    });
+    const vkeyFile = path.join(folder, 'evidence.vkey');
+    const { publicKey } = signingKeyFromPem(ledgerKeys.get('acme') ?? '');
+    writeFileSync(vkeyFile, `${formatVkey('audit.example.com/acme/0/1', publicKey)}\n`);
+    const good = await edict('verify', '--file', file, '--vkey', vkeyFile);
+    expect(good.stdout).toMatch(/authenticity +ok.*\n +signed with the key that you hold/);
+    expect(good.stdout).toMatch(/completeness +ok/);
+    expect(good.stdout).toContain(createHash('sha256').update(readFileSync(file)).digest('hex'));
+    expect(good).toMatchObject({ code: 0, stderr: '' });
+    const bytes = readFileSync(file);
+    bytes[bytes.indexOf('"payload":"') + 20] = 0x41;
+    writeFileSync(file, bytes);
+    const bad = await edict('verify', '--file', file, '--json');
+    expect(bad.code).toBe(1);
+    expect(JSON.parse(bad.stdout)).toMatchObject({
+      about: { by: 'auditor-acme', access: { log: 'audit.example.com/acme/0/1', begun: '13' } },
+      report: { verdicts: { integrity: { status: 'failed' }, authenticity: { status: 'not_checked' } } },
+    });
+    expect(await asAuditor('verify', '--file', file)).toMatchObject({ code: 2, stdout: '' });
+  }, 120_000);
 
   it('ends with 2 for a wrong option, a foreign tenant, a missing key and a service that is not there', async () => {
     expect((await asAuditor('query', '--nonsense')).code).toBe(2);

@@ -45,6 +45,12 @@ const MAX_CHAIN = 8;
 const DEFAULT_SUBJECT_TYPE = 'user';
 const RFC3339 = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$/;
 
+/** Unix milliseconds of an RFC 3339 time, else undefined. */
+export const timeMsOf = (text: string): number | undefined => {
+  const timeMs = RFC3339.test(text) ? Date.parse(text) : Number.NaN;
+  return Number.isNaN(timeMs) ? undefined : timeMs;
+};
+
 const TEXTS = [
   'subject',
   'subject_type',
@@ -85,9 +91,9 @@ const filterOf = (values: ReadonlyMap<string, string>, chain: readonly string[])
   const time = (name: 'from' | 'to'): { readonly [N in 'from' | 'to']?: string } => {
     const value = values.get(name);
     if (value === undefined) return {};
-    if (!RFC3339.test(value) || Number.isNaN(Date.parse(value)))
-      throw refuse(name, 'is no RFC 3339 time such as 2026-01-01T00:00:00Z');
-    return { [name]: new Date(Date.parse(value)).toISOString() };
+    const timeMs = timeMsOf(value);
+    if (timeMs === undefined) throw refuse(name, 'is no RFC 3339 time such as 2026-01-01T00:00:00Z');
+    return { [name]: new Date(timeMs).toISOString() };
   };
   const decision = values.get('decision');
   if (decision !== undefined && decision !== 'allow' && decision !== 'deny')
@@ -128,17 +134,21 @@ export const parseDecisionQuery = (parameters: Parameters): DecisionQuery => {
   return { filter: filterOf(values, chain), order, limit, ...(cursor === undefined ? {} : { cursor }) };
 };
 
-export const EXPORT_FORMATS = ['ndjson', 'csv', 'ocsf', 'cef', 'parquet'] as const;
+export const EXPORT_FORMATS = ['ndjson', 'csv', 'ocsf', 'cef', 'parquet', 'bundle'] as const;
 export type ExportFormat = (typeof EXPORT_FORMATS)[number];
 
-/** The same filters, and `format`; an export has no pages. Throws `request_invalid`. */
+/** The same filters, `format`, and of a bundle `incarnation`; an export has no pages. Throws `request_invalid`. */
 export const parseExportQuery = (
   parameters: Parameters,
-): { readonly filter: DecisionFilter; readonly format: ExportFormat } => {
-  const { values, chain } = readParameters(parameters, FILTERS, new Set(['format']));
+): { readonly filter: DecisionFilter; readonly format: ExportFormat; readonly incarnation?: number } => {
+  const { values, chain } = readParameters(parameters, FILTERS, new Set(['format', 'incarnation']));
   const format = EXPORT_FORMATS.find((each) => each === (values.get('format') ?? 'ndjson'));
   if (format === undefined) throw refuse('format', `is none of ${EXPORT_FORMATS.join(', ')}`);
-  return { filter: filterOf(values, chain), format };
+  const incarnation = values.get('incarnation');
+  if (incarnation === undefined) return { filter: filterOf(values, chain), format };
+  if (format !== 'bundle') throw refuse('incarnation', 'goes with format=bundle only');
+  if (!/^[1-9]\d{0,8}$/.test(incarnation)) throw refuse('incarnation', 'is no whole number from 1 on');
+  return { filter: filterOf(values, chain), format, incarnation: Number(incarnation) };
 };
 
 /** `masked:` and the HMAC-SHA256 of the value's RFC 8785 bytes, as a masked member stands in the search table. */

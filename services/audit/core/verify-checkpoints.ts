@@ -22,7 +22,16 @@ export interface Covered {
   readonly sealedUs: bigint;
   /** Absent without a checkpoint. */
   readonly note?: Uint8Array;
+  /** Good checkpoints, smallest first; thinned out where there are many, the newest always among them. */
+  readonly good: readonly GoodCheckpoint[];
 }
+
+export interface GoodCheckpoint {
+  readonly size: bigint;
+  readonly root: Uint8Array;
+}
+
+const MAX_GOOD = 4_096;
 
 export interface CheckpointChecker {
   /** After the entry's leaf was added to `tree`; `nodes`: the hashes of tiles that it completed. */
@@ -78,21 +87,23 @@ const keyOf = (vkey: string): VerifierKey | undefined => {
 /**
  * Compares a log with its checkpoints, its seals with what they count, and the stored hashes of tiles with the tree. A
  * checkpoint that its key did not sign is a matter of authenticity; a signed one that the entries do not have, of
- * append_only.
+ * append_only. `start`: the checkpoint right before the first row, where that is not entry 0.
  */
 export const createCheckpointChecker = (
   findings: Findings,
-  log: LogFacts,
+  log: Pick<LogFacts, 'vkey'>,
   newest: StoredCheckpoint | undefined,
+  start?: { readonly size: bigint; readonly root: Uint8Array },
 ): CheckpointChecker => {
   const key = keyOf(log.vkey);
   const streams = new Map<string, StreamClaim>();
-  let covered: Covered = { size: 0n, sealedUs: 0n };
+  let covered: Omit<Covered, 'good'> = { size: 0n, sealedUs: 0n };
+  let good: GoodCheckpoint[] = [];
   /** The newest checkpoint so far, and the one before the row at hand: a seal is written before its own. */
-  let stored: { readonly size: bigint; readonly root: Uint8Array } | undefined;
+  let stored = start;
   let before: { readonly size: bigint; readonly root: Uint8Array } | undefined;
   // Since the seal before.
-  let from = 0n;
+  let from = start?.size ?? 0n;
   let kinds: Counts = new Map();
   let decisions: Counts = new Map();
   let reasons: Counts = new Map();
@@ -178,9 +189,11 @@ export const createCheckpointChecker = (
       const root = open(checkpoint);
       if (root === undefined) return;
       const actual = tree.root();
-      if (tree.size() === checkpoint.size && bytesEqual(root, actual))
+      if (tree.size() === checkpoint.size && bytesEqual(root, actual)) {
         covered = { size: checkpoint.size, sealedUs: 0n, note: checkpoint.note };
-      else
+        good.push({ size: checkpoint.size, root });
+        if (good.length > MAX_GOOD) good = good.filter((_, index) => index % 2 === 0);
+      } else
         fail(
           'append_only',
           row.seq,
@@ -226,7 +239,7 @@ export const createCheckpointChecker = (
           String(size),
           'tail_truncated',
         );
-      return covered;
+      return { ...covered, good };
     },
   };
 };

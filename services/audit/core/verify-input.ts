@@ -1,8 +1,10 @@
 import type { Entry } from './entry.ts';
+import type { CarriedNumbers } from './verify-numbers.ts';
 import type { TreeNode } from './signing.ts';
 import type { SearchColumns } from './verify-search.ts';
 import type { IngestTables, ReceivedRow } from './verify-state.ts';
 import type { StreamClaim } from './verify-streams.ts';
+import type { Window } from './verify-window.ts';
 
 /** What became of an entry's payload. */
 export type StoredPayload =
@@ -70,7 +72,15 @@ export interface VerifyInput {
   /** Rows that belong to no entry; asked once all rows were read. */
   readonly orphans: () => Promise<readonly Orphan[]> | readonly Orphan[];
   /** The end that the next incarnation's genesis names, where there is one. */
-  readonly continued?: { readonly by: string; readonly size: bigint; readonly root: Uint8Array };
+  readonly continued?: {
+    readonly by: string;
+    readonly size: bigint;
+    readonly root: Uint8Array;
+    /** After a restore: how much of it the database still had. What was signed behind it is gone for ever. */
+    readonly kept?: bigint;
+    /** What the next incarnation goes on from: numbers that this log must have, or leave to it. */
+    readonly streams?: readonly CarriedNumbers[];
+  };
   readonly claims: readonly StreamClaim[];
   /** The largest checkpoint, also when the log is shorter. */
   readonly newest?: StoredCheckpoint;
@@ -85,5 +95,7 @@ export interface VerifyInput {
   readonly now: () => number;
   /** How long a number may be missing without a gap entry, ms. */
   readonly graceMs: number;
+  /** Asks for a statement of what is missing between two times. */
+  readonly window?: Window;
   readonly onProgress?: (done: bigint, total: bigint) => void;
 }

@@ -22,6 +22,10 @@ export interface Arrival {
   readonly number: bigint;
   readonly seq: bigint;
   readonly ingestUs: bigint;
+  /** When the event was made, Unix milliseconds. */
+  readonly timeMs: number;
+  /** A heartbeat that says that nothing will follow for now, or ever. */
+  readonly isAtRest: boolean;
   /** Known when the payload could be opened. */
   readonly link?: { readonly digest: Uint8Array; readonly previous: string | undefined };
 }
@@ -36,8 +40,13 @@ export interface StreamTracker {
   wrapped(emitter: string, boot: bigint, number: bigint, seq: bigint, digest: Uint8Array | undefined): void;
   /** A gap, lost or retire entry that names these numbers. */
   named(emitter: string, boot: bigint, from: bigint, to: bigint): void;
+  /** These numbers are the matter of the log before this one, or of the one that continues it. */
+  elsewhere(emitter: string, boot: bigint, from: bigint, to: bigint): void;
+  /** True when each of these numbers is an entry, or named or carried by one. */
+  accounts(emitter: string, boot: bigint, from: bigint, to: bigint): boolean;
   /** A signed heartbeat that says how far an earlier boot went. */
-  recovered(claim: StreamClaim, at: { readonly seq: bigint; readonly ingestUs: bigint }): void;
+  recovered(claim: StreamClaim, at: { readonly seq: bigint; readonly ingestUs: bigint; readonly timeMs: number }): void;
+  readonly streams: () => readonly Stream[];
   finish(options: {
     readonly nowUs: bigint;
     /** How long a missing number may stay unnamed. */
@@ -51,17 +60,29 @@ interface Jump {
   readonly to: bigint;
   readonly seq: bigint;
   readonly ingestUs: bigint;
+  /** Times of the events before and behind. */
+  readonly afterMs: number | undefined;
+  readonly beforeMs: number;
 }
 
-interface Stream {
+export interface Stream {
   readonly emitter: string;
   readonly boot: bigint;
   readonly seen: NumberSet;
   readonly named: NumberSet;
   /** Numbers of quarantined and conflicting messages. */
   readonly wrapped: NumberSet;
+  /** Numbers of other incarnations. */
+  readonly elsewhere: NumberSet;
   readonly jumps: Jump[];
   highest: bigint;
+  /** Of the event with the highest number. */
+  lastMs: number | undefined;
+  isAtRest: boolean;
+  /** A later boot said how far this one went. */
+  isEnded: boolean;
+  /** Events with a time in the window that is asked for. */
+  inWindow: number;
   /** Digests of events whose successor has not come yet. */
   readonly digests: Map<bigint, { readonly digest: Uint8Array; readonly seq: bigint }>;
   /** What events say of a predecessor that has not come yet. */
@@ -72,11 +93,18 @@ const nameOf = (stream: { readonly emitter: string; readonly boot: bigint }): st
   `emitter ${stream.emitter} boot ${stream.boot}`;
 const rangeText = (from: bigint, to: bigint): string => (from === to ? `number ${from}` : `numbers ${from}–${to}`);
 
-const unnamed = (stream: Stream, from: bigint, to: bigint): readonly (readonly [bigint, bigint])[] =>
-  stream.named.missing(from, to).flatMap(([start, end]) => stream.wrapped.missing(start, end));
+/** The numbers that no entry has, holds or names. */
+export const unnamedIn = (stream: Stream, from: bigint, to: bigint): readonly (readonly [bigint, bigint])[] =>
+  [stream.wrapped, stream.elsewhere].reduce(
+    (left, set) => left.flatMap(([start, end]) => set.missing(start, end)),
+    stream.named.missing(from, to),
+  );
 
 /** Follows the numbers and the links of every stream of one log. Memory grows with streams and holes, not entries. */
-export const createStreamTracker = (findings: Findings): StreamTracker => {
+export const createStreamTracker = (
+  findings: Findings,
+  window?: { readonly fromMs: number; readonly toMs: number },
+): StreamTracker => {
   const streams = new Map<string, Stream>();
   const streamOf = (emitter: string, boot: bigint): Stream => {
     const key = `${emitter}/${boot}`;
@@ -88,8 +116,13 @@ export const createStreamTracker = (findings: Findings): StreamTracker => {
       seen: createNumberSet(),
       named: createNumberSet(),
       wrapped: createNumberSet(),
+      elsewhere: createNumberSet(),
       jumps: [],
       highest: 0n,
+      lastMs: undefined,
+      isAtRest: false,
+      isEnded: false,
+      inWindow: 0,
       digests: new Map(),
       awaited: new Map(),
     };
@@ -98,8 +131,13 @@ export const createStreamTracker = (findings: Findings): StreamTracker => {
     return fresh;
   };
 
-  const jump = (stream: Stream, to: bigint, at: { readonly seq: bigint; readonly ingestUs: bigint }): void => {
-    if (to > stream.highest) stream.jumps.push({ from: stream.highest + 1n, to, ...at });
+  const jump = (
+    stream: Stream,
+    to: bigint,
+    { seq, ingestUs, timeMs }: { readonly seq: bigint; readonly ingestUs: bigint; readonly timeMs: number },
+  ): void => {
+    if (to <= stream.highest) return;
+    stream.jumps.push({ from: stream.highest + 1n, to, seq, ingestUs, afterMs: stream.lastMs, beforeMs: timeMs });
   };
 
   const checkLink = (stream: Stream, number: bigint, digest: Uint8Array, previous: string, seq: bigint): void => {
@@ -153,7 +191,12 @@ export const createStreamTracker = (findings: Findings): StreamTracker => {
         return;
       }
       jump(stream, arrival.number - 1n, arrival);
-      if (arrival.number > stream.highest) stream.highest = arrival.number;
+      if (arrival.number > stream.highest) {
+        stream.highest = arrival.number;
+        stream.lastMs = arrival.timeMs;
+        stream.isAtRest = arrival.isAtRest;
+      }
+      if (window !== undefined && arrival.timeMs >= window.fromMs && arrival.timeMs < window.toMs) stream.inWindow += 1;
       if (arrival.link !== undefined)
         link(stream, arrival.number, arrival.seq, arrival.link.digest, arrival.link.previous);
     },
@@ -165,8 +208,18 @@ export const createStreamTracker = (findings: Findings): StreamTracker => {
     named(emitter, boot, from, to) {
       streamOf(emitter, boot).named.add(from, to);
     },
+    elsewhere(emitter, boot, from, to) {
+      streamOf(emitter, boot).elsewhere.add(from, to);
+    },
+    accounts(emitter, boot, from, to) {
+      const stream = streams.get(`${emitter}/${boot}`);
+      if (stream === undefined) return false;
+      return stream.seen.missing(from, to).every(([start, end]) => unnamedIn(stream, start, end).length === 0);
+    },
     recovered(claim, at) {
       const stream = streamOf(claim.emitter, claim.boot);
+      // A heartbeat names the digest of the last event; an incarnation's first entry does not: its streams may go on.
+      stream.isEnded ||= claim.digest !== undefined;
       jump(stream, claim.highest, at);
       if (claim.highest > stream.highest) stream.highest = claim.highest;
       const held = stream.digests.get(claim.highest);
@@ -181,6 +234,7 @@ export const createStreamTracker = (findings: Findings): StreamTracker => {
           attack: 'emitter_forged',
         });
     },
+    streams: () => [...streams.values()],
     finish({ nowUs, graceUs, claims }) {
       let pending = 0n;
       let named = 0n;
@@ -189,7 +243,7 @@ export const createStreamTracker = (findings: Findings): StreamTracker => {
           for (const [start, end] of stream.seen.missing(from, to)) if (end < U64_MAX) named += end - start + 1n;
         for (const { from, to, seq, ingestUs } of stream.jumps)
           for (const [start, end] of stream.seen.missing(from, to))
-            for (const [first, last] of unnamed(stream, start, end)) {
+            for (const [first, last] of unnamedIn(stream, start, end)) {
               if (nowUs - ingestUs <= graceUs) {
                 pending += last - first + 1n;
                 continue;
@@ -205,7 +259,7 @@ export const createStreamTracker = (findings: Findings): StreamTracker => {
       }
       for (const claim of claims) {
         const stream = streams.get(`${claim.emitter}/${claim.boot}`);
-        const reached = [stream?.seen, stream?.named, stream?.wrapped]
+        const reached = [stream?.seen, stream?.named, stream?.wrapped, stream?.elsewhere]
           .map((set) => set?.max() ?? 0n)
           .reduce((a, b) => (a > b ? a : b));
         findings.count('completeness', 'claims');

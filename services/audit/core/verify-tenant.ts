@@ -1,4 +1,5 @@
 import type { VerificationReport } from './verify-report.ts';
+import type { Window } from './verify-window.ts';
 
 /** What an auditor wrote down at an earlier time. */
 export interface RememberedLeaf {
@@ -12,6 +13,7 @@ export type VerifyTenant = (
   tenant: string,
   options: {
     readonly remembered?: readonly RememberedLeaf[];
+    readonly window?: Window;
     readonly onProgress?: (done: bigint, total: bigint) => void;
   },
 ) => Promise<readonly VerificationReport[]>;

@@ -14,41 +14,24 @@ import {
   type Entry,
 } from './entry.ts';
 import { comparePayload, goneSeqs, KINDS_OF_GONE, type PayloadFacts } from './verify-event.ts';
-import { createGonePayloads, type GonePayloads } from './verify-gone.ts';
+import { carry, checkContinued, checkEnd } from './verify-continued.ts';
+import { createGonePayloads } from './verify-gone.ts';
 import { createFindings, type AttackClass, type Findings, type VerificationReport } from './verify-report.ts';
-import { createTreeHasher, type TreeHasher } from '../../shared/tlog/merkle.ts';
+import { createTreeHasher } from '../../shared/tlog/merkle.ts';
 import type { TreeNode } from './signing.ts';
-import { age, coverage, createCheckpointChecker, type CheckpointChecker } from './verify-checkpoints.ts';
-import type { KnownSize, Orphan, StoredEntry, StoredPayload, VerifyInput } from './verify-input.ts';
+import { createCheckpointChecker } from './verify-checkpoints.ts';
+import type { KnownSize, StoredEntry, StoredPayload, VerifyInput } from './verify-input.ts';
 import { compareSearch } from './verify-search.ts';
-import { createStreamTracker, type StreamTracker } from './verify-streams.ts';
-import { createStateChecker, type StateChecker } from './verify-state.ts';
+import { createStreamTracker } from './verify-streams.ts';
+import { createStateChecker } from './verify-state.ts';
 import { numbersOf } from './verify-numbers.ts';
+import { statementOf, timeOfEvent } from './verify-window.ts';
+import { finishEnd, finishOrphans, reportOf, type Walk } from './verify-verdicts.ts';
 
+/** States of a heartbeat behind which an emitter owes no more of them. */
+const RESTING: ReadonlySet<unknown> = new Set(['idle', 'final']);
 /** How far ingest time may step back or stand ahead of this machine's clock. */
 const CLOCK_TOLERANCE_US = 5_000_000n;
-
-interface Walk {
-  readonly findings: Findings;
-  readonly streams: StreamTracker;
-  readonly state: StateChecker | undefined;
-  readonly checkpoints: CheckpointChecker;
-  readonly input: VerifyInput;
-  readonly keys: Map<string, Uint8Array>;
-  readonly gone: GonePayloads;
-  readonly knownLeaves: Map<bigint, KnownSize[]>;
-  next: bigint;
-  /** The recomputed leaf of the row before; undefined where that row is missing or malformed. */
-  leaf: Uint8Array | undefined;
-  lastLeaf: Uint8Array | undefined;
-  readonly tree: TreeHasher;
-  /** Hashes of tiles that the row at hand completes. */
-  readonly completed: TreeNode[];
-  lastIngestUs: bigint;
-  unattested: number;
-  /** Payloads that the source does not give. */
-  withheld: bigint;
-}
 
 const failer =
   (walk: Walk, seq: bigint) =>
@@ -94,15 +77,7 @@ const checkHeader = (
   walk.lastLeaf = leaf;
   walk.tree.add(leaf);
   walk.checkpoints.row(row, walk.tree, walk.completed.splice(0));
-  const { continued } = walk.input;
-  if (continued !== undefined && walk.tree.size() === continued.size && !bytesEqual(walk.tree.root(), continued.root))
-    fail(
-      'append_only',
-      `root at size ${continued.size}, as the genesis of ${continued.by} names it`,
-      hex(continued.root),
-      hex(walk.tree.root()),
-      'history_rewritten',
-    );
+  checkEnd(walk.findings, walk.input.continued, walk.tree, row.seq);
   let entry: Entry;
   try {
     entry = decodeEntry(row.header);
@@ -189,7 +164,7 @@ const checkRecovered = (walk: Walk, entry: Entry, event: Readonly<Record<string,
         highest,
         ...(typeof digest === 'string' && /^[0-9a-f]{64}$/.test(digest) ? { digest: fromHex(digest) } : {}),
       },
-      { seq: entry.seq, ingestUs: entry.ingestUs },
+      { seq: entry.seq, ingestUs: entry.ingestUs, timeMs: timeOfEvent(entry.eventId) },
     );
   }
 };
@@ -242,7 +217,7 @@ const checkOpened = (
       digest: sha256(payload),
       previous: typeof previous === 'string' && /^[0-9a-f]{64}$/.test(previous) ? previous : undefined,
     };
-    arrive(walk, entry, link);
+    arrive(walk, entry, link, entry.kind === ENTRY_KINDS.heartbeat && RESTING.has(data['state']));
     walk.state?.event(entry, link, row.received);
     checkSignature(walk, row, entry, document);
     if (document['type'] === 'edict.heartbeat.v1') checkRecovered(walk, entry, document);
@@ -250,11 +225,17 @@ const checkOpened = (
   const numbers = numbersOf(entry, document, walk.input.log.tenant);
   walk.state?.payload(entry, document, numbers);
   for (const range of numbers.named) walk.streams.named(range.emitter, range.boot, range.from, range.to);
+  carry(walk.streams, entry, numbers.carried);
   for (const { emitter, boot, number, digest } of numbers.wrapped)
     walk.streams.wrapped(emitter, boot, number, entry.seq, digest);
 };
 
-const arrive = (walk: Walk, entry: Entry, link?: { digest: Uint8Array; previous: string | undefined }): void => {
+const arrive = (
+  walk: Walk,
+  entry: Entry,
+  link?: { digest: Uint8Array; previous: string | undefined },
+  isAtRest = false,
+): void => {
   if (entry.emitterSeq === 0n) return;
   walk.streams.arrived({
     emitter: hex(entry.emitter),
@@ -262,6 +243,8 @@ const arrive = (walk: Walk, entry: Entry, link?: { digest: Uint8Array; previous:
     number: entry.emitterSeq,
     seq: entry.seq,
     ingestUs: entry.ingestUs,
+    timeMs: timeOfEvent(entry.eventId),
+    isAtRest,
     ...(link === undefined ? {} : { link }),
   });
 };
@@ -314,67 +297,6 @@ const checkParts = (walk: Walk, row: StoredEntry): void => {
   if (row.search.length > 1) fail('projection', 'search rows', 'one', String(row.search.length), 'search_inserted');
 };
 
-const finishEnd = (walk: Walk): void => {
-  const { findings, input } = walk;
-  const { head } = input;
-  if (walk.next < head.size)
-    findings.fail('append_only', {
-      seq: String(walk.next),
-      what: head.size - walk.next === 1n ? 'entry' : `entries ${walk.next}–${head.size - 1n}`,
-      expected: 'present: the head says that the log has them',
-      actual: 'missing',
-      attack: 'tail_truncated',
-    });
-  else if (walk.next > head.size)
-    findings.fail('append_only', {
-      seq: String(head.size),
-      what: 'entries after the head',
-      expected: `the log ends before entry ${head.size}`,
-      actual: `${walk.next - head.size} more`,
-      attack: 'entry_inserted',
-    });
-  const end = walk.lastLeaf ?? genesisHash(input.log);
-  if (walk.next === head.size && !bytesEqual(end, head.leaf))
-    findings.fail('append_only', {
-      seq: null,
-      what: 'leaf hash in the head',
-      expected: hex(end),
-      actual: hex(head.leaf),
-      attack: 'history_rewritten',
-    });
-  const { continued } = input;
-  if (continued !== undefined && walk.next !== continued.size)
-    findings.fail('append_only', {
-      seq: String(walk.next < continued.size ? walk.next : continued.size),
-      what: `size of the log, as the genesis of ${continued.by} names it`,
-      expected: String(continued.size),
-      actual: String(walk.next),
-      attack: walk.next < continued.size ? 'tail_truncated' : 'entry_inserted',
-    });
-  for (const { source, size } of input.known) {
-    findings.count('append_only', 'known_sizes');
-    if (size > walk.next)
-      findings.fail('append_only', {
-        seq: String(walk.next),
-        what: `size of the log, as ${source} has it`,
-        expected: `at least ${size}`,
-        actual: String(walk.next),
-        attack: 'tail_truncated',
-      });
-  }
-};
-
-const finishOrphans = (walk: Walk, orphans: readonly Orphan[]): void => {
-  for (const { table, seq } of orphans)
-    walk.findings.fail(table === 'search' ? 'projection' : 'lifecycle', {
-      seq: String(seq),
-      what: `${table} row`,
-      expected: 'an entry with this seq',
-      actual: 'none',
-      attack: table === 'search' ? 'search_inserted' : 'entry_removed',
-    });
-};
-
 /**
  * Reads one log from its first entry to its last and says what is wrong with it. Rejects only when reading does.
  * Pure but for the clock; memory grows with streams and holes, not with entries.
@@ -389,7 +311,7 @@ export const verifyLog = async (input: VerifyInput): Promise<VerificationReport>
     findings,
     checkpoints: createCheckpointChecker(findings, input.log, input.newest),
     completed,
-    streams: createStreamTracker(findings),
+    streams: createStreamTracker(findings, input.window),
     state: input.tables === undefined ? undefined : createStateChecker(findings, input.tables),
     input,
     keys: new Map([...input.emitterKeys].filter(([id, key]) => key.length === 32 && emitterId(key) === id)),
@@ -411,6 +333,7 @@ export const verifyLog = async (input: VerifyInput): Promise<VerificationReport>
   }
   finishEnd(walk);
   walk.state?.finish();
+  if (input.continued !== undefined) checkContinued(findings, walk.streams, input.continued);
   const covered = walk.checkpoints.finish(walk.next);
   const unproven = walk.gone.finish(covered.size);
   finishOrphans(walk, await input.orphans());
@@ -428,66 +351,15 @@ export const verifyLog = async (input: VerifyInput): Promise<VerificationReport>
       actual: String(walk.lastIngestUs),
       attack: 'time_shifted',
     });
-  const note = (...parts: readonly (string | false)[]): string | undefined =>
-    parts.filter((part) => part !== false).join('; ') || undefined;
-  const ofPayloads = walk.withheld > 0n ? 'not_checked' : 'ok';
-  const noPayloads = `the source gave no payloads of ${walk.withheld} entries`;
-  return {
-    tenant: input.log.tenant,
-    origin: input.log.origin,
-    size: String(input.head.size),
-    lastLeaf: walk.lastLeaf === undefined ? null : hex(walk.lastLeaf),
-    root: hex(walk.tree.root()),
-    checkpoint:
-      covered.note === undefined
-        ? null
-        : { size: String(covered.size), note: Buffer.from(covered.note).toString('utf8') },
-    startedAt: new Date(started).toISOString(),
-    endedAt: new Date(input.now()).toISOString(),
-    verdicts: {
-      authenticity: findings.verdict(
-        'authenticity',
-        covered.size > 0n ? 'ok' : 'not_checked',
-        note(
-          coverage(covered, walk.next),
-          walk.unattested > 0 && `${walk.unattested} heartbeats of emitters whose key is not known`,
-        ),
-      ),
-      append_only: findings.verdict(
-        'append_only',
-        input.known.some(({ isOutside }) => isOutside) ? 'ok' : 'not_checked',
-        note(
-          input.known.some(({ isOutside }) => isOutside)
-            ? 'compared with its head and with what is remembered outside the database'
-            : 'nothing outside the database says how long this log was: an end that was cut off, with its checkpoints, is not found',
-          coverage(covered, walk.next),
-        ),
-      ),
-      integrity: findings.verdict(
-        'integrity',
-        ofPayloads,
-        note(walk.withheld > 0n && `headers, links and tree only: ${noPayloads}`),
-      ),
-      projection: findings.verdict('projection', ofPayloads, note(walk.withheld > 0n && noPayloads)),
-      completeness: findings.verdict(
-        'completeness',
-        'ok',
-        note(
-          streams.named > 0n && `${streams.named} numbers are missing and named by gap, lost or retire entries`,
-          streams.pending > 0n && `${streams.pending} numbers are missing for less than the grace time`,
-        ),
-      ),
-      lifecycle: findings.verdict(
-        'lifecycle',
-        unproven > 0n ? 'not_checked' : ofPayloads,
-        note(
-          walk.withheld > 0n && noPayloads,
-          unproven > 0n && `${unproven} payloads are gone by entries that no checkpoint covers yet`,
-        ),
-      ),
-      freshness: findings.verdict('freshness', 'not_checked', age(covered)),
-      clock: findings.verdict('clock', 'ok'),
-    },
-    findings: findings.list(),
-  };
+  const report = reportOf(walk, { started, covered, streams, unproven });
+  if (input.window === undefined) return report;
+  const statement = statementOf(input.window, {
+    streams: walk.streams.streams(),
+    covered,
+    size: walk.next,
+    nowUs,
+    graceUs: BigInt(input.graceMs) * 1_000n,
+    hasFailed: (verdict) => report.verdicts[verdict].status === 'failed',
+  });
+  return { ...report, statement };
 };

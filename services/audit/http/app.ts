@@ -9,6 +9,8 @@ import { Counter, Histogram, type Registry } from '../../shared/runtime/metrics.
 import { problemHandler, unknownRoute } from '../../shared/runtime/problem.ts';
 import type { MetaReader } from '../core/meta-log.ts';
 import type { EmitterState, LedgerReader } from '../core/query-reader.ts';
+import { timeMsOf } from '../core/query.ts';
+import type { Window } from '../core/verify-window.ts';
 import type { RememberedLeaf, VerifyTenant } from '../core/verify-tenant.ts';
 import type { TileReader } from '../../shared/tlog/tiles.ts';
 import { showEntry } from '../core/query-show.ts';
@@ -89,12 +91,15 @@ const onlyParameters = (url: string, ...allowed: readonly string[]): void => {
       throw new AppError('request_invalid', `${name.slice(0, 64)}: unknown parameter`);
 };
 
+const VERIFY_MEMBERS: ReadonlySet<string> = new Set(['known', 'between']);
+
 /** `{known: [{origin, size, leaf}]}`: what the auditor wrote down of earlier reports. */
 const rememberedIn = (body: unknown): readonly RememberedLeaf[] => {
   if (body === undefined) return [];
   const bad = (what: string): AppError => new AppError('request_invalid', what);
   if (!isObject(body)) throw bad('the body is no object');
-  for (const name of Object.keys(body)) if (name !== 'known') throw bad(`/${name.slice(0, 64)}: unknown member`);
+  for (const name of Object.keys(body))
+    if (!VERIFY_MEMBERS.has(name)) throw bad(`/${name.slice(0, 64)}: unknown member`);
   const { known } = body;
   if (known === undefined) return [];
   if (!Array.isArray(known) || known.length > MAX_REMEMBERED)
@@ -109,6 +114,18 @@ const rememberedIn = (body: unknown): readonly RememberedLeaf[] => {
       throw bad(`/known/${index}/leaf: is not 64 hex digits`);
     return { origin, size: BigInt(size), leaf: Buffer.from(leaf, 'hex') };
   });
+};
+
+/** `{between: {from, to}}`, RFC 3339, `from` before `to`. */
+const windowIn = (body: unknown): { readonly window?: Window } => {
+  const between = isObject(body) ? body['between'] : undefined;
+  if (between === undefined) return {};
+  const [fromMs = Number.NaN, toMs = Number.NaN] = ['from', 'to'].map((name) =>
+    isObject(between) && typeof between[name] === 'string' ? timeMsOf(between[name]) : undefined,
+  );
+  if (!(fromMs < toMs))
+    throw new AppError('request_invalid', '/between: is not {from, to}, two times of which the first is earlier');
+  return { window: { fromMs, toMs } };
 };
 
 const createMetrics = (registry: Registry) => ({
@@ -204,7 +221,7 @@ const verifyHandlers = ({ reader }: AuditAppDeps, runs: VerificationRuns) => {
     const remembered = rememberedIn(request.body);
     if ((await reader.logs(tenant)).length === 0)
       throw new AppError('ledger_missing', `tenant ${tenant} has no ledger`);
-    response.status(202).json({ tenant, run: runs.start(tenant, remembered) });
+    response.status(202).json({ tenant, run: runs.start(tenant, { remembered, ...windowIn(request.body) }) });
   };
   return { read, start };
 };

@@ -1,6 +1,6 @@
 import { AppError, errorMessage, isAppError } from '../../shared/contracts/errors.ts';
 import type { VerificationReport } from '../core/verify-report.ts';
-import type { RememberedLeaf, VerifyTenant } from '../core/verify-tenant.ts';
+import type { VerifyTenant } from '../core/verify-tenant.ts';
 
 export interface RunState {
   readonly id: string;
@@ -14,7 +14,7 @@ export interface RunState {
 
 export interface VerificationRuns {
   /** Starts a run, or answers the one that is running; throws `upstream_unavailable` when too many tenants' are. */
-  start(tenant: string, remembered: readonly RememberedLeaf[]): RunState;
+  start(tenant: string, options: Omit<Parameters<VerifyTenant>[1], 'onProgress'>): RunState;
   /** The tenant's last run of this process, running or not. */
   last(tenant: string): RunState | undefined;
   /** Waits until no run is left. */
@@ -45,7 +45,7 @@ export const createVerificationRuns = (options: {
   };
 
   return {
-    start(tenant, remembered) {
+    start(tenant, asked) {
       const known = runs.get(tenant);
       if (known?.state === 'running') return known;
       if (active.size >= MAX_RUNS)
@@ -64,7 +64,7 @@ export const createVerificationRuns = (options: {
       const run = async (): Promise<void> => {
         try {
           const reports = await options.verify(tenant, {
-            remembered,
+            ...asked,
             onProgress: (done, total) => update({ progress: { done: String(done), total: String(total) } }),
           });
           update({ state: 'done', reports });

@@ -8,6 +8,8 @@ import type { NameSubject } from '../core/pseudonym.ts';
 import { verifyLog } from '../core/verify.ts';
 import type { KnownSize, LogFacts, Orphan } from '../core/verify-input.ts';
 import type { VerificationReport } from '../core/verify-report.ts';
+import { parseObject } from '../core/verify-event.ts';
+import { carriedNumbers, type CarriedNumbers } from '../core/verify-numbers.ts';
 import { searchColumns } from '../core/verify-search.ts';
 import type { EmitterRow, StreamRow } from '../core/verify-state.ts';
 import type { StreamClaim } from '../core/verify-streams.ts';
@@ -22,6 +24,7 @@ interface FactsRow {
   readonly previous_origin: string | null;
   readonly previous_size: bigint | null;
   readonly previous_root: Buffer | null;
+  readonly kept_size: bigint | null;
   readonly size: bigint | null;
   readonly leaf: Buffer | null;
   readonly end: bigint;
@@ -42,8 +45,8 @@ interface FactsRow {
 /** Facts, head, the real end and the state of the ingest of each log, as of one snapshot. */
 const readFacts = (sql: Pick<Sql, 'query'>, tenant: string): Promise<readonly FactsRow[]> =>
   sql.query<FactsRow>(
-    `select l.id, l.origin, l.vkey, l.previous_origin, l.previous_size, l.previous_root, h.size, h.leaf,
-            c.size as checkpoint_size, c.root as checkpoint_root, c.note,
+    `select l.id, l.origin, l.vkey, l.previous_origin, l.previous_size, l.previous_root, l.kept_size, h.size,
+            h.leaf, c.size as checkpoint_size, c.root as checkpoint_root, c.note,
             coalesce((select e.seq + 1 from edict.entry e where e.log_id = l.id
                       order by e.segment desc, e.seq desc limit 1), 0) as "end",
             (select count(*) from edict.received r where r.log_id = l.id) as received,
@@ -57,6 +60,17 @@ const readFacts = (sql: Pick<Sql, 'query'>, tenant: string): Promise<readonly Fa
      where l.tenant = $1 order by l.id desc`,
     [tenant],
   );
+
+/** What the first entry of a log says that it goes on from; nothing when it cannot be read. */
+const readCarried = async (
+  sql: Pick<Sql, 'query'>,
+  keys: PayloadKeys,
+  log: { readonly id: number; readonly tenant: string; readonly origin: string },
+): Promise<readonly CarriedNumbers[]> => {
+  for await (const [first] of readPages(sql, keys, log, 1n, []))
+    if (first?.payload.state === 'opened') return carriedNumbers(parseObject(first.payload.payload) ?? {});
+  return [];
+};
 
 const newestOf = ({ checkpoint_size: size, checkpoint_root: root, note }: FactsRow) =>
   size === null || root === null || note === null ? {} : { newest: { size, root, note } };
@@ -131,7 +145,7 @@ export interface VerifierOptions {
  */
 export const createVerifier = (options: VerifierOptions): VerifyTenant => {
   const { database, reports, keys, nameForSearch, graceMs, now = Date.now } = options;
-  return async (tenant, { remembered = [], onProgress }) => {
+  return async (tenant, { remembered = [], window, onProgress }) => {
     const acks = (await options.acks?.(tenant)) ?? [];
     const earlier = await readReports(database, tenant);
     const before = await readEmitters(database);
@@ -175,7 +189,15 @@ export const createVerifier = (options: VerifierOptions): VerifyTenant => {
         log,
         ...(next === undefined || next.previous_size === null || next.previous_root === null
           ? {}
-          : { continued: { by: next.origin, size: next.previous_size, root: next.previous_root } }),
+          : {
+              continued: {
+                by: next.origin,
+                size: next.previous_size,
+                root: next.previous_root,
+                ...(next.kept_size === null ? {} : { kept: next.kept_size }),
+                streams: await readCarried(database, keys, { id: next.id, tenant, origin: next.origin }),
+              },
+            }),
         ...newestOf(row),
         head: { size: row.size ?? 0n, leaf: row.leaf ?? new Uint8Array(32) },
         pages: readPages(database, keys, { id, tenant, origin }, end, orphans),
@@ -195,6 +217,7 @@ export const createVerifier = (options: VerifierOptions): VerifyTenant => {
         expectedSearch: (entry, event) => searchColumns(nameForSearch, tenant, entry, event),
         now,
         graceMs,
+        ...(window === undefined ? {} : { window }),
         ...(onProgress === undefined ? {} : { onProgress: (seq) => onProgress(done + seq, total) }),
       });
       done += end;

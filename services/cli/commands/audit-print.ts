@@ -1,6 +1,7 @@
 import type { Finding, Verdict, VerificationReport } from '../../audit/core/verify-report.ts';
+import { hasFailed, VERDICTS } from '../../audit/core/verify-report.ts';
+import type { Statement } from '../../audit/core/verify-window.ts';
 import type { WitnessedVerdict } from '../../audit/core/verify-witnessed.ts';
-import { VERDICTS } from '../../audit/core/verify-report.ts';
 
 /** Colours a text, or leaves it as it is. */
 export interface Paint {
@@ -104,6 +105,26 @@ const findingLines = (finding: Finding, failures: number, paint: Paint): readonl
   ...(failures > 1 ? [`      and ${failures - 1} more`] : []),
 ];
 
+const statementLines = (statement: Statement, paint: Paint): readonly string[] => {
+  const { from, to, status, events, streams, missing, missingNumbers, limits } = statement;
+  const between = `between ${from} and ${to}`;
+  const said = {
+    nothing_missing: paint.green(`Nothing is missing ${between}`),
+    missing: paint.red(`Missing ${between}: ${missingNumbers} numbers`),
+    not_proven: paint.yellow(`Not proven that nothing is missing ${between}`),
+  }[status];
+  const around = (time: string | null): string => time ?? 'the beginning or end of its stream';
+  return [
+    `  ${said}  (${events} events of ${streams} streams)`,
+    ...missing.map(
+      ({ emitter, boot, from: first, to: last, after, before, state }) =>
+        `      emitter ${printable(emitter)} boot ${boot}: ${first === last ? `number ${first}` : `numbers ${first}–${last}`}, ` +
+        `between ${around(after)} and ${around(before)}, ${state}`,
+    ),
+    ...limits.map((limit) => `      ${printable(limit)}`),
+  ];
+};
+
 /** One log's verdicts, with the first bad entry of each that failed. */
 export const printReport = (report: VerificationReport, paint: Paint): string => {
   const lines = [
@@ -117,6 +138,10 @@ export const printReport = (report: VerificationReport, paint: Paint): string =>
         ...(verdict.firstBad === undefined ? [] : findingLines(verdict.firstBad, verdict.failures, paint)),
       ];
     }),
+    ...(report.lastGood === undefined || report.lastGood === null || !hasFailed(report)
+      ? []
+      : [`  last good checkpoint  size ${report.lastGood.size}, root ${printable(report.lastGood.root)}`]),
+    ...(report.statement === undefined ? [] : statementLines(report.statement, paint)),
     ...(report.lastLeaf === null ? [] : [`  last leaf     ${printable(report.lastLeaf)}`]),
   ];
   return lines.map((line) => `${line}\n`).join('');

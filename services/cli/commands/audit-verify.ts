@@ -1,137 +1,176 @@
-import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { SingleBar } from 'cli-progress';
-import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors.ts';
-import { isObject } from '../../shared/contracts/json.ts';
-import { hasFailed, VERDICTS, type VerificationReport } from '../../audit/core/verify-report.ts';
-import type { AuditClient } from './audit-client.ts';
+import { Command } from 'commander';
+import { hex } from '../../shared/contracts/bytes.ts';
+import { AppError } from '../../shared/contracts/errors.ts';
+import type { VerifierKey } from '../../shared/contracts/signatures.ts';
+import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
+import { loadSettings, tenantNames } from '../../shared/settings/settings.ts';
+import { timeMsOf } from '../../audit/core/query.ts';
+import { ATTACKS, exitCodeOf, type AttackClass, type VerificationReport } from '../../audit/core/verify-report.ts';
+import { NOT_ASKED, type WitnessedVerdict } from '../../audit/core/verify-witnessed.ts';
+import { parseCheckpoint } from '../../shared/tlog/checkpoint.ts';
+import type { Policy } from '../../shared/tlog/policy.ts';
+import { parseNote } from '../../shared/tlog/signed-note.ts';
+import { createAuditClient, type AuditClient, type AuditConnection } from './audit-client.ts';
+import { openWithOwnKey, readVkeys } from './audit-keys.ts';
+import { jsonLine, paintFor, print, printable, printReport, printWitnessed } from './audit-print.ts';
+import { verifyFile } from './audit-verify-file.ts';
+import { readRemembered, requireWritable, writeRemembered } from './audit-verify-memory.ts';
+import { askWitnessed, DEFAULT_MAX_AGE, maxAgeOf, readPolicyFile } from './audit-witnessed.ts';
+import { verifyTenant, type Between } from './audit-verify-service.ts';
 
-const POLL_MS = 200;
-
-/** A leaf that the auditor keeps outside the ledger's machines. */
-interface Remembered {
-  readonly origin: string;
-  readonly size: string;
-  readonly leaf: string;
+interface VerifyOptions extends AuditConnection {
+  readonly tenant?: string;
+  readonly json?: boolean;
+  readonly allTenants?: boolean;
+  readonly remember?: string;
+  readonly vkey?: readonly string[];
+  readonly from?: string;
+  readonly to?: string;
+  readonly file?: string;
+  readonly policy?: string;
+  readonly maxAge: string;
 }
 
-const isRemembered = (value: unknown): value is Remembered =>
-  isObject(value) && ['origin', 'size', 'leaf'].every((name) => typeof value[name] === 'string');
-
-const isReport = (value: unknown): value is VerificationReport => {
-  if (!isObject(value) || typeof value['origin'] !== 'string' || !isObject(value['verdicts'])) return false;
-  const verdicts = value['verdicts'];
-  return VERDICTS.every((name) => {
-    const verdict = verdicts[name];
-    return isObject(verdict) && typeof verdict['status'] === 'string' && isObject(verdict['checked']);
-  });
+/** Whether the log's own key, as the auditor holds it, signed what the report says; one line of it. */
+const compareOwnKey = (
+  { origin, root, size, checkpoint }: VerificationReport,
+  keys: ReadonlyMap<string, VerifierKey>,
+): { readonly isGood: boolean; readonly line: string; readonly attack?: AttackClass } => {
+  const opened = openWithOwnKey(origin, checkpoint?.note, keys);
+  if ('problem' in opened)
+    return {
+      isGood: false,
+      line: opened.problem,
+      // Without a key of the log, or without a note, nobody can have forged one.
+      ...(keys.has(origin) && checkpoint?.note !== undefined ? { attack: 'checkpoint_forged' } : {}),
+    };
+  const signed = opened.checkpoint;
+  // The report's root is that of the whole log, so only a checkpoint of its size can be compared with it.
+  if (String(signed.size) === size && hex(signed.root) !== root)
+    return {
+      isGood: false,
+      line: `the checkpoint of size ${size} has another root than the report`,
+      attack: 'history_rewritten',
+    };
+  return { isGood: true, line: `signed up to entry ${signed.size - 1n}` };
 };
 
-/** What `--remember FILE` holds; nothing when there is no such file yet. */
-export const readRemembered = (file: string): readonly Remembered[] => {
-  let value: unknown;
-  try {
-    value = JSON.parse(readFileSync(file, 'utf8'));
-  } catch (cause) {
-    if (errorCode(cause) === 'ENOENT') return [];
-    throw new AppError('usage', `--remember: ${file} cannot be read (${errorCode(cause) ?? errorMessage(cause)})`, {
-      cause,
-    });
-  }
-  const known = isObject(value) ? value['known'] : undefined;
-  if (!Array.isArray(known) || !known.every(isRemembered))
-    throw new AppError('usage', `--remember: ${file} is not such a file`);
-  return known;
-};
-
-/** Throws `usage` when `writeRemembered` could not write there: a verification may take hours. */
-export const requireWritable = (file: string): void => {
-  const temporary = `${file}.${process.pid}`;
-  try {
-    writeFileSync(temporary, '', { mode: 0o600 });
-    rmSync(temporary);
-  } catch (cause) {
-    throw new AppError('usage', `--remember: ${file} cannot be written (${errorCode(cause) ?? errorMessage(cause)})`, {
-      cause,
-    });
-  }
-};
-
-/** Keeps what this verification saw of each log that passed; the file is replaced whole. */
-export const writeRemembered = (
-  file: string,
-  before: readonly Remembered[],
-  reports: readonly VerificationReport[],
-): void => {
-  const known = new Map(before.map((fact) => [fact.origin, fact]));
-  for (const report of reports)
-    if (!hasFailed(report) && report.lastLeaf !== null)
-      known.set(report.origin, { origin: report.origin, size: report.size, leaf: report.lastLeaf });
-  const temporary = `${file}.${process.pid}`;
-  writeFileSync(temporary, `${JSON.stringify({ known: [...known.values()] }, null, 2)}\n`, { mode: 0o600 });
-  renameSync(temporary, file);
-};
-
-interface Progress {
-  readonly show: (done: number, total: number) => void;
-  readonly stop: () => void;
-}
-
-/** A bar on a terminal's stderr, else nothing. */
-const progressOn = (stream: NodeJS.WriteStream, tenant: string): Progress => {
-  if (!stream.isTTY) return { show: () => undefined, stop: () => undefined };
-  const bar = new SingleBar({
-    stream,
-    format: `${tenant} [{bar}] {value}/{total} entries`,
-    hideCursor: true,
-    clearOnComplete: true,
-  });
-  let isStarted = false;
-  return {
-    show: (done, total) => {
-      if (total === 0) return;
-      if (!isStarted) bar.start(total, done);
-      else {
-        bar.setTotal(total);
-        bar.update(done);
-      }
-      isStarted = true;
-    },
-    stop: () => {
-      if (isStarted) bar.stop();
-    },
-  };
-};
-
-/** Starts a verification of one tenant (or waits for the one that runs) and returns its reports. */
-export const verifyTenant = async (
+/** Whether witnesses have seen the log of a report. */
+const witnessedOf = async (
   client: AuditClient,
-  tenant: string | undefined,
-  remembered: readonly Remembered[],
-): Promise<readonly VerificationReport[]> => {
-  const parameters: Readonly<Record<string, string>> = tenant === undefined ? {} : { tenant };
-  const progress = progressOn(process.stderr, tenant ?? 'verifying');
-  try {
-    const started = await client.post('/v1/verify', parameters, remembered.length === 0 ? {} : { known: remembered });
-    const id = isObject(started['run']) ? started['run']['id'] : undefined;
-    for (;;) {
-      const { run } = await client.get('/v1/verify', parameters);
-      if (!isObject(run) || run['id'] !== id)
-        throw new AppError('upstream_unavailable', 'the audit service has lost this verification; was it restarted?');
-      if (isObject(run['progress'])) progress.show(Number(run['progress']['done']), Number(run['progress']['total']));
-      if (run['state'] === 'failed') {
-        const message = isObject(run['error']) ? String(run['error']['message']) : 'no reason given';
-        throw new AppError('upstream_unavailable', `the verification could not be finished: ${message}`);
-      }
-      if (run['state'] === 'done') {
-        const reports: readonly unknown[] = Array.isArray(run['reports']) ? run['reports'] : [];
-        if (reports.length === 0 || !reports.every(isReport))
-          throw new AppError('upstream_unavailable', 'the audit service gave no report that this program understands');
-        return reports;
-      }
-      await sleep(POLL_MS);
-    }
-  } finally {
-    progress.stop();
-  }
+  { origin, tenant, checkpoint }: VerificationReport,
+  policy: Policy | undefined,
+  maxAgeS: number,
+): Promise<WitnessedVerdict> => {
+  const newest = parseCheckpoint(parseNote(Buffer.from(checkpoint?.note ?? '', 'utf8'))?.text ?? '');
+  if (policy !== undefined && newest === undefined)
+    return { status: 'failed', note: 'not witnessed: the log has no good checkpoint' };
+  return newest === undefined ? NOT_ASKED : askWitnessed(client, { origin, tenant, newest }, policy, maxAgeS);
 };
+
+/** `--from` and `--to`, both or neither. */
+const betweenOf = ({ from, to }: VerifyOptions): { readonly between?: Between } => {
+  if (from === undefined && to === undefined) return {};
+  const [fromMs = Number.NaN, toMs = Number.NaN] = [from, to].map((text) => timeMsOf(text ?? ''));
+  if (!(fromMs < toMs))
+    throw new AppError('usage', '--from, --to: two RFC 3339 times such as 2026-01-01T00:00:00Z, the first earlier');
+  return { between: { from: new Date(fromMs).toISOString(), to: new Date(toMs).toISOString() } };
+};
+
+const statusOf = ({ statement }: VerificationReport): string => statement?.status ?? 'nothing_missing';
+
+const verify = async (options: VerifyOptions): Promise<void> => {
+  const { file } = options;
+  if (file !== undefined) {
+    for (const name of ['tenant', 'allTenants', 'remember', 'from', 'to', 'url', 'keyFile', 'policy'] as const)
+      if (options[name] !== undefined) throw new AppError('usage', '--file: goes with --vkey and --json only');
+    return verifyFile({ ...options, file });
+  }
+  if (options.allTenants === true && options.tenant !== undefined)
+    throw new AppError('usage', '--tenant or --all-tenants, not both');
+  if (options.allTenants === true && options.keyFile !== undefined)
+    throw new AppError(
+      'usage',
+      '--all-tenants: a key opens the ledger of its own tenant; verify with one key at a time',
+    );
+  const client = createAuditClient(options);
+  const tenants =
+    options.allTenants === true
+      ? [SYSTEM_TENANT, ...tenantNames(loadSettings({ file: options.config }).settings)]
+      : [options.tenant];
+  const remembered = options.remember === undefined ? [] : readRemembered(options.remember);
+  if (options.remember !== undefined) requireWritable(options.remember);
+  const keys = options.vkey === undefined ? undefined : readVkeys(options.vkey);
+  const policy = options.policy === undefined ? undefined : readPolicyFile(options.policy);
+  const maxAgeS = maxAgeOf(options.maxAge);
+  const witnessed: (WitnessedVerdict & { readonly origin: string })[] = [];
+  const paint = paintFor(process.stdout, process.env);
+  const reports: VerificationReport[] = [];
+  const others: AttackClass[] = [];
+  /** Whether everything that was asked could be said. */
+  let isAnswered = true;
+  const asked = { known: remembered, ...betweenOf(options) };
+  for (const tenant of tenants) {
+    const found = await verifyTenant(client, tenant, asked);
+    reports.push(...found);
+    for (const [n, report] of found.entries()) {
+      if (options.json !== true) print(printReport(report, paint));
+      // A log that another continues is cosigned no more.
+      const verdict = await witnessedOf(client, report, policy, n === 0 ? maxAgeS : Infinity);
+      witnessed.push({ origin: report.origin, ...verdict });
+      isAnswered &&= verdict.status !== 'failed';
+      if (options.json !== true) print(printWitnessed(verdict, paint));
+      if (keys === undefined) continue;
+      const { isGood, line, attack } = compareOwnKey(report, keys);
+      if (attack !== undefined) others.push(attack);
+      isAnswered &&= isGood;
+      const mark = isGood ? paint.green('ok') : paint.red('FAILED');
+      if (options.json !== true) print(`  your key      ${mark}  ${printable(line)}\n`);
+      else if (!isGood) process.stderr.write(`! ${printable(report.origin)}: ${printable(line)}\n`);
+    }
+  }
+  if (reports.some((report) => statusOf(report) === 'missing')) others.push('emitter_gap');
+  isAnswered &&= reports.every((report) => statusOf(report) !== 'not_proven');
+  const exitCode = exitCodeOf(reports, others) || (isAnswered ? 0 : 1);
+  if (options.json === true) print(jsonLine({ reports, witnessed, exit_code: exitCode }));
+  if (options.remember !== undefined) writeRemembered(options.remember, remembered, reports);
+  process.exitCode = exitCode;
+};
+
+const EXIT_CODES = `
+Exit codes: 0 no verdict failed, 2 usage, or no answer from the audit service. When verdicts failed: the code of the class
+of what was found, 1 when there are several:
+
+${Object.entries(ATTACKS)
+  .map(([name, code]) => `  ${code}  ${name.replaceAll('_', ' ')}`)
+  .join('\n')}
+
+Each verdict stands for itself; "not checked" is neither good nor bad and says why.
+`;
+
+/** `common`: the options that all commands of the group have. */
+export const auditVerifyCommand = (common: (command: Command) => Command): Command =>
+  common(new Command('verify'))
+    .description('read the whole ledger back and check it')
+    .option(
+      '--all-tenants',
+      'every tenant of the settings, and the system tenant; without callers only: a key opens one tenant',
+    )
+    .option(
+      '--remember <file>',
+      'compare with the sizes and leaves in this file, and keep those of logs that passed; keep it elsewhere',
+    )
+    .option(
+      '--vkey <file...>',
+      'verifier keys of the logs, as you hold them: the checkpoints must be signed with them, whatever the ledger says',
+    )
+    .option(
+      '--policy <file>',
+      'C2SP tlog-policy: the meta log’s key, witnesses, quorum; enough of them must have seen the newest checkpoint',
+    )
+    .option('--max-age <duration>', 'how old their cosignatures may be', DEFAULT_MAX_AGE)
+    .option('--from <time>', 'with --to: say whether anything is missing between two times of events (RFC 3339)')
+    .option('--to <time>', 'the end of that time, itself not in it')
+    .option('--file <file>', 'an evidence bundle (`export --format bundle`) in place of a service')
+    .addHelpText('after', EXIT_CODES)
+    .action(verify);

@@ -300,6 +300,24 @@ export const SettingsSchema = Type.Object(
       },
       'Signs checkpoints, in a process of its own.',
     ),
+    tripwire: section(
+      {
+        slot: Type.String({
+          pattern: '^[a-z0-9_]{1,63}$',
+          default: 'edict_tripwire',
+          description: 'Its replication slot; another one for each ledger on the same server.',
+        }),
+        max_lag: Size('256MiB', 'Write-ahead log that it has not read; readiness is red above it.'),
+        memory_file: File('How far it has watched; not on the database’s machine. Default: under home.'),
+        listen: Type.Optional(
+          Type.String({
+            pattern: LISTEN_PATTERN,
+            description: 'Loopback address of `/health` and `/metrics`. None: it listens nowhere.',
+          }),
+        ),
+      },
+      'Watches the write-ahead log for changes that no program makes, in a process of its own.',
+    ),
     kafka: section(
       {
         brokers: Type.Array(Type.String({ minLength: 1 }), {
@@ -334,6 +352,7 @@ export const SettingsSchema = Type.Object(
         reader_url_file: File('Answers queries.'),
         signer_url_file: File('Signs checkpoints.'),
         maintainer_url_file: File('Retention.'),
+        tripwire_url_file: File('Watches the write-ahead log; the login needs REPLICATION, and no pooler in between.'),
         keys_url_file: File('The store of payload keys; best on a server of its own.'),
       },
       'Postgres. Without `writer_url_file`: an embedded one under home.',

@@ -40,6 +40,8 @@ export interface TestLog {
   /** Takes the next number without making an entry. */
   skip(): void;
   restart(): void;
+  /** When the events behind are made, Unix milliseconds. */
+  setTime(ms: number): void;
   input(change?: Partial<VerifyInput>): VerifyInput;
   leaf(): Uint8Array;
 }
@@ -57,6 +59,8 @@ export const createTestLog = (): TestLog => {
   let boot = 1n;
   let number = 0n;
   let previous: Uint8Array = ZERO_DIGEST;
+
+  let timeMs = NOW_MS;
 
   const append: TestLog['append'] = (kind, contentType, payload, change = {}) => {
     const seq = BigInt(rows.length);
@@ -96,7 +100,7 @@ export const createTestLog = (): TestLog => {
 
   const event = (kind: EntryKind, type: string, members: Readonly<Record<string, unknown>>, signed: boolean): Row => {
     number += 1n;
-    const id = newUuidV7(NOW_MS);
+    const id = newUuidV7(timeMs);
     const unsigned = {
       specversion: '1.0',
       id,
@@ -150,6 +154,9 @@ export const createTestLog = (): TestLog => {
       boot += 1n;
       number = 0n;
       previous = ZERO_DIGEST;
+    },
+    setTime(ms) {
+      timeMs = ms;
     },
     leaf: () => leaf,
     input: (change = {}) => ({
