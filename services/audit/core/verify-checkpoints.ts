@@ -26,6 +26,11 @@ export interface Covered {
   readonly good: readonly GoodCheckpoint[];
 }
 
+export interface SavedCheckpoints {
+  readonly covered: Omit<Covered, 'good'>;
+  readonly streams: readonly StreamClaim[];
+}
+
 export interface GoodCheckpoint {
   readonly size: bigint;
   readonly root: Uint8Array;
@@ -45,6 +50,8 @@ export interface CheckpointChecker {
   readonly seal: (entry: Entry, document: Json) => void;
   /** What seals say of streams: these numbers were complete. */
   readonly claims: () => readonly StreamClaim[];
+  /** What is covered so far; kept when the row at hand ends a checkpoint, as there the counts since a seal are empty. */
+  readonly save: () => SavedCheckpoints;
   /** After the last row: the newest checkpoint may be of a longer log. */
   readonly finish: (size: bigint) => Covered;
 }
@@ -93,16 +100,19 @@ export const createCheckpointChecker = (
   findings: Findings,
   log: LogFacts,
   newest: StoredCheckpoint | undefined,
+  saved?: { readonly checkpoints: SavedCheckpoints; readonly size: bigint; readonly root: Uint8Array },
 ): CheckpointChecker => {
   const key = keyOf(log.vkey);
-  const streams = new Map<string, StreamClaim>();
-  let covered: Omit<Covered, 'good'> = { size: 0n, sealedUs: 0n };
-  let good: GoodCheckpoint[] = [];
+  const streams = new Map<string, StreamClaim>(
+    saved?.checkpoints.streams.map((claim) => [`${claim.emitter}/${claim.boot}`, claim]),
+  );
+  let covered: Omit<Covered, 'good'> = saved?.checkpoints.covered ?? { size: 0n, sealedUs: 0n };
+  let good: GoodCheckpoint[] = saved === undefined ? [] : [{ size: saved.size, root: saved.root }];
   /** The newest checkpoint so far, and the one before the row at hand: a seal is written before its own. */
-  let stored: { readonly size: bigint; readonly root: Uint8Array } | undefined;
+  let stored: { readonly size: bigint; readonly root: Uint8Array } | undefined = saved;
   let before: { readonly size: bigint; readonly root: Uint8Array } | undefined;
   // Since the seal before.
-  let from = 0n;
+  let from = saved?.size ?? 0n;
   let kinds: Counts = new Map();
   let decisions: Counts = new Map();
   let reasons: Counts = new Map();
@@ -227,6 +237,7 @@ export const createCheckpointChecker = (
       from = entry.seq + 1n;
       [kinds, decisions, reasons, isPart] = [new Map(), new Map(), new Map(), false];
     },
+    save: () => ({ covered, streams: [...streams.values()] }),
     claims: () => [...streams.values()].filter(({ highest }) => highest > 0n),
     finish: (size) => {
       if (newest !== undefined && newest.size > size && open(newest) !== undefined)
