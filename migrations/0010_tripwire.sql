@@ -46,6 +46,9 @@ alter table edict.tripwire_alarm enable always trigger no_truncate;
 
 grant usage on schema edict to edict_tripwire;
 grant insert on edict.tripwire_alarm to edict_tripwire;
+-- Which partitions the maintainer dropped, so that nothing else that is gone is taken for that.
+grant select on edict.dropped_segment to edict_tripwire;
+create policy tripwire on edict.dropped_segment for select to edict_tripwire using (true);
 grant select on edict.tripwire_alarm to edict_writer;
 grant update (seq) on edict.tripwire_alarm to edict_writer;
 

@@ -7,6 +7,7 @@ import { prepareKafka } from './test-parts/kafka-jars.mjs';
 import { prepareOracle } from './test-parts/oracle.mjs';
 import { compile, installPackages } from './test-parts/packages.mjs';
 import { preparePostgres } from './test-parts/postgres-binaries.mjs';
+import { findPython } from './test-parts/python.mjs';
 import { SetupError } from './test-parts/run.mjs';
 import { prepareTorchwood } from './test-parts/torchwood.mjs';
 
@@ -16,6 +17,7 @@ const lanes = {
   start: [[installPackages, compile]],
   check: [[installPackages], [installOpa]],
   test: [
+    [findPython],
     [installPackages, compile, preparePostgres, prepareKafka],
     [installOpa, prepareFsck, prepareTorchwood],
   ],

@@ -26,6 +26,7 @@ import { createIngest, type Ingest } from './ingest/ingest.ts';
 import { createRecordAccess } from './core/record-access.ts';
 import { createIngestMetrics } from './ingest/metrics.ts';
 import { createSealer } from './ingest/seals.ts';
+import { enterTripwireAlarms } from './ingest/tripwire-alerts.ts';
 import { followCheckpoints, markFlushed } from './ingest/coverage.ts';
 import { readStreamsOf } from './ingest/statements.ts';
 import type { Sql } from './core/append.ts';
@@ -110,7 +111,11 @@ const checksOf = (
     const { alarms, ...facts } = await readSigningState(store.database, BigInt(Date.now()) * 1_000n);
     return alarms.length === 0
       ? { ok: true, facts }
-      : { ok: false, reason: 'the signer refuses to sign', facts: { ...facts, alarms } };
+      : {
+          ok: false,
+          reason: 'the signer refuses to sign; after a restore of the database see `edict ledger resume --help`',
+          facts: { ...facts, alarms },
+        };
   },
   settings: () => {
     const failure = reloadFailure();
@@ -290,12 +295,8 @@ const openAudit = async (
   parts.push(startSource(ingest, sink, acks, source, logger));
   const gapCheckMs = Math.max(100, Math.min(graceMs / 2, MAX_GAP_CHECK_MS));
   parts.push(startUpkeep('gap entries', gapCheckMs, ingest.writeGaps, logger));
-  const sealer = createSealer({
-    database: store.database,
-    writeLedger: store.write,
-    logs: ingest.logs,
-    ids: freshIds(),
-  });
+  const own = { database: store.database, writeLedger: store.write, logs: ingest.logs, ids: freshIds() };
+  const sealer = createSealer(own);
   const cover = async (): Promise<void> => {
     const moved = await followCheckpoints(store.database);
     if (moved.length > 0) acks.changed(moved);
@@ -305,6 +306,7 @@ const openAudit = async (
     await cover();
     await sealer.sealAll();
     await sealer.enterAlarms();
+    await enterTripwireAlarms(own);
   };
   parts.push(startUpkeep('seals', durationMs(settings.audit.seal_interval), seal, logger));
   if (store.isEmbedded) {

@@ -9,6 +9,7 @@ import { listen, parseListen } from '../shared/runtime/http-server.ts';
 import { createLifecycle, type Handle } from '../shared/runtime/lifecycle.ts';
 import { createLogger, type Logger } from '../shared/runtime/logger.ts';
 import { createRegistry } from '../shared/runtime/metrics.ts';
+import { parsePolicy, type Policy } from '../shared/tlog/policy.ts';
 import { homePaths, readKeyFile } from '../shared/settings/home.ts';
 import { isEmbedded, type LoadedSettings, type Settings } from '../shared/settings/settings.ts';
 import { durationMs } from '../shared/settings/units.ts';
@@ -20,6 +21,8 @@ import { ledgerMigrations, requireMigrated } from './postgres/migrate.ts';
 import { createSignerStore } from './postgres/meta-store.ts';
 import { openMemoryFolder } from './signer/memory-file.ts';
 import { createSignerMetrics } from './signer/metrics.ts';
+import { createWitnessMetrics } from './witness/metrics.ts';
+import { startWitnesses } from './witness/witnesses.ts';
 import { createSigner, startSigning, type SignerOptions } from './signer/signer.ts';
 
 export interface RunningSigner extends Handle {
@@ -70,6 +73,26 @@ const keysIn =
     }
   };
 
+/** The witnesses to be asked. Throws `settings_invalid` for a file that is none, or names nobody who could be asked. */
+const readPolicy = (file: string | undefined): Policy | undefined => {
+  if (file === undefined) return undefined;
+  const invalid = (what: string, cause?: unknown): AppError =>
+    new AppError('settings_invalid', `/signer/witness_policy_file: ${file}: ${what}`, { cause });
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(file);
+  } catch (cause) {
+    throw invalid(`cannot be read (${errorCode(cause) ?? errorMessage(cause)})`, cause);
+  }
+  const policy = parsePolicy(bytes);
+  if ('problem' in policy) throw invalid(policy.problem);
+  const addresses = policy.witnesses.flatMap(({ url }) => url ?? []);
+  if (addresses.length === 0) throw invalid('no witness has an address');
+  const bad = addresses.find((url) => !URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol));
+  if (bad !== undefined) throw invalid(`${bad} is no address`);
+  return policy;
+};
+
 /** Starts the signer. Throws `settings_invalid`, `signer_memory_failed`, `database_unavailable`; nothing runs then. */
 export const startSigner = async (settings: Settings, { logger }: { logger: Logger }): Promise<RunningSigner> => {
   const parts: Handle[] = [];
@@ -78,18 +101,34 @@ export const startSigner = async (settings: Settings, { logger }: { logger: Logg
   };
   try {
     const paths = homePaths(settings.home);
+    const policy = readPolicy(settings.signer.witness_policy_file);
     const registry = createRegistry({ service: 'signer' });
     const memory = openMemoryFolder(settings.signer.memory_dir ?? paths.signerMemory);
+    const store = await openStore(settings, parts);
+    const metrics = createSignerMetrics(registry);
     const signer = createSigner({
-      store: await openStore(settings, parts),
+      store,
       memory,
       keyOf: keysIn(settings.signer.keys_dir ?? paths.ledgerKeys),
       nowUs: () => BigInt(Date.now()) * 1_000n,
       logger,
-      metrics: createSignerMetrics(registry),
+      metrics,
     });
-    const signing = startSigning(signer, durationMs(settings.signer.interval), logger);
+    const intervalMs = durationMs(settings.signer.interval);
+    const signing = startSigning(signer, intervalMs, logger);
     parts.push(signing);
+    const witnesses =
+      policy === undefined
+        ? undefined
+        : startWitnesses({
+            policy,
+            store,
+            intervalMs,
+            timeoutMs: durationMs(settings.signer.witness_timeout),
+            logger,
+            metrics: createWitnessMetrics(registry, metrics.alarms),
+          });
+    if (witnesses !== undefined) parts.push(witnesses);
     const address = settings.signer.listen;
     if (address === undefined) return { url: undefined, close };
     const app = express().disable('x-powered-by');
@@ -103,6 +142,13 @@ export const startSigner = async (settings: Settings, { logger }: { logger: Logg
         return signer.refused().size === 0
           ? { ok: true }
           : { ok: false, reason: 'logs are not signed', facts: { refused } };
+      },
+      // Never asked for is a fact: what an auditor makes of it stands in the auditor's own policy.
+      witnesses: () => {
+        if (witnesses === undefined) return { ok: true, facts: { note: 'no witness is asked' } };
+        const facts = { quorum_size: String(witnesses.quorumSize()), witnesses: witnesses.states() };
+        const reason = witnesses.trouble();
+        return reason === undefined ? { ok: true, facts } : { ok: false, reason, facts };
       },
     });
     app.get('/health/live', health.live);

@@ -18,7 +18,8 @@ import { createSpoolMessages } from './embedded/spool-messages.ts';
 import { createFilePayloadKeys } from './keys/file-payload-keys.ts';
 import { createPostgresPayloadKeys } from './keys/postgres-payload-keys.ts';
 import { connectPostgres, readDatabaseUrl } from './postgres/connect.ts';
-import { createLedger, rootInDatabase, type CreatedLedger } from './postgres/create-ledger.ts';
+import { rootInDatabase } from './postgres/continue-log.ts';
+import { createLedger, type CreatedLedger, type CreateLedgerOptions } from './postgres/create-ledger.ts';
 import { createFlush, createLedgerWriter } from './postgres/ledger-writer.ts';
 import { keyStoreMigrations, ledgerMigrations, migrate, requireMigrated } from './postgres/migrate.ts';
 import { readLogs } from './postgres/statements.ts';
@@ -256,6 +257,8 @@ export interface CreateTenantLedgerOptions {
   readonly newIncarnation?: boolean;
   /** What the new incarnation continues, when the database has lost it. */
   readonly previous?: NonNullable<Genesis['previous']> & { readonly incarnation: number };
+  /** After a restore: the tree that was signed. */
+  readonly resumed?: NonNullable<CreateLedgerOptions['resumed']>;
   readonly nowUs?: () => bigint;
 }
 
@@ -282,6 +285,7 @@ export const createTenantLedger = (
     nowUs: options.nowUs ?? systemNowUs,
     ...(options.newIncarnation === undefined ? {} : { newIncarnation: options.newIncarnation }),
     ...(options.previous === undefined ? {} : { previous: options.previous }),
+    ...(options.resumed === undefined ? {} : { resumed: options.resumed }),
   });
 };
 

@@ -81,7 +81,9 @@ export const startWitness = async (
       logger,
       nowMs: () => performance.now(),
     });
-    const http = createServer({ requestTimeout: REQUEST_TIMEOUT_MS, headersTimeout: REQUEST_TIMEOUT_MS }, app);
+    const limits = { requestTimeout: REQUEST_TIMEOUT_MS, headersTimeout: REQUEST_TIMEOUT_MS };
+    // Node looks for late requests every 30 s by itself.
+    const http = createServer({ ...limits, connectionsCheckingInterval: 1_000 }, app);
     http.maxConnections = MAX_CONNECTIONS;
     const server = await listen(http, address);
     const close = async (): Promise<void> => {

@@ -108,14 +108,20 @@ describe('the audit service with embedded parts', () => {
         (ready) => JSON.stringify(ready).includes('"logs":2,"signed":2'),
       );
       expect(await get('/health/ready')).toMatchObject({ checks: { checkpoints: { ok: true, facts } } });
-      const answer = await fetch(`${signer.url}/health/ready`);
-      expect(await answer.json()).toMatchObject({ status: 'ok' });
+      await until(
+        async () => (await fetch(`${signer.url}/health/ready`)).json() as Promise<{ readonly status: string }>,
+        ({ status }) => status === 'ok',
+      );
       expect(await (await fetch(`${signer.url}/metrics`)).text()).toMatch(
         /edict_signer_checkpoints_total\{[^}]*\} [2-9]/,
       );
-      for (const tenant of ['default', 'edict'])
+      for (const [log, key] of [
+        ['default/0/1', 'default-1'],
+        ['edict/0/1', 'edict-1'],
+        ['-/meta/1', '@meta-1'],
+      ] as const)
         expect(
-          await fsck(`${audit.url}/log/${tenant}/0/1`, path.join(homePaths(home).ledgerKeys, `${tenant}-1.vkey`)),
+          await fsck(`${audit.url}/log/${log}`, path.join(homePaths(home).ledgerKeys, `${key}.vkey`)),
         ).toMatchObject({ code: 0 });
     } finally {
       await signer.close();

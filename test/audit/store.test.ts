@@ -66,7 +66,14 @@ describe('the embedded ledger store', () => {
     ).toEqual(ledgers.map(({ log }) => ({ tenant: log.tenant, previous_size: 1n, previous_origin: log.origin })));
     await third.close();
     const keys = readdirSync(path.join(home, 'keys', 'ledger')).filter((name) => name.endsWith('.vkey'));
-    expect(keys.sort()).toEqual(['default-1.vkey', 'default-2.vkey', 'edict-1.vkey', 'edict-2.vkey']);
+    expect(keys.sort()).toEqual([
+      '@meta-1.vkey',
+      '@meta-2.vkey',
+      'default-1.vkey',
+      'default-2.vkey',
+      'edict-1.vkey',
+      'edict-2.vkey',
+    ]);
     expect(readFileSync(path.join(home, 'authority'), 'utf8')).toMatch(/^local-[0-9a-f]{16}\n$/);
   }, 300_000);
 });

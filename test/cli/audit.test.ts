@@ -394,6 +394,33 @@ describe('edict audit', () => {
     expect((await asAuditor('checkpoint', '--vkey', vkeyFile, '--hold', held)).code).toBe(2);
   }, 480_000);
 
+  it('exports evidence that verifies without any service, and not when a byte of it was changed', async () => {
+    const file = path.join(folder, 'evidence.tar');
+    const exported = await asAuditor('export', '--format', 'bundle', '-o', file);
+    expect(exported).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/: 11 entries, \d+ bytes\nsha256/) as string,
+    });
+    const vkeyFile = path.join(folder, 'evidence.vkey');
+    const { publicKey } = signingKeyFromPem(ledgerKeys.get('acme') ?? '');
+    writeFileSync(vkeyFile, `${formatVkey('audit.example.com/acme/0/1', publicKey)}\n`);
+    const good = await edict('verify', '--file', file, '--vkey', vkeyFile);
+    expect(good.stdout).toMatch(/authenticity +ok.*\n +signed with the key that you hold/);
+    expect(good.stdout).toMatch(/completeness +ok/);
+    expect(good.stdout).toContain(createHash('sha256').update(readFileSync(file)).digest('hex'));
+    expect(good).toMatchObject({ code: 0, stderr: '' });
+    const bytes = readFileSync(file);
+    bytes[bytes.indexOf('"payload":"') + 20] = 0x41;
+    writeFileSync(file, bytes);
+    const bad = await edict('verify', '--file', file, '--json');
+    expect(bad.code).toBe(1);
+    expect(JSON.parse(bad.stdout)).toMatchObject({
+      about: { by: 'auditor-acme', access: { log: 'audit.example.com/acme/0/1', begun: '13' } },
+      report: { verdicts: { integrity: { status: 'failed' }, authenticity: { status: 'not_checked' } } },
+    });
+    expect(await asAuditor('verify', '--file', file)).toMatchObject({ code: 2, stdout: '' });
+  }, 120_000);
+
   it('ends with 2 for a wrong option, a foreign tenant, a missing key and a service that is not there', async () => {
     expect((await asAuditor('query', '--nonsense')).code).toBe(2);
     const foreign = await asAuditor('query', '--tenant', 'globex');

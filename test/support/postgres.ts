@@ -86,8 +86,11 @@ async function answersQueries(url: string): Promise<boolean> {
   }
 }
 
-/** Starts a server with a fresh data folder. Rejects with the end of its log when it does not come up. */
-export async function startPostgres(): Promise<PostgresServer> {
+/**
+ * Starts a server with a fresh data folder; `more` settings are laid over those of every test server. Rejects with the
+ * end of its log when it does not come up.
+ */
+export async function startPostgres(more: Readonly<Record<string, string>> = {}): Promise<PostgresServer> {
   const { bin, uid, gid } = Value.Parse(Binaries, preparedPart('postgres'));
   const owner = uid === undefined || gid === undefined ? {} : { uid, gid };
   const folder = mkdtempSync(path.join(os.tmpdir(), 'edict-postgres-'));
@@ -126,6 +129,7 @@ export async function startPostgres(): Promise<PostgresServer> {
     log_line_prefix: '%m [%p] %u@%d ',
     log_timezone: 'UTC',
     timezone: 'UTC',
+    ...more,
   };
   const args = ['-D', dataFolder, ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])];
 
@@ -267,10 +271,19 @@ async function ensureTemplate(server: URL, { name, fill }: DatabaseTemplate): Pr
   }
 }
 
-/** A fresh database on the shared server: empty, or a copy of a template. Close it when the file is done. */
-export async function createTestDatabase(template?: DatabaseTemplate): Promise<TestDatabase> {
-  const server = sharedServerUrl();
-  const from = template === undefined ? '' : ` template ${identifier(await ensureTemplate(server, template))}`;
+/**
+/**
+ * A fresh database on the shared server, or on another, given as its superuser's URL: empty, a copy of a template, or of a
+ * database that nobody is connected to, as it stands now. Close it when the file is done.
+ */
+export async function createTestDatabase(
+  template?: DatabaseTemplate | { readonly copyOf: string },
+  serverUrl?: string,
+): Promise<TestDatabase> {
+  const server = serverUrl === undefined ? sharedServerUrl() : new URL(serverUrl);
+  const source =
+    template === undefined || 'copyOf' in template ? template?.copyOf : await ensureTemplate(server, template);
+  const from = source === undefined ? '' : ` template ${identifier(source)}`;
   const name = newDatabaseName();
   await runStatements(server.href, `create database ${identifier(name)}${from}`);
   return {

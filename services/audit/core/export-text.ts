@@ -92,7 +92,7 @@ const cefLine = ({ shown, leaf }: ExportRow): string => {
   return `${header.join('|')}|${extension}\n`;
 };
 
-export const LINE_FORMATS: Readonly<Record<Exclude<ExportFormat, 'parquet'>, LineFormat>> = {
+export const LINE_FORMATS: Readonly<Record<Exclude<ExportFormat, 'parquet' | 'bundle'>, LineFormat>> = {
   ndjson: { mediaType: 'application/x-ndjson', head: '', line: ndjsonLine },
   csv: {
     mediaType: 'text/csv; charset=utf-8; header=present',

@@ -55,7 +55,8 @@ export const completeTo = ({ highest, holes }: Pick<Stream, 'highest' | 'holes'>
   return first === undefined ? highest : first.from - 1n;
 };
 
-const joinLast = (holes: readonly Hole[]): readonly Hole[] => {
+/** At most `MAX_HOLES` of them. */
+export const joinHoles = (holes: readonly Hole[]): readonly Hole[] => {
   let out = holes;
   while (out.length > MAX_HOLES) {
     const [before, last] = [out.at(-2), out.at(-1)];
@@ -73,7 +74,7 @@ export const announce = (stream: Stream, end: bigint, nowMs: number): Stream =>
     : {
         ...stream,
         highest: end,
-        holes: joinLast([...stream.holes, { from: stream.highest + 1n, to: end, sinceMs: nowMs }]),
+        holes: joinHoles([...stream.holes, { from: stream.highest + 1n, to: end, sinceMs: nowMs }]),
       };
 
 /** A part of a gap that was filled after the gap entry. */
@@ -104,7 +105,7 @@ export const fill = (
     if (hole.from < filled.from) holes.push({ ...hole, to: filled.from - 1n });
     if (hole.to > filled.to) holes.push({ ...hole, from: filled.to + 1n });
   }
-  return changed ? { stream: { ...announced, holes: joinLast(holes) }, healed } : { stream, healed };
+  return changed ? { stream: { ...announced, holes: joinHoles(holes) }, healed } : { stream, healed };
 };
 
 /** The holes that no gap entry names although they are older than the grace time. */

@@ -73,6 +73,22 @@ export interface MetaStore {
   readonly leaves: (incarnation: number, from: bigint, to: bigint) => Promise<readonly MetaLeaf[]>;
   /** Stored again it changes nothing. */
   readonly storeMeta: (incarnation: number, checkpoint: NewCheckpoint) => Promise<void>;
+  /** Hashes of tiles, as `MetaReader.hashes`. */
+  readonly metaHashes: MetaReader['hashes'];
+  /** Stored again it changes nothing. */
+  readonly attest: (incarnation: number, size: bigint, attestation: Attestation) => Promise<void>;
+}
+
+/** What somebody else says of a checkpoint of the meta log. */
+export interface Attestation {
+  /** A signature line of the note; or a DER TimeStampResp (RFC 3161). */
+  readonly kind: 'cosignature' | 'timestamp';
+  /** The witness’s name, or the authority’s address. */
+  readonly source: string;
+  /** When it saw the checkpoint, by its own clock. */
+  readonly timeMs: number;
+  readonly bytes: Uint8Array;
+  readonly storedUs: bigint;
 }
 
 /** Everything that the signer reads and writes: under its own role; embedded, through the audit service. */

@@ -1,4 +1,5 @@
 import { bytesToUuid } from '../../shared/contracts/uuid.ts';
+import type { PublishedLog } from '../../shared/tlog/tiles.ts';
 import type { Log } from './append.ts';
 import type { FoundArtifact } from './artifact.ts';
 import type { PayloadKeys } from './payload-keys.ts';
@@ -60,6 +61,25 @@ export interface DecisionPage {
   readonly limit?: number;
 }
 
+/** An entry of a range, with the checkpoint that ends with it. */
+export interface RangeEntry {
+  readonly seq: bigint;
+  readonly header: Uint8Array;
+  readonly payload: StoredPayload;
+  readonly checkpoint?: Uint8Array;
+}
+
+/** How all entries of a log are read, not only decisions. */
+export interface RangeReader {
+  /** The first entry below `size` that was taken in at `us` or later, as ingest times go forward; `size` without one. */
+  readonly firstSince: (logId: number, us: bigint, size: bigint) => Promise<bigint>;
+  /** The largest checkpoint of at most `size` entries, and the smallest of at least so many. */
+  readonly checkpointUpTo: (logId: number, size: bigint) => Promise<PublishedLog | undefined>;
+  readonly checkpointFrom: (logId: number, size: bigint) => Promise<PublishedLog | undefined>;
+  /** What is there of the entries `from` to `to - 1`, in order; payloads are in memory only some at a time. */
+  readonly entries: (log: Pick<Log, 'id' | 'tenant' | 'origin'>, from: bigint, to: bigint) => AsyncIterable<RangeEntry>;
+}
+
 /** How the audit service reads a tenant's ledger. Nothing here sees another tenant's rows. */
 export interface LedgerReader {
   /** Newest incarnation first; empty when the tenant has no ledger. */
@@ -69,6 +89,7 @@ export interface LedgerReader {
   readonly event: (tenant: string, eventId: string) => Promise<ReadEntry | undefined>;
   /** Of a digest of 64 hex digits; undefined when nothing of it is there. */
   readonly artifact: (tenant: string, digest: string) => Promise<FoundArtifact | undefined>;
+  readonly range: RangeReader;
   readonly emitters: (tenant: string) => Promise<readonly EmitterState[]>;
   /** The newest finished report of each of the tenant's logs. */
   readonly reports: (tenant: string) => Promise<readonly VerificationReport[]>;

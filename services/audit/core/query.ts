@@ -134,17 +134,21 @@ export const parseDecisionQuery = (parameters: Parameters): DecisionQuery => {
   return { filter: filterOf(values, chain), order, limit, ...(cursor === undefined ? {} : { cursor }) };
 };
 
-export const EXPORT_FORMATS = ['ndjson', 'csv', 'ocsf', 'cef', 'parquet'] as const;
+export const EXPORT_FORMATS = ['ndjson', 'csv', 'ocsf', 'cef', 'parquet', 'bundle'] as const;
 export type ExportFormat = (typeof EXPORT_FORMATS)[number];
 
-/** The same filters, and `format`; an export has no pages. Throws `request_invalid`. */
+/** The same filters, `format`, and of a bundle `incarnation`; an export has no pages. Throws `request_invalid`. */
 export const parseExportQuery = (
   parameters: Parameters,
-): { readonly filter: DecisionFilter; readonly format: ExportFormat } => {
-  const { values, chain } = readParameters(parameters, FILTERS, new Set(['format']));
+): { readonly filter: DecisionFilter; readonly format: ExportFormat; readonly incarnation?: number } => {
+  const { values, chain } = readParameters(parameters, FILTERS, new Set(['format', 'incarnation']));
   const format = EXPORT_FORMATS.find((each) => each === (values.get('format') ?? 'ndjson'));
   if (format === undefined) throw refuse('format', `is none of ${EXPORT_FORMATS.join(', ')}`);
-  return { filter: filterOf(values, chain), format };
+  const incarnation = values.get('incarnation');
+  if (incarnation === undefined) return { filter: filterOf(values, chain), format };
+  if (format !== 'bundle') throw refuse('incarnation', 'goes with format=bundle only');
+  if (!/^[1-9]\d{0,8}$/.test(incarnation)) throw refuse('incarnation', 'is no whole number from 1 on');
+  return { filter: filterOf(values, chain), format, incarnation: Number(incarnation) };
 };
 
 /** `masked:` and the HMAC-SHA256 of the value's RFC 8785 bytes, as a masked member stands in the search table. */

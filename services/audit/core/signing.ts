@@ -57,7 +57,7 @@ export type SignableTree = Pick<SignableLog, 'origin' | 'tenant' | 'incarnation'
 /** Why a log is not signed. */
 export interface SigningAlarm {
   readonly alarm:
-    /** The database is behind what was signed. */
+    /** The database is behind what was signed: `edict ledger resume` goes on after a restore. */
     | 'log_rewound'
     /** The database has other entries than what was signed, or goes on from others. */
     | 'log_forked'
@@ -87,11 +87,16 @@ export interface SigningStore {
   readonly raise: (logId: number, alarm: RaisedAlarm) => Promise<void>;
 }
 
+/** A witness has seen another tree of the meta log than this one, or a larger one. */
+export type WitnessAlarm = 'meta_split_view' | 'meta_witness_ahead';
+
 /** An alarm as it is stored. Those of the meta log have `meta_` before their names, and the system tenant's log. */
 export interface RaisedAlarm extends Omit<SigningAlarm, 'alarm'> {
-  readonly alarm: SigningAlarm['alarm'] | `meta_${SigningAlarm['alarm']}`;
+  readonly alarm: SigningAlarm['alarm'] | `meta_${SigningAlarm['alarm']}` | WitnessAlarm;
   readonly signedSize: bigint;
   readonly raisedUs: bigint;
+  /** The largest checkpoint, for whoever goes on after a restore. */
+  readonly note?: Uint8Array;
 }
 
 /** A tree of which every row was read and hashed, and which is stored as a checkpoint. */
@@ -157,6 +162,28 @@ export const planSigning = (
     if (size > to && signedSize <= base.size)
       return alarm('log_rewound', 'size of the sealed log', `at least ${size}`, to);
   return to > base.size ? { from: base, to, known: known.filter(({ size }) => size <= to) } : undefined;
+};
+
+/** The origin of the incarnation after this one. */
+export const nextOrigin = ({ origin, incarnation }: Pick<SignableTree, 'origin' | 'incarnation'>): string =>
+  origin.replace(/\d+$/, String(incarnation + 1));
+
+/** A log whose next incarnation was signed already does not go on: the database has lost that one whole. */
+export const planEnded = (log: Pick<SignableTree, 'origin'>, next: SigningMemory): { readonly alarm: SigningAlarm } =>
+  alarm('log_rewound', 'newest incarnation', next.origin, log.origin);
+
+/** What is wrong with a log that continues another, as far as the signer remembers that one. */
+export const planContinuation = (
+  previous: Genesis['previous'],
+  before: SigningMemory | undefined,
+): { readonly alarm: SigningAlarm } | undefined => {
+  if (previous === undefined || before === undefined) return undefined;
+  const { size, root } = before.signed;
+  const what = `what the genesis names of ${previous.origin}`;
+  if (previous.size < size) return alarm('log_rewound', `${what}: size`, `at least ${size}`, previous.size);
+  return previous.size === size && !bytesEqual(previous.root, root)
+    ? alarm('log_forked', `${what}: root at ${size}`, hex(root), hex(previous.root))
+    : undefined;
 };
 
 export interface ReadTree {

@@ -94,25 +94,25 @@ const keyOf = (vkey: string): VerifierKey | undefined => {
 /**
  * Compares a log with its checkpoints, its seals with what they count, and the stored hashes of tiles with the tree. A
  * checkpoint that its key did not sign is a matter of authenticity; a signed one that the entries do not have, of
- * append_only.
+ * append_only. `start`: the checkpoint right before the first row, where that is not entry 0.
  */
 export const createCheckpointChecker = (
   findings: Findings,
-  log: LogFacts,
+  log: Pick<LogFacts, 'vkey'>,
   newest: StoredCheckpoint | undefined,
-  saved?: { readonly checkpoints: SavedCheckpoints; readonly size: bigint; readonly root: Uint8Array },
+  start?: { readonly size: bigint; readonly root: Uint8Array; readonly saved?: SavedCheckpoints },
 ): CheckpointChecker => {
   const key = keyOf(log.vkey);
   const streams = new Map<string, StreamClaim>(
-    saved?.checkpoints.streams.map((claim) => [`${claim.emitter}/${claim.boot}`, claim]),
+    start?.saved?.streams.map((claim) => [`${claim.emitter}/${claim.boot}`, claim]),
   );
-  let covered: Omit<Covered, 'good'> = saved?.checkpoints.covered ?? { size: 0n, sealedUs: 0n };
-  let good: GoodCheckpoint[] = saved === undefined ? [] : [{ size: saved.size, root: saved.root }];
+  let covered: Omit<Covered, 'good'> = start?.saved?.covered ?? { size: 0n, sealedUs: 0n };
+  let good: GoodCheckpoint[] = start?.saved === undefined ? [] : [{ size: start.size, root: start.root }];
   /** The newest checkpoint so far, and the one before the row at hand: a seal is written before its own. */
-  let stored: { readonly size: bigint; readonly root: Uint8Array } | undefined = saved;
+  let stored: { readonly size: bigint; readonly root: Uint8Array } | undefined = start;
   let before: { readonly size: bigint; readonly root: Uint8Array } | undefined;
   // Since the seal before.
-  let from = saved?.size ?? 0n;
+  let from = start?.size ?? 0n;
   let kinds: Counts = new Map();
   let decisions: Counts = new Map();
   let reasons: Counts = new Map();

@@ -1,4 +1,5 @@
 import type { Entry } from './entry.ts';
+import type { CarriedNumbers } from './verify-numbers.ts';
 import type { TreeNode } from './signing.ts';
 import type { SearchColumns } from './verify-search.ts';
 import type { IngestTables, ReceivedRow } from './verify-state.ts';
@@ -75,7 +76,15 @@ export interface LogContents {
   /** Rows that belong to no entry; asked once all rows were read. */
   readonly orphans: () => Promise<readonly Orphan[]> | readonly Orphan[];
   /** The end that the next incarnation's genesis names, where there is one. */
-  readonly continued?: { readonly by: string; readonly size: bigint; readonly root: Uint8Array };
+  readonly continued?: {
+    readonly by: string;
+    readonly size: bigint;
+    readonly root: Uint8Array;
+    /** After a restore: how much of it the database still had. What was signed behind it is gone for ever. */
+    readonly kept?: bigint;
+    /** What the next incarnation goes on from: numbers that this log must have, or leave to it. */
+    readonly streams?: readonly CarriedNumbers[];
+  };
   readonly claims: readonly StreamClaim[];
   /** The largest checkpoint, also when the log is shorter. */
   readonly newest?: StoredCheckpoint;

@@ -2,6 +2,7 @@ import { fromHex, hex, sha256 } from '../../shared/contracts/bytes.ts';
 import { counterOf, U64_MAX } from '../../shared/contracts/counter.ts';
 import { isObject } from '../../shared/contracts/json.ts';
 import { ENTRY_KINDS, type Entry } from './entry.ts';
+import { createNumberSet } from './verify-ranges.ts';
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -12,10 +13,20 @@ export interface NamedRange {
   readonly to: bigint;
 }
 
+/** A stream that goes on in the next incarnation: `had` lies in the log before it, `missing` is left to the new one. */
+export interface CarriedNumbers {
+  readonly emitter: string;
+  readonly boot: bigint;
+  readonly had: readonly NamedRange[];
+  readonly missing: readonly NamedRange[];
+}
+
 /** The numbers that an entry speaks of beside its own. */
 export interface Numbers {
   /** Named by a gap, lost or retire entry. */
   readonly named: readonly NamedRange[];
+  /** By the first entry of an incarnation: what the log before it had. */
+  readonly carried?: readonly CarriedNumbers[];
   /** Carried by a quarantined or conflicting message; `digest` only where the message took the number's place. */
   readonly wrapped: readonly {
     readonly emitter: string;
@@ -53,6 +64,22 @@ const retireNumbers = (document: Json): readonly NamedRange[] =>
     isObject(item) ? rangeOf(document['emitter'], item['boot'], item['from'], item['to'] ?? String(U64_MAX)) : [],
   );
 
+/** The first entry of an incarnation: `streams: [{emitter, boot, highest, holes: [[from, to], …]}]`. */
+export const carriedNumbers = (document: Json): readonly CarriedNumbers[] =>
+  items(document['streams']).flatMap((item) => {
+    if (!isObject(item)) return [];
+    const { emitter, boot, highest } = item;
+    const missing = items(item['holes']).flatMap((hole) =>
+      Array.isArray(hole) ? rangeOf(emitter, boot, hole[0], hole[1]) : [],
+    );
+    const [all] = rangeOf(emitter, boot, '1', highest);
+    if (all === undefined) return [];
+    const holes = createNumberSet();
+    for (const { from, to } of missing) holes.add(from, to);
+    const had = holes.missing(1n, all.to).map(([from, to]) => ({ ...all, from, to }));
+    return [{ emitter: all.emitter, boot: all.boot, had, missing }];
+  });
+
 const wrappedNumber = (entry: Entry, document: Json, tenant: string): Numbers['wrapped'] => {
   const { headers, bytes_base64: base64, sha256: whole } = document;
   const pairs = items(headers);
@@ -83,6 +110,8 @@ export const numbersOf = (entry: Entry, document: Json, tenant: string): Numbers
       return { named: gapNumbers(document), wrapped: [] };
     case ENTRY_KINDS.emitter:
       return { named: retireNumbers(document), wrapped: [] };
+    case ENTRY_KINDS.incarnation:
+      return { named: [], wrapped: [], carried: carriedNumbers(document) };
     case ENTRY_KINDS.quarantine:
     case ENTRY_KINDS.conflict:
       return { named: [], wrapped: wrappedNumber(entry, document, tenant) };

@@ -50,6 +50,10 @@ export const ATTACKS = {
   seal_wrong: 28,
   emitter_forged: 29,
   time_shifted: 30,
+  /** The file of an evidence bundle is not as it was written. */
+  bundle_edited: 31,
+  /** The database was restored from an older copy, and a newer incarnation says so. */
+  log_rewound: 32,
 } as const satisfies Readonly<Record<string, number>>;
 export type AttackClass = keyof typeof ATTACKS;
 

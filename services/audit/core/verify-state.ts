@@ -193,6 +193,8 @@ export const createStateChecker = (findings: Findings, tables: IngestTables, ear
       if (ACCOUNTING.has(entry.kind)) opaque -= 1;
       if (entry.kind !== ENTRY_KINDS.gap)
         for (const { emitter, boot, from, to } of numbers.named) streamOf(emitter, boot).settled.add(from, to);
+      for (const { had } of numbers.carried ?? [])
+        for (const { emitter, boot, from, to } of had) streamOf(emitter, boot).settled.add(from, to);
       for (const { emitter, boot, number } of numbers.wrapped) streamOf(emitter, boot).settled.add(number);
       if (entry.kind !== ENTRY_KINDS.emitter) return;
       const key = attestedKey(document);

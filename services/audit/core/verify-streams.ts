@@ -40,6 +40,10 @@ export interface StreamTracker {
   wrapped(emitter: string, boot: bigint, number: bigint, seq: bigint, digest: Uint8Array | undefined): void;
   /** A gap, lost or retire entry that names these numbers. */
   named(emitter: string, boot: bigint, from: bigint, to: bigint): void;
+  /** These numbers are the matter of the log before this one, or of the one that continues it. */
+  elsewhere(emitter: string, boot: bigint, from: bigint, to: bigint): void;
+  /** True when each of these numbers is an entry, or named or carried by one. */
+  accounts(emitter: string, boot: bigint, from: bigint, to: bigint): boolean;
   /** A signed heartbeat that says how far an earlier boot went. */
   recovered(claim: StreamClaim, at: { readonly seq: bigint; readonly ingestUs: bigint; readonly timeMs: number }): void;
   readonly streams: () => readonly Stream[];
@@ -72,6 +76,8 @@ export interface Stream {
   readonly named: NumberSet;
   /** Numbers of quarantined and conflicting messages. */
   readonly wrapped: NumberSet;
+  /** Numbers of other incarnations. */
+  readonly elsewhere: NumberSet;
   readonly jumps: Jump[];
   highest: bigint;
   /** Of the event with the highest number. */
@@ -87,7 +93,7 @@ export interface Stream {
   readonly awaited: Map<bigint, { readonly previous: string; readonly seq: bigint }>;
 }
 
-type Sets = 'seen' | 'named' | 'wrapped';
+type Sets = 'seen' | 'named' | 'wrapped' | 'elsewhere';
 type Maps = 'digests' | 'awaited';
 export type SavedStream = Omit<Stream, Sets | Maps> & { readonly [N in Sets]: Ranges } & {
   readonly [N in Maps]: readonly (readonly [bigint, Stream[N] extends Map<bigint, infer Value> ? Value : never])[];
@@ -98,6 +104,7 @@ const saved = (stream: Stream): SavedStream => ({
   seen: stream.seen.ranges(),
   named: stream.named.ranges(),
   wrapped: stream.wrapped.ranges(),
+  elsewhere: stream.elsewhere.ranges(),
   digests: [...stream.digests],
   awaited: [...stream.awaited],
 });
@@ -107,6 +114,7 @@ const restored = (stream: SavedStream): Stream => ({
   seen: createNumberSet(stream.seen),
   named: createNumberSet(stream.named),
   wrapped: createNumberSet(stream.wrapped),
+  elsewhere: createNumberSet(stream.elsewhere),
   jumps: [...stream.jumps],
   digests: new Map(stream.digests),
   awaited: new Map(stream.awaited),
@@ -118,7 +126,10 @@ const rangeText = (from: bigint, to: bigint): string => (from === to ? `number $
 
 /** The numbers that no entry has, holds or names. */
 export const unnamedIn = (stream: Stream, from: bigint, to: bigint): readonly (readonly [bigint, bigint])[] =>
-  stream.named.missing(from, to).flatMap(([start, end]) => stream.wrapped.missing(start, end));
+  [stream.wrapped, stream.elsewhere].reduce(
+    (left, set) => left.flatMap(([start, end]) => set.missing(start, end)),
+    stream.named.missing(from, to),
+  );
 
 /** Follows the numbers and the links of every stream of one log. Memory grows with streams and holes, not entries. */
 export const createStreamTracker = (
@@ -140,6 +151,7 @@ export const createStreamTracker = (
       seen: createNumberSet(),
       named: createNumberSet(),
       wrapped: createNumberSet(),
+      elsewhere: createNumberSet(),
       jumps: [],
       highest: 0n,
       lastMs: undefined,
@@ -231,9 +243,18 @@ export const createStreamTracker = (
     named(emitter, boot, from, to) {
       streamOf(emitter, boot).named.add(from, to);
     },
+    elsewhere(emitter, boot, from, to) {
+      streamOf(emitter, boot).elsewhere.add(from, to);
+    },
+    accounts(emitter, boot, from, to) {
+      const stream = streams.get(`${emitter}/${boot}`);
+      if (stream === undefined) return false;
+      return stream.seen.missing(from, to).every(([start, end]) => unnamedIn(stream, start, end).length === 0);
+    },
     recovered(claim, at) {
       const stream = streamOf(claim.emitter, claim.boot);
-      stream.isEnded = true;
+      // A heartbeat names the digest of the last event; an incarnation's first entry does not: its streams may go on.
+      stream.isEnded ||= claim.digest !== undefined;
       jump(stream, claim.highest, at);
       if (claim.highest > stream.highest) stream.highest = claim.highest;
       const held = stream.digests.get(claim.highest);
@@ -279,7 +300,7 @@ export const createStreamTracker = (
       }
       for (const claim of claims) {
         const stream = streams.get(`${claim.emitter}/${claim.boot}`);
-        const reached = [stream?.seen, stream?.named, stream?.wrapped]
+        const reached = [stream?.seen, stream?.named, stream?.wrapped, stream?.elsewhere]
           .map((set) => set?.max() ?? 0n)
           .reduce((a, b) => (a > b ? a : b));
         findings.count('completeness', 'claims');

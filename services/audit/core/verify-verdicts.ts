@@ -3,6 +3,7 @@ import type { TreeHasher } from '../../shared/tlog/merkle.ts';
 import { genesisHash } from './entry.ts';
 import type { TreeNode } from './signing.ts';
 import { age, coverage, type CheckpointChecker, type Covered } from './verify-checkpoints.ts';
+import { isRewound, noteRewound } from './verify-continued.ts';
 import type { GonePayloads } from './verify-gone.ts';
 import type { KnownSize, Orphan, VerifyInput } from './verify-input.ts';
 import type { Findings, VerificationReport } from './verify-report.ts';
@@ -62,7 +63,8 @@ export const finishEnd = (walk: Walk): void => {
       attack: 'history_rewritten',
     });
   const { continued } = input;
-  if (continued !== undefined && walk.next !== continued.size)
+  if (continued !== undefined && isRewound(continued)) noteRewound(findings, continued, walk.next);
+  else if (continued !== undefined && walk.next !== continued.size)
     findings.fail('append_only', {
       seq: String(walk.next < continued.size ? walk.next : continued.size),
       what: `size of the log, as the genesis of ${continued.by} names it`,

@@ -14,6 +14,7 @@ import {
   type Entry,
 } from './entry.ts';
 import { comparePayload, goneSeqs, KINDS_OF_GONE, type PayloadFacts } from './verify-event.ts';
+import { carry, checkContinued, checkEnd } from './verify-continued.ts';
 import { createGonePayloads } from './verify-gone.ts';
 import { createFindings, type AttackClass, type Findings, type VerificationReport } from './verify-report.ts';
 import { createTreeHasher } from '../../shared/tlog/merkle.ts';
@@ -28,7 +29,6 @@ import { numbersOf } from './verify-numbers.ts';
 import { statementOf, timeOfEvent } from './verify-window.ts';
 import { finishEnd, finishOrphans, reportOf, type Walk } from './verify-verdicts.ts';
 
-/** How far ingest time may step back or stand ahead of this machine's clock. */
 /** States of a heartbeat behind which an emitter owes no more of them. */
 const RESTING: ReadonlySet<unknown> = new Set(['idle', 'final']);
 const ACCOUNTING: ReadonlySet<number> = new Set(
@@ -36,6 +36,7 @@ const ACCOUNTING: ReadonlySet<number> = new Set(
 );
 /** How much of a verification that is broken off is done again, at most; ms. */
 const PLACE_EVERY_MS = 2_000;
+/** How far ingest time may step back or stand ahead of this machine's clock. */
 const CLOCK_TOLERANCE_US = 5_000_000n;
 
 const failer =
@@ -49,19 +50,6 @@ const failer =
   ): void =>
     walk.findings.fail(verdict, { seq: String(seq), what, expected, actual, attack });
 
-/** The root of the end that the next incarnation's genesis names, once the tree is as long. */
-const checkContinued = (walk: Walk, seq: bigint): void => {
-  const { continued } = walk.input;
-  if (continued !== undefined && walk.tree.size() === continued.size && !bytesEqual(walk.tree.root(), continued.root))
-    failer(walk, seq)(
-      'append_only',
-      `root at size ${continued.size}, as the genesis of ${continued.by} names it`,
-      hex(continued.root),
-      hex(walk.tree.root()),
-      'history_rewritten',
-    );
-};
-
 /** The log must still have the checkpoint up to which it was verified. */
 const checkPlace = (walk: Walk): void => {
   const { from } = walk.input;
@@ -72,7 +60,7 @@ const checkPlace = (walk: Walk): void => {
   if (from.checkpoint === undefined) fail('append_only', what, hex(from.place.root), 'none', 'checkpoint_removed');
   else if (!bytesEqual(from.checkpoint.root, from.place.root) || !bytesEqual(walk.tree.root(), from.place.root))
     fail('append_only', what, hex(from.place.root), hex(from.checkpoint.root), 'history_rewritten');
-  checkContinued(walk, size - 1n);
+  checkEnd(walk.findings, walk.input.continued, walk.tree, size - 1n);
 };
 
 const placeOf = (walk: Walk, leaf: Uint8Array): Place => ({
@@ -121,7 +109,7 @@ const checkHeader = (
   walk.lastLeaf = leaf;
   walk.tree.add(leaf);
   walk.checkpoints.row(row, walk.tree, walk.completed.splice(0));
-  checkContinued(walk, row.seq);
+  checkEnd(walk.findings, walk.input.continued, walk.tree, row.seq);
   let entry: Entry;
   try {
     entry = decodeEntry(row.header);
@@ -269,6 +257,7 @@ const checkOpened = (
   const numbers = numbersOf(entry, document, walk.input.log.tenant);
   walk.state?.payload(entry, document, numbers);
   for (const range of numbers.named) walk.streams.named(range.emitter, range.boot, range.from, range.to);
+  carry(walk.streams, entry, numbers.carried);
   for (const { emitter, boot, number, digest } of numbers.wrapped)
     walk.streams.wrapped(emitter, boot, number, entry.seq, digest);
 };
@@ -333,6 +322,8 @@ const checkParts = (walk: Walk, row: StoredEntry): void => {
       // Such an entry accounts for numbers that are not its own, and only its payload says for which.
       if (ACCOUNTING.has(entry.kind) && (entry.kind === ENTRY_KINDS.lost || entry.emitterSeq === 0n))
         walk.withheldAccounts += 1;
+      // The first entry of a later incarnation says which numbers lie in the ones before it.
+      if (row.seq === 0n && walk.input.isContinuationKnown === false) walk.withheldAccounts += 1;
       break;
     default:
       payload satisfies never;
@@ -360,7 +351,7 @@ export const verifyLog = async (input: VerifyInput): Promise<VerificationReport>
       findings,
       input.log,
       input.newest,
-      place === undefined ? undefined : { checkpoints: place.checkpoints, size: place.tree.size, root: place.root },
+      place === undefined ? undefined : { saved: place.checkpoints, size: place.tree.size, root: place.root },
     ),
     completed,
     streams: createStreamTracker(findings, { window: input.window, earlier: place?.streams }),
@@ -398,6 +389,7 @@ export const verifyLog = async (input: VerifyInput): Promise<VerificationReport>
   }
   finishEnd(walk);
   walk.state?.finish();
+  if (input.continued !== undefined) checkContinued(findings, walk.streams, input.continued);
   const covered = walk.checkpoints.finish(walk.next);
   const unproven = walk.gone.finish(covered.size);
   finishOrphans(walk, await input.orphans());

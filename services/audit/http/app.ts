@@ -229,12 +229,10 @@ const verifyHandlers = ({ reader }: AuditAppDeps, runs: VerificationRuns) => {
     const remembered = rememberedIn(request.body);
     if ((await reader.logs(tenant)).length === 0)
       throw new AppError('ledger_missing', `tenant ${tenant} has no ledger`);
-    response
-      .status(202)
-      .json({
-        tenant,
-        run: runs.start(tenant, { remembered, places: placesIn(request.body), ...windowIn(request.body) }),
-      });
+    response.status(202).json({
+      tenant,
+      run: runs.start(tenant, { remembered, places: placesIn(request.body), ...windowIn(request.body) }),
+    });
   };
   return { read, start };
 };

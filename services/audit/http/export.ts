@@ -9,7 +9,8 @@ import { LINE_FORMATS, type LineFormat } from '../core/export-text.ts';
 import { parseExportQuery, type ExportFormat } from '../core/query.ts';
 import type { RecordAccess } from '../core/record-access.ts';
 import { auditorOf, parametersOf, sendProblem } from './access.ts';
-import { criteriaOf, newestCheckpoints, type DecisionsDeps } from './decisions.ts';
+import { criteriaOf, newestCheckpoints } from './decisions.ts';
+import { openEvidence, type AskedEvidence, type Evidence, type EvidenceDeps } from './evidence.ts';
 import { encodeParquet } from './parquet.ts';
 
 /** Exports at the same time: each decrypts a ledger. */
@@ -34,23 +35,41 @@ const encodeLines = async function* (rows: AsyncIterable<ExportRow>, format: Lin
   if (bytes > 0) yield Buffer.concat(parts);
 };
 
-const encode = (
-  format: ExportFormat,
-  rows: AsyncIterable<ExportRow>,
-): { readonly mediaType: string; readonly chunks: AsyncIterable<Uint8Array> } => {
-  if (format === 'parquet') return { mediaType: 'application/vnd.apache.parquet', chunks: encodeParquet(rows) };
-  const lines = LINE_FORMATS[format];
-  return { mediaType: lines.mediaType, chunks: encodeLines(rows, lines) };
-};
+type RowFormat = Exclude<ExportFormat, 'bundle'>;
 
-export interface ExportDeps extends DecisionsDeps {
+const mediaTypeOf = (format: RowFormat): string =>
+  format === 'parquet' ? 'application/vnd.apache.parquet' : LINE_FORMATS[format].mediaType;
+
+const encode = (format: RowFormat, rows: AsyncIterable<ExportRow>): AsyncIterable<Uint8Array> =>
+  format === 'parquet' ? encodeParquet(rows) : encodeLines(rows, LINE_FORMATS[format]);
+
+export interface ExportDeps extends EvidenceDeps {
   /** Absent in a service that writes nothing: then nothing is exported. */
   readonly recordAccess?: RecordAccess;
   readonly logger: Logger;
 }
 
+/** What is exported. Evidence is as of a checkpoint, anything else as of the log's size now. */
+const open = async (deps: ExportDeps, asked: AskedEvidence, format: ExportFormat): Promise<Evidence> => {
+  if (format === 'bundle') return openEvidence(deps, asked);
+  const { tenant, filter, log } = asked;
+  const rows = async function* (onRow: () => void): AsyncGenerator<ExportRow> {
+    const newestOf = newestCheckpoints(deps.tiles);
+    const page = { order: 'oldest', asOf: { logId: log.id, size: log.size } } as const;
+    for await (const found of deps.reader.decisions(tenant, criteriaOf(deps, tenant, filter), page)) {
+      onRow();
+      yield exportRow(tenant, found, deps.nameSubject, (await newestOf(found.log.id))?.size ?? 0n);
+    }
+  };
+  return {
+    size: log.size,
+    mediaType: mediaTypeOf(format),
+    chunks: (_begun, onRow) => encode(format, rows(onRow)),
+  };
+};
+
 /**
- * `GET /v1/export`: the decisions of a filter, oldest first, as a stream. An entry says that it began before its first
+ * `GET /v1/export`: the decisions of a filter, oldest first, as a stream; as a bundle, with their proofs. An entry says that it began before its first
  * byte is given, and another who got how much, and its digest, before its last one; or that it was broken off.
  */
 export const exportHandler = (deps: ExportDeps): RequestHandler => {
@@ -58,16 +77,23 @@ export const exportHandler = (deps: ExportDeps): RequestHandler => {
 
   const run = async (record: RecordAccess, url: string, response: Response): Promise<void> => {
     const { tenant, caller } = auditorOf(response);
-    const { filter, format } = parseExportQuery([...parametersOf(url)].filter(([name]) => name !== 'tenant'));
-    const [log] = await deps.reader.logs(tenant);
-    if (log === undefined) throw new AppError('ledger_missing', `tenant ${tenant} has no ledger`);
-    const asOf = { logId: log.id, size: log.size };
+    const { filter, format, incarnation } = parseExportQuery(
+      [...parametersOf(url)].filter(([name]) => name !== 'tenant'),
+    );
+    const logs = await deps.reader.logs(tenant);
+    const [log] = incarnation === undefined ? logs : logs.filter((each) => each.incarnation === incarnation);
+    if (log === undefined)
+      throw new AppError(
+        'ledger_missing',
+        `tenant ${tenant} has no ${incarnation === undefined ? 'ledger' : 'such incarnation'}`,
+      );
+    const source = await open(deps, { tenant, caller, filter, log }, format);
     const about = { access: 'export', by: caller, tenant, format };
     const begun = await record(tenant, {
       ...about,
       state: 'begun',
       filter,
-      as_of: { log: log.origin, size: String(asOf.size) },
+      as_of: { log: log.origin, size: String(source.size) },
     });
 
     let [rows, bytes] = [0n, 0n];
@@ -85,15 +111,6 @@ export const exportHandler = (deps: ExportDeps): RequestHandler => {
           ['edict-export-entry', `${entry.log} ${String(entry.seq)}`],
         ]);
     };
-    const read = async function* (): AsyncGenerator<ExportRow> {
-      const criteria = criteriaOf(deps, tenant, filter);
-      const newestOf = newestCheckpoints(deps.tiles);
-      for await (const found of deps.reader.decisions(tenant, criteria, { order: 'oldest', asOf })) {
-        rows += 1n;
-        yield exportRow(tenant, found, deps.nameSubject, (await newestOf(found.log.id))?.size ?? 0n);
-      }
-    };
-    const { mediaType, chunks } = encode(format, read());
     const count = (chunk: Uint8Array): Uint8Array => {
       hash.update(chunk);
       bytes += BigInt(chunk.length);
@@ -102,7 +119,7 @@ export const exportHandler = (deps: ExportDeps): RequestHandler => {
     // One chunk is held back, so that the last is given only after the entry.
     const withheld = async function* (): AsyncGenerator<Uint8Array> {
       let held: Uint8Array | undefined;
-      for await (const chunk of chunks) {
+      for await (const chunk of source.chunks(begun, () => (rows += 1n))) {
         if (held !== undefined) yield count(held);
         held = chunk;
       }
@@ -111,8 +128,8 @@ export const exportHandler = (deps: ExportDeps): RequestHandler => {
       if (last !== undefined) yield last;
     };
     response.set({
-      'content-type': mediaType,
-      'content-disposition': `attachment; filename="decisions-${tenant}.${format}"`,
+      'content-type': source.mediaType,
+      'content-disposition': `attachment; filename="decisions-${tenant}.${format === 'bundle' ? 'tar' : format}"`,
       'edict-export-begun': `${begun.log} ${String(begun.seq)}`,
       trailer: TRAILERS.join(', '),
     });

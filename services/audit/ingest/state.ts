@@ -12,16 +12,15 @@ import {
 } from '../core/ingest-plan.ts';
 import { streamKey } from '../core/ingest-stream.ts';
 import type { OwnIds } from '../core/own-entry.ts';
+import { insertReceived, readReceived } from './received.ts';
 import {
   addCounts,
   insertArtifacts,
-  insertReceived,
   insertSetAside,
   insertUnknownTenantEvents,
   putEmitters,
   putStreams,
   readEmitterKeys,
-  readReceived,
   readSetAside,
   readStreams,
   readUnknownTenantEvents,

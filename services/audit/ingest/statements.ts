@@ -2,19 +2,28 @@ import type { ArtifactPart } from '../../shared/contracts/artifact.ts';
 import { hex } from '../../shared/contracts/bytes.ts';
 import type { Log, Sql } from '../core/append.ts';
 import type { Position } from '../core/ingest-message.ts';
-import type { CountName, SeenEvent } from '../core/ingest-plan.ts';
+import type { CountName } from '../core/ingest-plan.ts';
 import { completeTo, type AckedStream, type Hole, type Stream, type StreamState } from '../core/ingest-stream.ts';
 
+/** A log and those that it continues: events that one of them has below that seq are there already. */
+export interface NewestLog extends Log {
+  readonly earlier?: readonly { readonly id: number; readonly below: string }[];
+}
+
 /** Logs by tenant: the newest incarnation of each. */
-export type Logs = ReadonlyMap<string, Log>;
+export type Logs = ReadonlyMap<string, NewestLog>;
 
 export const readNewestLogs = async (sql: Sql): Promise<Logs> => {
-  const rows = await sql.query<Log>(
-    `select distinct on (tenant) id, tenant::text as tenant, origin from edict.log
-     where shard = 0 order by tenant, incarnation desc`,
+  const rows = await sql.query<Log & { readonly earlier: NonNullable<NewestLog['earlier']> | null }>(
+    `select distinct on (l.tenant) l.id, l.tenant::text as tenant, l.origin,
+       (select jsonb_agg(jsonb_build_object('id', w.id, 'below', w.below::text))
+        from (select e.id, lead(coalesce(e.kept_size, e.previous_size)) over (order by e.incarnation) as below
+              from edict.log e where e.tenant = l.tenant and e.shard = l.shard) w
+        where w.below is not null) as earlier
+     from edict.log l where l.shard = 0 order by l.tenant, l.incarnation desc`,
     [],
   );
-  return new Map(rows.map((log) => [log.tenant, log]));
+  return new Map(rows.map(({ earlier, ...log }) => [log.tenant, earlier === null ? log : { ...log, earlier }]));
 };
 
 /** Rows travel as one JSON text; a tenant without a log has no rows. */
@@ -30,7 +39,7 @@ const rowsOf = <Row extends { readonly tenant: string }>(
     }),
   );
 
-const tenantsById = (logs: Logs): ReadonlyMap<number, string> =>
+export const tenantsById = (logs: Logs): ReadonlyMap<number, string> =>
   new Map([...logs.values()].map(({ id, tenant }) => [id, tenant]));
 
 // Cursors ---------------------------------------------------------------------------------------------------------
@@ -64,94 +73,6 @@ export const moveCursor = async (
           [topic, partition, String(from), String(to)],
         );
   return rows.length === 1;
-};
-
-// Events ----------------------------------------------------------------------------------------------------------
-
-interface ReceivedRow {
-  readonly log_id: number;
-  readonly event_id: string;
-  readonly digest: Buffer;
-  readonly previous: Buffer | null;
-  readonly emitter: string;
-  readonly boot: string;
-  readonly number: string;
-}
-
-/** The events that have one of these ids or one of these positions. */
-export const readReceived = async (
-  sql: Sql,
-  logs: Logs,
-  ids: readonly { readonly tenant: string; readonly id: string }[],
-  positions: readonly Position[],
-): Promise<readonly SeenEvent[]> => {
-  if (ids.length === 0 && positions.length === 0) return [];
-  const columns =
-    'r.log_id, r.event_id, r.digest, r.previous, r.emitter::text as emitter, r.boot::text as boot, r.number::text as number';
-  const rows = await sql.query<ReceivedRow>(
-    `select ${columns}
-     from unnest($1::text::integer[], $2::text::uuid[]) as w(log_id, event_id)
-     join edict.received r on r.log_id = w.log_id and r.event_id = w.event_id
-     union
-     select ${columns}
-     from jsonb_to_recordset($3::text::jsonb)
-       as w(log_id integer, emitter edict.emitter_id, boot edict.u64, number edict.u64)
-     join edict.received r
-       on r.log_id = w.log_id and r.emitter = w.emitter and r.boot = w.boot and r.number = w.number`,
-    [
-      `{${ids.map(({ tenant }) => logs.get(tenant)?.id ?? 'NULL').join(',')}}`,
-      `{${ids.map(({ id }) => id).join(',')}}`,
-      rowsOf(logs, positions, ({ emitter, boot, sequence }) => ({
-        emitter,
-        boot: String(boot),
-        number: String(sequence),
-      })),
-    ],
-  );
-  const tenants = tenantsById(logs);
-  return rows.flatMap((row) => {
-    const tenant = tenants.get(row.log_id);
-    if (tenant === undefined) return [];
-    return [
-      {
-        tenant,
-        id: row.event_id,
-        digest: hex(row.digest),
-        emitter: row.emitter,
-        boot: BigInt(row.boot),
-        sequence: BigInt(row.number),
-        ...(row.previous === null ? {} : { previous: hex(row.previous) }),
-      },
-    ];
-  });
-};
-
-export const insertReceived = async (
-  sql: Sql,
-  logs: Logs,
-  events: readonly (SeenEvent & { readonly seq: bigint })[],
-): Promise<void> => {
-  if (events.length === 0) return;
-  const list = (value: (event: SeenEvent & { readonly seq: bigint }) => bigint | number | string): string =>
-    `{${events.map(value).join(',')}}`;
-  // Arrays of text, whose elements need no quotes: Postgres reads them in half the time of JSON.
-  await sql.query(
-    `insert into edict.received (log_id, event_id, digest, previous, emitter, boot, number, seq)
-     select w.log_id, w.event_id, decode(w.digest, 'hex'), decode(w.previous, 'hex'), w.emitter, w.boot, w.number, w.seq
-     from unnest($1::text::integer[], $2::text::uuid[], $3::text::text[], $4::text::text[], $5::text::text[],
-                 $6::text::numeric[], $7::text::numeric[], $8::text::bigint[])
-       as w(log_id, event_id, digest, previous, emitter, boot, number, seq)`,
-    [
-      list(({ tenant }) => logs.get(tenant)?.id ?? 'NULL'),
-      list(({ id }) => id),
-      list(({ digest }) => digest),
-      list(({ previous }) => previous ?? 'NULL'),
-      list(({ emitter }) => emitter),
-      list(({ boot }) => boot),
-      list(({ sequence }) => sequence),
-      list(({ seq }) => seq),
-    ],
-  );
 };
 
 // Messages that were set aside --------------------------------------------------------------------------------------

@@ -66,5 +66,9 @@ export const createLinkedStore = (file: string): SignerStore => {
     storeMeta: async (...stored) => {
       await call('storeMeta', ...stored);
     },
+    metaHashes: (...range) => call('metaHashes', ...range) as ReturnType<MetaStore['metaHashes']>,
+    attest: async (...attestation) => {
+      await call('attest', ...attestation);
+    },
   };
 };

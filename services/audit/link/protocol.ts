@@ -11,6 +11,8 @@ export const LINK_CALLS = [
   'list',
   'leaves',
   'storeMeta',
+  'metaHashes',
+  'attest',
 ] as const;
 export type LinkCall = (typeof LINK_CALLS)[number];
 

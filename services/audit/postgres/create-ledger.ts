@@ -6,9 +6,10 @@ import { isTenant, SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import { readOrCreateFile } from '../../shared/settings/home.ts';
 import type { Log, Sql, WriteLedger } from '../core/append.ts';
 import { genesisHash, type Genesis } from '../core/entry.ts';
+import { carriedDocument, type ContinuedLog } from '../core/continue-log.ts';
 import { META_KEY, metaOriginOf } from '../core/meta-log.ts';
-import { createTreeHasher } from '../../shared/tlog/merkle.ts';
 import { freshIds, ownEntry } from '../core/own-entry.ts';
+import { continueLog, insertCarried } from './continue-log.ts';
 import { lockHead } from './statements.ts';
 
 export interface CreateLedgerOptions {
@@ -24,8 +25,17 @@ export interface CreateLedgerOptions {
   readonly nowUs: () => bigint;
   /** Continue a log that exists in a new incarnation. */
   readonly newIncarnation?: boolean;
-  /** What the new incarnation continues, when the database has lost it; read from the database otherwise. */
+  /** What the new incarnation continues, when the database has lost it whole; read from the database otherwise. */
   readonly previous?: NonNullable<Genesis['previous']> & { readonly incarnation: number };
+  /**
+   * The database was restored from an older copy: who goes on, and why; and the tree that was signed of the log, unless
+   * it has all of that.
+   */
+  readonly resumed?: {
+    readonly signed?: NonNullable<Genesis['previous']>;
+    readonly reason: string;
+    readonly by: string;
+  };
 }
 
 export interface LedgerDescription extends Log {
@@ -38,12 +48,13 @@ export interface CreatedLedger {
   /** False when the ledger was there and no new incarnation was asked for. */
   readonly isNew: boolean;
   readonly log: LedgerDescription;
+  /** What a new incarnation continues of the log before it, when that one lies in the database. */
+  readonly continued?: ContinuedLog;
   /** The meta log that goes with it; the system tenant's alone. */
   readonly meta?: { readonly isNew: boolean; readonly origin: string; readonly vkey: string };
 }
 
 const SHARD = 0;
-const LEAVES_AT_ONCE = 10_000;
 
 /** 32 hex digits of HMAC-SHA256(key, "edict/blind/v1\0" ‖ lp(tenant)). */
 export const blindTenant = (blindKey: Uint8Array, tenant: string): string =>
@@ -52,24 +63,6 @@ export const blindTenant = (blindKey: Uint8Array, tenant: string): string =>
 /** origin = `<authority>/<tenant or its blinded id>/<shard>/<incarnation>`. */
 export const originOf = (authority: string, shownTenant: string, incarnation: number): string =>
   `${authority}/${shownTenant}/${SHARD}/${incarnation}`;
-
-/** Origin, size and root of a log as the database has it. Rejects with `ledger_corrupt` when an entry is missing. */
-export const rootInDatabase = async (sql: Sql, log: Log): Promise<NonNullable<Genesis['previous']>> => {
-  const tree = createTreeHasher();
-  for (;;) {
-    const rows = await sql.query<{ seq: bigint; leaf: Buffer }>(
-      `select seq, leaf from edict.entry
-       where log_id = $1::int and seq >= $2::bigint and segment = ($2::bigint >> 16)::int order by seq limit $3::int`,
-      [log.id, String(tree.size()), LEAVES_AT_ONCE],
-    );
-    if (rows.length === 0) break;
-    for (const { seq, leaf } of rows) {
-      if (seq !== tree.size()) throw new AppError('ledger_corrupt', `${log.origin}: entry ${tree.size()} is missing`);
-      tree.add(leaf);
-    }
-  }
-  return { origin: log.origin, size: tree.size(), root: tree.root() };
-};
 
 const keyPair = (file: string, origin: string): string => {
   const pem = readOrCreateFile(file, () => Buffer.from(generateSigningKey().pem, 'utf8'));
@@ -109,10 +102,11 @@ const createMetaLog = async (
 /**
  * Creates the log of a tenant: key pair, origin, and entry 0, which names the members of prev_0. Created again it
  * changes nothing. With `newIncarnation` the next incarnation, whose genesis names origin, size and root of the one
- * before. With the system tenant's log comes the meta log of the same incarnation. Rejects with `usage` when a new incarnation of nothing is asked for.
+ * before; the database closes that one. With the system tenant's log comes the meta log of the same incarnation. With `resumed` as well, of a log that was restored from an older copy. Rejects
+ * with `usage` when a new incarnation of nothing is asked for, or the log has all that was signed.
  */
 export const createLedger = async (options: CreateLedgerOptions): Promise<CreatedLedger> => {
-  const { write, tenant, authority, blindKey, nowUs } = options;
+  const { write, tenant, authority, blindKey, nowUs, resumed } = options;
   if (!isTenant(tenant)) throw new AppError('usage', `${JSON.stringify(tenant)} is not a tenant name`);
   const shownTenant = blindKey === undefined ? tenant : blindTenant(blindKey, tenant);
   const withMeta = async (sql: Sql, created: CreatedLedger): Promise<CreatedLedger> =>
@@ -133,17 +127,22 @@ export const createLedger = async (options: CreateLedgerOptions): Promise<Create
       throw new AppError('usage', `tenant ${tenant} has no ledger that a new incarnation could continue`);
     // Nothing is appended to the old log from here on: it ends where the new one says.
     if (latest !== undefined) await lockHead(sql, latest);
-    const previous = continued ?? (latest === undefined ? undefined : await rootInDatabase(sql, latest));
-    const incarnation = Math.max(latest?.incarnation ?? 0, continued?.incarnation ?? 0) + 1;
+    const now = nowUs();
+    const before =
+      latest === undefined || continued !== undefined
+        ? undefined
+        : await continueLog(sql, latest, resumed?.signed, Number(now / 1000n));
+    const previous = continued ?? before?.previous;
+    const signedOf = Number(resumed?.signed?.origin.split('/').at(-1) ?? 0);
+    const incarnation = Math.max(latest?.incarnation ?? 0, continued?.incarnation ?? 0, signedOf) + 1;
     const origin = originOf(authority, shownTenant, incarnation);
     const vkey = keyPair(options.keyFile(tenant, incarnation), origin);
     const [next] = await sql.query<{ id: number }>('select coalesce(max(id), 0) + 1 as id from edict.log', []);
     const id = next?.id ?? 1;
-    const now = nowUs();
     await sql.query(
       `insert into edict.log (id, tenant, shard, incarnation, origin, vkey, previous_origin, previous_size,
-                              previous_root, created_us)
-       values ($1::int, $2, $3::int, $4::int, $5, $6, $7, $8::bigint, $9::bytea, $10::bigint)`,
+                              previous_root, kept_size, created_us)
+       values ($1::int, $2, $3::int, $4::int, $5, $6, $7, $8::bigint, $9::bytea, $10::bigint, $11::bigint)`,
       [
         id,
         tenant,
@@ -154,6 +153,7 @@ export const createLedger = async (options: CreateLedgerOptions): Promise<Create
         previous?.origin ?? null,
         previous === undefined ? null : String(previous.size),
         previous === undefined ? null : Buffer.from(previous.root),
+        before === undefined ? null : String(before.kept),
         String(now),
       ],
     );
@@ -173,8 +173,21 @@ export const createLedger = async (options: CreateLedgerOptions): Promise<Create
         previous === undefined
           ? null
           : { origin: previous.origin, size: String(previous.size), root: hex(previous.root) },
+      ...(before === undefined || resumed === undefined
+        ? {}
+        : {
+            resumed: {
+              reason: resumed.reason,
+              by: resumed.by,
+              kept: String(before.kept),
+              found: String(before.found),
+            },
+          }),
+      ...(before === undefined || before.streams.length === 0 ? {} : { streams: before.streams.map(carriedDocument) }),
     };
     await append(log, [ownEntry(tenant, 'incarnation', document, freshIds(Number(now / 1000n)))]);
-    return withMeta(sql, { isNew: true, log: { ...log, shard: SHARD, incarnation, vkey } });
+    if (before !== undefined && latest !== undefined) await insertCarried(sql, id, latest, before.streams);
+    const created = { isNew: true, log: { ...log, shard: SHARD, incarnation, vkey } };
+    return withMeta(sql, before === undefined ? created : { ...created, continued: before });
   });
 };

@@ -2,6 +2,7 @@ import type { Sql } from '../core/append.ts';
 import type { MetaLeaf, MetaLog, MetaStore, SignerStore, TenantCheckpoint } from '../core/meta-log.ts';
 import type { NewCheckpoint } from '../core/signing.ts';
 import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
+import { createMetaReader } from './read-meta.ts';
 import { createSigningStore, type SigningStoreOptions } from './signing-store.ts';
 
 const PAGE = 1_000;
@@ -118,6 +119,15 @@ const createMetaStore = (options: Pick<SigningStoreOptions, 'database' | 'transa
       );
       return rows.map(({ note, ...leaf }) => ({ ...leaf, ...(note === null ? {} : { note }) }));
     },
+    metaHashes: createMetaReader(database).hashes,
+    attest: (incarnation, size, { kind, source, timeMs, bytes, storedUs }) =>
+      transaction(async (sql) => {
+        await sql.query(
+          `insert into edict.meta_attestation (incarnation, size, kind, source, time_ms, bytes, stored_us)
+           values ($1::int, $2::bigint, $3::text, $4::text, $5::bigint, $6::bytea, $7::bigint) on conflict do nothing`,
+          [incarnation, String(size), kind, source, timeMs, Buffer.from(bytes), String(storedUs)],
+        );
+      }),
     storeMeta: (incarnation, checkpoint) => transaction((sql) => insertMetaCheckpoint(sql, incarnation, checkpoint)),
   };
 };

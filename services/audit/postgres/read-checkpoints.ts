@@ -24,9 +24,14 @@ export const readSigningState = async (sql: Pick<Sql, 'query'>, nowUs: bigint): 
   );
   const alarms = await sql.query<{ origin: string; alarm: string }>(
     `select l.origin, a.alarm from edict.signer_alarm a join edict.log l on l.id = a.log_id
-     where case when a.alarm like 'meta\\_%'
+     where case when a.alarm in ('meta_split_view', 'meta_witness_ahead')
+       then not exists (select from edict.meta_attestation t where t.stored_us > a.raised_us
+                        and right(a.what, length(t.source)) = t.source)
+       when a.alarm like 'meta\\_%'
        then not exists (select from edict.meta_checkpoint c where c.signed_us > a.raised_us)
        else not exists (select from edict.checkpoint c where c.log_id = a.log_id and c.signed_us > a.raised_us) end
+       and not exists (select from edict.log n
+                       where n.tenant = l.tenant and n.shard = l.shard and n.incarnation > l.incarnation)
      order by a.raised_us limit 10`,
     [],
   );
@@ -37,4 +42,34 @@ export const readSigningState = async (sql: Pick<Sql, 'query'>, nowUs: bigint): 
     oldest_s: oldest === null ? null : Number((nowUs - oldest) / 1_000_000n),
     alarms: alarms.map(({ origin, alarm }) => `${origin}: ${alarm}`),
   };
+};
+
+/** A log whose database went back, as the signer says. The meta log goes with the system tenant's. */
+export interface RefusedLog {
+  readonly tenant: string;
+  readonly isMeta: boolean;
+}
+
+/** The newest logs that the signer refuses because they went back, in the order of the logs. */
+export const readRefusedLogs = async (sql: Pick<Sql, 'query'>): Promise<readonly RefusedLog[]> =>
+  sql.query<RefusedLog>(
+    `select l.tenant::text as tenant, a.alarm like 'meta\\_%' as "isMeta"
+     from edict.log l join edict.signer_alarm a on a.log_id = l.id
+     where a.alarm in ('log_rewound', 'log_forked', 'meta_log_rewound', 'meta_log_forked')
+       and case when a.alarm like 'meta\\_%'
+         then not exists (select from edict.meta_checkpoint c where c.signed_us > a.raised_us)
+         else not exists (select from edict.checkpoint c where c.log_id = l.id and c.signed_us > a.raised_us) end
+       and not exists (select from edict.log n
+                       where n.tenant = l.tenant and n.shard = l.shard and n.incarnation > l.incarnation)
+     order by l.id`,
+    [],
+  );
+
+/** The checkpoints that the signer gave along with its alarms. */
+export const readNotesOfAlarms = async (sql: Pick<Sql, 'query'>, logId: number): Promise<readonly Buffer[]> => {
+  const rows = await sql.query<{ note: Buffer }>(
+    'select a.note from edict.signer_alarm a where a.log_id = $1::int and a.note is not null',
+    [logId],
+  );
+  return rows.map(({ note }) => note);
 };

@@ -1,7 +1,6 @@
 import { isArtifactIntact } from '../../shared/bundles/artifact-digest.ts';
 import { bytesToUuid } from '../../shared/contracts/uuid.ts';
 import type { Sql } from '../core/append.ts';
-import { segmentOf } from '../core/entry.ts';
 import type { PayloadKeys } from '../core/payload-keys.ts';
 import type { DecisionOrder } from '../core/query.ts';
 import {
@@ -13,23 +12,30 @@ import {
   type LedgerReader,
 } from '../core/query-reader.ts';
 import { readArtifact } from './read-artifact.ts';
+import { createRangeReader } from './read-range.ts';
+import { MAX_ROWS, readCiphertexts, readHeaders, slices } from './read-rows.ts';
 import { readReports } from './read-reports.ts';
 import { searchLog, type SearchResult, type SeqRange } from './search.ts';
 
 const usToMs = (us: bigint): number => Number(us / 1000n);
 
-interface LogRow {
+export interface LogRow {
   readonly id: number;
   readonly tenant: string;
   readonly origin: string;
   readonly incarnation: number;
   readonly vkey: string;
   readonly size: bigint;
+  /** Entries that the next incarnation continues, where it does not continue all; null for the newest log. */
+  readonly kept: bigint | null;
 }
 
 export const readTenantLogs = (sql: Pick<Sql, 'query'>, tenant: string): Promise<readonly LogRow[]> =>
   sql.query<LogRow>(
-    `select l.id, l.tenant::text as tenant, l.origin, l.incarnation, l.vkey, h.size
+    `select l.id, l.tenant::text as tenant, l.origin, l.incarnation, l.vkey, h.size,
+            (select n.kept_size from edict.log n
+             where n.tenant = l.tenant and n.shard = l.shard and n.incarnation > l.incarnation
+             order by n.incarnation limit 1) as kept
      from edict.log l join edict.log_head h on h.log_id = l.id
      where l.tenant = $1 order by l.id desc`,
     [tenant],
@@ -42,56 +48,6 @@ interface EntryRow {
   readonly leaf: Buffer;
   readonly ciphertext: Buffer | null;
 }
-
-/** Segments are numbers of ours and stand in the text: so only their partitions are planned, and none is scanned. */
-const inSegments = (seqs: readonly bigint[]): string => `segment in (${[...new Set(seqs.map(segmentOf))].join(', ')})`;
-
-const bigints = (values: readonly bigint[]): string => `{${values.join(',')}}`;
-
-/** Headers of some entries of one log, and how many bytes their payloads have. */
-const readHeaders = (sql: Pick<Sql, 'query'>, logId: number, seqs: readonly bigint[]) =>
-  sql.query<{ seq: bigint; header: Buffer; leaf: Buffer; bytes: number | null }>(
-    `select e.seq, e.header, e.leaf, octet_length(p.ciphertext) as bytes
-     from (select * from edict.entry where log_id = $1::int and ${inSegments(seqs)}
-             and seq = any ($2::text::bigint[])) e
-     left join (select * from edict.payload where log_id = $1::int and ${inSegments(seqs)}
-             and seq = any ($2::text::bigint[])) p on p.seq = e.seq`,
-    [logId, bigints(seqs)],
-  );
-
-const readCiphertexts = async (
-  sql: Pick<Sql, 'query'>,
-  logId: number,
-  seqs: readonly bigint[],
-): Promise<ReadonlyMap<bigint, Buffer>> => {
-  if (seqs.length === 0) return new Map();
-  const rows = await sql.query<{ seq: bigint; ciphertext: Buffer }>(
-    `select seq, ciphertext from edict.payload
-     where log_id = $1::int and ${inSegments(seqs)} and seq = any ($2::text::bigint[])`,
-    [logId, bigints(seqs)],
-  );
-  return new Map(rows.map(({ seq, ciphertext }) => [seq, ciphertext]));
-};
-
-/** Rows that the search gives at once, and bytes of payloads that are in memory at once: at least one payload. */
-const MAX_ROWS = 500;
-const MAX_PAYLOAD_BYTES = 4 * 1024 * 1024;
-
-/** Consecutive rows whose payloads together are bounded. */
-const slices = <Row extends { readonly bytes: number }>(rows: readonly Row[]): readonly (readonly Row[])[] => {
-  const all: Row[][] = [];
-  let bytes = 0;
-  for (const row of rows) {
-    const slice = all.at(-1);
-    bytes += row.bytes;
-    if (slice !== undefined && bytes <= MAX_PAYLOAD_BYTES) slice.push(row);
-    else {
-      all.push([row]);
-      bytes = row.bytes;
-    }
-  }
-  return all;
-};
 
 /** The entry of an event of a tenant, by the table of received events. */
 const readEvent = async (
@@ -119,6 +75,25 @@ const entryEventId = (header: Buffer): string | undefined => {
   return entry === undefined ? undefined : bytesToUuid(entry.eventId);
 };
 
+/** Of search rows of a log those that a newer incarnation has not got again. */
+const withoutRepeated = async (
+  sql: Pick<Sql, 'query'>,
+  log: LogRow,
+  rows: readonly SearchResult[],
+): Promise<readonly SearchResult[]> => {
+  const { kept } = log;
+  const behind = kept === null ? [] : rows.filter(({ seq }) => seq >= kept).map(({ event_id: id }) => id);
+  if (behind.length === 0) return rows;
+  const repeated = await sql.query<{ event_id: string }>(
+    `select r.event_id from unnest($2::text::uuid[]) as w(event_id)
+     join edict.log l on l.tenant = $3 and l.id > $1::int
+     join edict.received r on r.log_id = l.id and r.event_id = w.event_id`,
+    [log.id, `{${behind.join(',')}}`, log.tenant],
+  );
+  const ids = new Set(repeated.map(({ event_id: id }) => id));
+  return rows.filter(({ event_id: id }) => !ids.has(id));
+};
+
 interface StreamRow {
   readonly emitter: string;
   readonly boot: string;
@@ -142,9 +117,11 @@ const readEmitters = async (sql: Pick<Sql, 'query'>, tenant: string): Promise<re
     `select s.emitter::text as emitter, s.boot::text as boot, s.highest::text as highest,
             s.complete_to::text as complete_to, s.covered_to::text as covered_to, s.holes, s.state, s.last_event_ms,
             s.last_ingest_us, m.attested, m.retired, m.first_seen_us, m.last_seen_us
-     from edict.stream s join edict.log l on l.id = s.log_id and l.tenant = $1
+     from (select distinct on (t.emitter, t.boot) t.* from edict.stream t
+           join edict.log l on l.id = t.log_id and l.tenant = $1
+           order by t.emitter, t.boot desc, t.log_id desc limit $2::int) s
      left join edict.emitter m on m.emitter = s.emitter
-     order by s.emitter, s.boot desc, s.log_id desc limit $2::int`,
+     order by s.emitter, s.boot desc`,
     [tenant, MAX_STREAMS],
   );
   const states = new Map<string, EmitterState & { boots: EmitterState['boots'][number][] }>();
@@ -237,8 +214,9 @@ export const createLedgerReader = (options: {
         const rows = Math.min(left, MAX_ROWS);
         if (rows <= 0) return;
         const found = await searchLog(database, log.id, criteria, { range, order, limit: rows });
-        yield* open(log, found);
-        left -= found.length;
+        const shown = await withoutRepeated(database, log, found);
+        yield* open(log, shown);
+        left -= shown.length;
         const last = found.at(-1);
         if (last === undefined || found.length < rows) break;
         range = order === 'newest' ? { ...range, to: last.seq } : { ...range, from: last.seq + 1n };
@@ -267,6 +245,7 @@ export const createLedgerReader = (options: {
         tenant,
         digest,
       ),
+    range: createRangeReader(options),
     emitters: (tenant) => readEmitters(database, tenant),
     reports: (tenant) => readReports(database, tenant),
   };

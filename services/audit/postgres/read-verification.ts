@@ -9,6 +9,8 @@ import { verifyLog } from '../core/verify.ts';
 import { openPlace, sealPlace, type SealedPlace } from '../core/verify-place.ts';
 import type { KnownSize, LogFacts, Orphan, VerifyInput } from '../core/verify-input.ts';
 import type { VerificationReport } from '../core/verify-report.ts';
+import { parseObject } from '../core/verify-event.ts';
+import { carriedNumbers, type CarriedNumbers } from '../core/verify-numbers.ts';
 import { searchColumns } from '../core/verify-search.ts';
 import type { EmitterRow, StreamRow } from '../core/verify-state.ts';
 import type { StreamClaim } from '../core/verify-streams.ts';
@@ -23,6 +25,7 @@ interface FactsRow {
   readonly previous_origin: string | null;
   readonly previous_size: bigint | null;
   readonly previous_root: Buffer | null;
+  readonly kept_size: bigint | null;
   readonly size: bigint | null;
   readonly leaf: Buffer | null;
   readonly end: bigint;
@@ -43,8 +46,8 @@ interface FactsRow {
 /** Facts, head, the real end and the state of the ingest of each log, as of one snapshot. */
 const readFacts = (sql: Pick<Sql, 'query'>, tenant: string): Promise<readonly FactsRow[]> =>
   sql.query<FactsRow>(
-    `select l.id, l.origin, l.vkey, l.previous_origin, l.previous_size, l.previous_root, h.size, h.leaf,
-            c.size as checkpoint_size, c.root as checkpoint_root, c.note,
+    `select l.id, l.origin, l.vkey, l.previous_origin, l.previous_size, l.previous_root, l.kept_size, h.size,
+            h.leaf, c.size as checkpoint_size, c.root as checkpoint_root, c.note,
             coalesce((select e.seq + 1 from edict.entry e where e.log_id = l.id
                       order by e.segment desc, e.seq desc limit 1), 0) as "end",
             (select count(*) from edict.received r where r.log_id = l.id) as received,
@@ -58,6 +61,17 @@ const readFacts = (sql: Pick<Sql, 'query'>, tenant: string): Promise<readonly Fa
      where l.tenant = $1 order by l.id desc`,
     [tenant],
   );
+
+/** What the first entry of a log says that it goes on from; nothing when it cannot be read. */
+const readCarried = async (
+  sql: Pick<Sql, 'query'>,
+  keys: PayloadKeys,
+  log: { readonly id: number; readonly tenant: string; readonly origin: string },
+): Promise<readonly CarriedNumbers[]> => {
+  for await (const [first] of readPages(sql, keys, log, 0n, 1n, []))
+    if (first?.payload.state === 'opened') return carriedNumbers(parseObject(first.payload.payload) ?? {});
+  return [];
+};
 
 const newestOf = ({ checkpoint_size: size, checkpoint_root: root, note }: FactsRow) =>
   size === null || root === null || note === null ? {} : { newest: { size, root, note } };
@@ -196,7 +210,15 @@ export const createVerifier = (options: VerifierOptions): VerifyTenant => {
         log,
         ...(next === undefined || next.previous_size === null || next.previous_root === null
           ? {}
-          : { continued: { by: next.origin, size: next.previous_size, root: next.previous_root } }),
+          : {
+              continued: {
+                by: next.origin,
+                size: next.previous_size,
+                root: next.previous_root,
+                ...(next.kept_size === null ? {} : { kept: next.kept_size }),
+                streams: await readCarried(database, keys, { id: next.id, tenant, origin: next.origin }),
+              },
+            }),
         ...newestOf(row),
         head: { size: row.size ?? 0n, leaf: row.leaf ?? new Uint8Array(32) },
         pages: readPages(database, keys, { id, tenant, origin }, from?.place.tree.size ?? 0n, end, orphans),

@@ -132,17 +132,19 @@ export const createSigningStore = (options: SigningStoreOptions): SigningStore =
       }));
     },
     store: (logId, checkpoint) => transaction((sql) => insertCheckpoint(sql, logId, checkpoint)),
-    raise: (logId, { alarm, what, expected, actual, signedSize, raisedUs }) =>
+    raise: (logId, { alarm, what, expected, actual, signedSize, raisedUs, note }) =>
       transaction(async (sql) => {
         await sql.query(
-          `insert into edict.signer_alarm (log_id, alarm, signed_size, what, expected, actual, raised_us)
-           values ($1::int, $2::text, $3::bigint, $4::text, $5::text, $6::text, $7::bigint) on conflict do nothing`,
+          `insert into edict.signer_alarm (log_id, alarm, signed_size, what, expected, actual, raised_us, note)
+           values ($1::int, $2::text, $3::bigint, $4::text, $5::text, $6::text, $7::bigint, $8::bytea)
+           on conflict do nothing`,
           [
             logId,
             alarm,
             String(signedSize),
             ...[what, expected, actual].map((text) => text.slice(0, MAX_TEXT)),
             String(raisedUs),
+            note === undefined ? null : Buffer.from(note),
           ],
         );
       }),

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AppError, errorMessage } from '../../shared/contracts/errors.ts';
+import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import { formatVkey, type SigningKey, type VerifierKey } from '../../shared/contracts/signatures.ts';
 import type { Handle } from '../../shared/runtime/lifecycle.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
@@ -7,6 +8,9 @@ import { signCheckpoint } from '../../shared/tlog/checkpoint.ts';
 import { leavesOf, META_KEY, metaLeafHash, readMetaTree, type MetaLog, type SignerStore } from '../core/meta-log.ts';
 import {
   NOTHING_CHECKED,
+  nextOrigin,
+  planContinuation,
+  planEnded,
   planSigning,
   readTree,
   type NewCheckpoint,
@@ -46,15 +50,24 @@ export interface Signer {
 /** One tree, and how it is read and stored. */
 interface Target {
   readonly tree: SignableTree;
+  /** What its genesis names; a tenant's log alone. */
+  readonly previous?: SignableLog['genesis']['previous'];
   readonly read: (plan: SigningPlan) => Promise<ReadTree | { readonly alarm: SigningAlarm }>;
   readonly store: (checkpoint: NewCheckpoint) => Promise<void>;
-  readonly raise: (signedSize: bigint, alarm: SigningAlarm) => Promise<void>;
+  readonly raise: (signedSize: bigint, alarm: SigningAlarm & { readonly note?: Buffer }) => Promise<void>;
 }
 
 const NO_META_LOG = 'there is no meta log: `edict ledger create edict` makes it';
 
-const alarmText = ({ alarm, what, expected, actual }: SigningAlarm): string =>
-  `${alarm}: ${what}: expected ${expected}, found ${actual}`;
+/** Whoever restored the database knows what to do; everybody else must find out who did it. */
+const remedyOf = ({ alarm }: SigningAlarm, tenant: string): string =>
+  alarm === 'log_rewound' || alarm === 'log_forked'
+    ? '; if the database was restored from an older copy: ' +
+      `\`edict ledger resume ${tenant === META_KEY ? SYSTEM_TENANT : tenant} --reason …\``
+    : '';
+
+const alarmText = (alarm: SigningAlarm, tenant: string): string =>
+  `${alarm.alarm}: ${alarm.what}: expected ${alarm.expected}, found ${alarm.actual}${remedyOf(alarm, tenant)}`;
 
 /**
  * Signs checkpoints: reads rows back, hashes them, extends its own tree, writes down what it is about to sign, signs,
@@ -68,20 +81,29 @@ export const createSigner = (options: SignerOptions): Signer => {
 
   /** Whether every checkpoint was looked for once since the start: from then on the newest are enough. */
   let isListed = false;
+  let metaOrigin: string | undefined;
 
   /** Once for each state of a log; again when it did not get through. */
-  const raise = async ({ tree, ...target }: Target, signedSize: bigint, alarm: SigningAlarm): Promise<void> => {
+  const raise = async (
+    { tree, ...target }: Target,
+    signedSize: bigint,
+    alarm: SigningAlarm,
+    note?: Buffer,
+  ): Promise<void> => {
     const state = `${alarm.alarm}/${signedSize}`;
     if (raised.get(tree.origin) === state) return;
     metrics.alarms.inc({ alarm: alarm.alarm });
-    logger.error({ origin: tree.origin, ...alarm, signed_size: String(signedSize) }, 'alarm');
-    await target.raise(signedSize, alarm);
+    logger.error(
+      { origin: tree.origin, ...alarm, signed_size: String(signedSize) },
+      `alarm${remedyOf(alarm, tree.tenant)}`,
+    );
+    await target.raise(signedSize, note === undefined ? alarm : { ...alarm, note });
     raised.set(tree.origin, state);
   };
 
-  const refuse = async (target: Target, signedSize: bigint, alarm: SigningAlarm): Promise<void> => {
-    refusals.set(target.tree.origin, alarmText(alarm));
-    await raise(target, signedSize, alarm);
+  const refuse = async (target: Target, signedSize: bigint, alarm: SigningAlarm, note?: Buffer): Promise<void> => {
+    refusals.set(target.tree.origin, alarmText(alarm, target.tree.tenant));
+    await raise(target, signedSize, alarm, note);
   };
 
   /** The newest checkpoint, which is stored as far as the memory knows, is not in the database. */
@@ -93,6 +115,18 @@ export const createSigner = (options: SignerOptions): Signer => {
       actual: String(target.tree.checkpoint?.size ?? 'none'),
     });
     await target.store({ ...signed, note, nodes: [], signedUs: nowUs() });
+  };
+
+  /** What was signed of a later incarnation than the newest in the database; undefined when there was none. */
+  const newestOf = (log: SignableTree): { readonly alarm: SigningAlarm; readonly note: Buffer } | undefined => {
+    const origin = nextOrigin(log);
+    const next = memory.read(origin);
+    if (next === undefined || next === 'unreadable') return undefined;
+    const later = { ...log, origin, incarnation: log.incarnation + 1 };
+    const { key, verifier } = keyOf(later);
+    return (
+      newestOf(later) ?? { ...planEnded(log, next), note: signCheckpoint({ origin, ...next.signed }, key, verifier) }
+    );
   };
 
   const sign = async (target: Target): Promise<void> => {
@@ -115,18 +149,29 @@ export const createSigner = (options: SignerOptions): Signer => {
         expected: vkey,
         actual: log.vkey,
       });
-    const plan = planSigning(log, verifier, remembered);
+    // Signed once already, so signing it again gives the same note.
+    const newest = (): Buffer | undefined =>
+      remembered === undefined
+        ? undefined
+        : signCheckpoint({ origin: log.origin, ...remembered.signed }, key, verifier);
+    const ended = newestOf(log);
+    if (ended !== undefined) return refuse(target, signedSize, ended.alarm, ended.note);
+    const { previous } = target;
+    const before = remembered !== undefined || previous === undefined ? undefined : memory.read(previous.origin);
+    const plan =
+      (before !== 'unreadable' && planContinuation(previous, before)) || planSigning(log, verifier, remembered);
     if (plan === undefined) {
       refusals.delete(log.origin);
-      if (remembered !== undefined && (log.checkpoint?.size ?? 0n) < signedSize)
-        await putBack(target, remembered, signCheckpoint({ origin: log.origin, ...remembered.signed }, key, verifier));
+      const note = newest();
+      if (remembered !== undefined && note !== undefined && (log.checkpoint?.size ?? 0n) < signedSize)
+        await putBack(target, remembered, note);
       return;
     }
-    if ('alarm' in plan) return refuse(target, signedSize, plan.alarm);
+    if ('alarm' in plan) return refuse(target, signedSize, plan.alarm, newest());
     if (remembered === undefined && log.checkpoint !== undefined)
       logger.warn({ origin: log.origin }, 'no memory of a log that was signed: it is read from its first entry');
     const read = await target.read(plan);
-    if ('alarm' in read) return refuse(target, signedSize, read.alarm);
+    if ('alarm' in read) return refuse(target, signedSize, read.alarm, newest());
     const { tree, root, nodes } = read;
     const base = remembered?.base ?? NOTHING_CHECKED;
     const signed: SigningMemory['signed'] = { size: tree.size, root };
@@ -148,6 +193,7 @@ export const createSigner = (options: SignerOptions): Signer => {
         return store.rows(...range);
       }),
     store: (checkpoint) => store.store(log.id, checkpoint),
+    ...(log.genesis.previous === undefined ? {} : { previous: log.genesis.previous }),
     raise: (signedSize, alarm) => store.raise(log.id, { ...alarm, signedSize, raisedUs: nowUs() }),
   });
 
@@ -190,6 +236,7 @@ export const createSigner = (options: SignerOptions): Signer => {
   const signMeta = async (closing: AbortSignal | undefined): Promise<void> => {
     const found = await store.metaLog();
     if (found === undefined) throw new AppError('ledger_missing', NO_META_LOG);
+    metaOrigin = found.origin;
     // First what it is: leaves that were lost must not come back by themselves, in whatever order.
     await sign(metaTree(found, closing));
     if (refusals.has(found.origin) || !(await listCheckpoints(found, closing))) return;
@@ -216,6 +263,9 @@ export const createSigner = (options: SignerOptions): Signer => {
         closing?.throwIfAborted();
         failures.push(error);
       }
+      // A log that goes on in a new incarnation is nobody's matter any more.
+      const open = new Set([...logs.map(({ origin }) => origin), metaOrigin]);
+      for (const origin of refusals.keys()) if (!open.has(origin)) refusals.delete(origin);
       metrics.refused.set(refusals.size);
       const [first] = failures;
       if (first !== undefined)

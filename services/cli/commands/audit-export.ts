@@ -14,11 +14,13 @@ interface ExportOptions extends AuditConnection {
   readonly format: string;
   readonly out: string;
   readonly json?: boolean;
+  readonly incarnation?: string;
   readonly [filter: string]: unknown;
 }
 
 /** Nothing comes for so long: the service, or the way to it, is gone. */
 const IDLE_MS = 120_000;
+const SHOW_EVERY_MS = 200;
 const MAX_PROBLEM_BYTES = 64 * 1024;
 
 /** The answer to a GET, as a stream: its trailers say what the service counted. */
@@ -53,12 +55,23 @@ const readProblem = async (response: IncomingMessage): Promise<Buffer> => {
 const exportDecisions = async (options: ExportOptions): Promise<void> => {
   const { out, format } = options;
   const target = createAuditTarget(options);
-  const url = target.url('/v1/export', [...filterParameters(options), ['format', format]]);
+  const url = target.url('/v1/export', [
+    ...filterParameters(options),
+    ['format', format],
+    ...(options.incarnation === undefined ? [] : [['incarnation', options.incarnation] as const]),
+  ]);
   const response = await open(url, target.headers);
   if (response.statusCode !== 200) throw refusal(response.statusCode ?? 0, await readProblem(response));
   const part = `${out}.${process.pid}.part`;
   const hash = createHash('sha256');
   let bytes = 0;
+  const { stderr } = process;
+  let shownMs = 0;
+  const showProgress = (): void => {
+    if (!stderr.isTTY || Date.now() - shownMs < SHOW_EVERY_MS) return;
+    shownMs = Date.now();
+    stderr.write(`\r${(bytes / 1e6).toFixed(1)} MB`);
+  };
   try {
     await pipeline(
       response,
@@ -66,11 +79,13 @@ const exportDecisions = async (options: ExportOptions): Promise<void> => {
         for await (const chunk of chunks) {
           hash.update(chunk);
           bytes += chunk.length;
+          showProgress();
           yield chunk;
         }
       },
       createWriteStream(part, { flags: 'wx', mode: 0o600, flush: true }),
     );
+    if (stderr.isTTY) stderr.write('\r\u001b[K');
     const digest = hash.digest('hex');
     const { trailers } = response;
     const [log = '', seq = ''] = (trailers['edict-export-entry'] ?? '').split(' ');
@@ -84,7 +99,7 @@ const exportDecisions = async (options: ExportOptions): Promise<void> => {
     if (options.json === true)
       return print(jsonLine({ out, format, rows, bytes: String(bytes), sha256: digest, log, seq }));
     return print(
-      `${printable(out)}: ${rows} decisions, ${bytes} bytes\nsha256  ${digest}\nentry   ${seq} of ${printable(log)} says who exported what\n`,
+      `${printable(out)}: ${rows} ${format === 'bundle' ? 'entries' : 'decisions'}, ${bytes} bytes\nsha256  ${digest}\nentry   ${seq} of ${printable(log)} says who exported what\n`,
     );
   } catch (error) {
     if (errorCode(error) === 'ENOENT' || errorCode(error) === 'EACCES' || errorCode(error) === 'EEXIST')
@@ -103,7 +118,18 @@ const exportDecisions = async (options: ExportOptions): Promise<void> => {
 export const auditExportCommand = (common: (command: Command) => Command): Command =>
   withFilters(
     common(new Command('export'))
-      .description('write the decisions of a filter into a file, oldest first; the ledger says who exported what')
+      .description(
+        'write the decisions of a filter, or evidence of them, into a file; the ledger says who exported what',
+      )
       .addOption(new Option('--format <format>', 'what to write').choices([...EXPORT_FORMATS]).default('ndjson'))
-      .requiredOption('--out <file>', 'where to write it; readable by you only'),
-  ).action(exportDecisions);
+      .option('--incarnation <n>', 'of a bundle: which log of the tenant, from 1; the newest when left out')
+      .requiredOption('-o, --out <file>', 'where to write it; readable by you only'),
+  )
+    .addHelpText(
+      'after',
+      '\nThe format bundle is evidence: entries with what proves them, for `audit verify --file` or scripts/verify-ledger.py.\n' +
+        'With no filter but --from and --to it holds every entry that the ledger took in then, widened to checkpoints;\n' +
+        'with others the decisions found, each with a proof of its own.\n' +
+        '\nExit codes: 0 written, 2 usage, or no answer from the audit service.\n',
+    )
+    .action(exportDecisions);

@@ -4,11 +4,14 @@ import { createAuditClient, type AuditConnection } from './audit-client.ts';
 import { readVkeys } from './audit-keys.ts';
 import { paintFor, printable, printableJson } from './audit-print.ts';
 import { prove } from './audit-proof.ts';
+import { writeProofFiles } from './audit-proof-files.ts';
 
 interface ShowOptions extends AuditConnection {
   readonly tenant?: string;
   readonly json?: boolean;
   readonly vkey?: readonly string[];
+  readonly proof?: string;
+  readonly event?: string;
 }
 
 const text = (value: unknown): string => (typeof value === 'string' ? value : '');
@@ -21,8 +24,11 @@ const show = async (id: string, options: ShowOptions): Promise<void> => {
     `/v1/decisions/${encodeURIComponent(id)}`,
     options.tenant === undefined ? {} : { tenant: options.tenant },
   );
+  const written = await writeProofFiles(id, shown, options);
   const proven = keys === undefined ? undefined : prove(id, shown, keys);
   const checks = isObject(shown['checks']) ? shown['checks'] : {};
+  for (const warning of written.warnings) process.stderr.write(`! ${printable(warning)}\n`);
+  if (!written.isWhole) process.exitCode = 1;
   if (checks['leaf'] === false || checks['commitment'] === false || proven?.isGood === false) process.exitCode = 1;
   if (options.json === true) {
     process.stdout.write(`${printableJson(JSON.stringify(shown))}\n`);
@@ -47,6 +53,7 @@ const show = async (id: string, options: ShowOptions): Promise<void> => {
       `leaf        ${printable(text(shown['leaf']))}  ${mark(checks['leaf'])}`,
       `commitment  ${mark(checks['commitment'])}`,
       `proof       ${proofText()}`,
+      ...written.files.map((file) => `written     ${printable(file)}`),
       '',
     ].join('\n'),
   );
@@ -58,8 +65,15 @@ export const auditShowCommand = (common: (command: Command) => Command): Command
     .description('one event, its entry, its hashes and its proof')
     .argument('<id>', 'decision id')
     .option('--vkey <file...>', 'verifier keys of the logs, as you hold them: the proof is checked with nothing else')
+    .option(
+      '--proof <file>',
+      'write its proof there (C2SP tlog-proof), and that of the meta log to FILE.meta.tlog-proof',
+    )
+    .option('--event <file>', 'write the bytes of the event there, as they were received')
     .addHelpText(
       'after',
-      '\nExit codes: 0 what was checked fits, 1 a hash does not fit or --vkey proves nothing, 2 usage or no answer.\n',
+      '\nedict audit verify-proof checks the files that --proof and --event write, without asking anybody.\n' +
+        '\nExit codes: 0 what was checked fits, 1 a hash does not fit, --vkey proves nothing or there is nothing to write,\n' +
+        '2 usage or no answer.\n',
     )
     .action(show);

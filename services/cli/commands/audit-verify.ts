@@ -18,6 +18,7 @@ import {
   writeRemembered,
   type Memory,
 } from './audit-verify-memory.ts';
+import { verifyFile } from './audit-verify-file.ts';
 import { verifyPublicLog } from './audit-verify-public.ts';
 import { verifyTenant, type Between } from './audit-verify-service.ts';
 
@@ -31,6 +32,7 @@ interface VerifyOptions extends AuditConnection {
   readonly logUrl?: string;
   readonly from?: string;
   readonly to?: string;
+  readonly file?: string;
 }
 
 /** Whether the log's own key, as the auditor holds it, signed what the report says; one line of it. */
@@ -105,6 +107,12 @@ const verifyPublic = async (options: VerifyOptions, logUrl: string): Promise<voi
 };
 
 const verify = async (options: VerifyOptions): Promise<void> => {
+  const { file } = options;
+  if (file !== undefined) {
+    for (const name of ['tenant', 'allTenants', 'remember', 'from', 'to', 'url', 'keyFile', 'logUrl', 'full'] as const)
+      if (options[name] !== undefined) throw new AppError('usage', '--file: goes with --vkey and --json only');
+    return verifyFile({ ...options, file });
+  }
   if (options.logUrl !== undefined) return verifyPublic(options, options.logUrl);
   if (options.allTenants === true && options.tenant !== undefined)
     throw new AppError('usage', '--tenant or --all-tenants, not both');
@@ -180,5 +188,6 @@ export const auditVerifyCommand = (common: (command: Command) => Command): Comma
     )
     .option('--from <time>', 'with --to: say whether anything is missing between two times of events (RFC 3339)')
     .option('--to <time>', 'the end of that time, itself not in it')
+    .option('--file <file>', 'an evidence bundle (`export --format bundle`) in place of a service')
     .addHelpText('after', EXIT_CODES)
     .action(verify);

@@ -6,6 +6,7 @@ import { auditExportCommand } from './audit-export.ts';
 import { auditQueryCommand } from './audit-query.ts';
 import { auditShowCommand } from './audit-show.ts';
 import { auditVerifyCommand } from './audit-verify.ts';
+import { auditVerifyProofCommand } from './audit-verify-proof.ts';
 
 const common = (command: Command): Command =>
   command
@@ -21,6 +22,7 @@ export const auditCommand = (): Command => {
   audit.addCommand(auditExportCommand(common));
   audit.addCommand(auditShowCommand(common));
   audit.addCommand(auditVerifyCommand(common));
+  audit.addCommand(auditVerifyProofCommand());
   audit.addCommand(auditCheckpointCommand(common));
   audit.addCommand(auditArtifactCommand(common));
   audit.addCommand(auditEmitterCommand());

@@ -4,7 +4,7 @@ import { Command } from 'commander';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { isEmbedded, loadSettings, type LoadedSettings } from '../../shared/settings/settings.ts';
 
-type Role = 'pdp' | 'audit' | 'signer';
+type Role = 'pdp' | 'audit' | 'signer' | 'tripwire';
 
 /** What a service tells the process that started it, once it listens. */
 interface ReadyMessage {
@@ -15,7 +15,8 @@ interface ReadyMessage {
 const isReady = (message: unknown): message is ReadyMessage =>
   typeof message === 'object' && message !== null && 'ready' in message && 'url' in message;
 
-const isRole = (service: string): service is Role => service === 'pdp' || service === 'audit' || service === 'signer';
+const ROLES: readonly string[] = ['pdp', 'audit', 'signer', 'tripwire'] satisfies readonly Role[];
+const isRole = (service: string): service is Role => ROLES.includes(service);
 
 const RESTARTS_MAX = 5;
 const RESTART_WINDOW_MS = 60_000;
@@ -32,6 +33,8 @@ const programOf = async (role: Role): Promise<(loaded: LoadedSettings) => Promis
       return (await import('../../audit/main.ts')).serveAudit;
     case 'signer':
       return (await import('../../audit/signer-main.ts')).serveSigner;
+    case 'tripwire':
+      return (await import('../../audit/tripwire-main.ts')).serveTripwire;
     default:
       return role satisfies never;
   }
@@ -148,16 +151,17 @@ const serveAll = async (loaded: LoadedSettings, config: string | undefined, with
 
 export const serveCommand = (): Command =>
   new Command('serve')
-    .description('run the policy decision point, the audit service, the signer, or all')
-    .argument('<service>', 'pdp, audit, signer or all')
+    .description('run the policy decision point, the audit service, the signer, the tripwire, or all')
+    .argument('<service>', 'pdp, audit, signer, tripwire or all')
     .option('-c, --config <file>', 'settings file (default: the environment variable EDICT_CONFIG)')
     .addHelpText(
       'after',
-      '\nall runs them on this machine. Without kafka.brokers the audit service reads the spool of the decision point;\nwithout database settings it keeps an embedded Postgres under home.\n',
+      '\nall runs the first three on this machine. Without kafka.brokers the audit service reads the spool of the decision point;\nwithout database settings it keeps an embedded Postgres under home. The tripwire watches the write-ahead log of a\nPostgres server, and is started by itself.\n',
     )
     .action(async (service: string, options: { readonly config?: string }) => {
       const roles = service === 'all' ? (['pdp', 'audit'] as const) : isRole(service) ? [service] : undefined;
-      if (roles === undefined) throw new AppError('usage', `unknown service ${service}: pdp, audit, signer or all`);
+      if (roles === undefined)
+        throw new AppError('usage', `unknown service ${service}: pdp, audit, signer, tripwire or all`);
       const loaded = loadSettings({ file: options.config, services: roles });
       if (isRole(service)) return serveOne(service, loaded);
       const isOwnDatabase = isEmbedded(loaded.settings);

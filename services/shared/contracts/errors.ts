@@ -5,6 +5,7 @@ export type ErrorCode =
   | 'usage'
   | 'request_invalid'
   | 'bundle_invalid'
+  | 'evidence_invalid'
   | 'ledger_missing'
   | 'not_found'
   // A promise that could not be kept.
@@ -26,6 +27,7 @@ export type ErrorCode =
   | 'journal_corrupt'
   | 'signer_failed'
   | 'signer_memory_failed'
+  | 'tripwire_failed'
   | 'witness_failed'
   | 'kafka_unavailable'
   | 'upstream_unavailable'

@@ -44,6 +44,7 @@ export const httpStatus = (code: ErrorCode): number => {
       return 503;
     case 'settings_invalid':
     case 'bundle_invalid':
+    case 'evidence_invalid':
     case 'policy_fault':
     case 'data_corrupt':
     case 'spool_locked':
@@ -55,6 +56,7 @@ export const httpStatus = (code: ErrorCode): number => {
     case 'journal_corrupt':
     case 'signer_failed':
     case 'signer_memory_failed':
+    case 'tripwire_failed':
     case 'witness_failed':
     case 'internal':
       return 500;

@@ -7,7 +7,7 @@ import type { Settings } from './schema.ts';
 import { sizeBytes } from './units.ts';
 
 /** A program that is to be started with the settings: its listener and the files that it reads are looked at too. */
-export type Service = 'pdp' | 'audit' | 'signer';
+export type Service = 'pdp' | 'audit' | 'signer' | 'tripwire';
 
 /**
  * Whether the schema has nothing against a member, nor against what holds it. A rule looks only at such members, so
@@ -99,9 +99,13 @@ const partProblems = (settings: Settings, isSound: IsSound): readonly string[] =
         problems.push('/ledger/blind_key_file: required with ledger.blind_tenants');
     }
   }
-  const signer = settings.signer.listen;
-  if (signer !== undefined && isSound('/signer') && !isLoopback(splitListen(signer).host))
-    problems.push(`/signer/listen: ${signer} can be reached from other machines; it answers anybody, so loopback only`);
+  for (const name of ['signer', 'tripwire'] as const) {
+    const listen = isSound(`/${name}`) ? settings[name].listen : undefined;
+    if (listen !== undefined && !isLoopback(splitListen(listen).host))
+      problems.push(
+        `/${name}/listen: ${listen} can be reached from other machines; it answers anybody, so loopback only`,
+      );
+  }
   if (isSound('/kafka/brokers') && kafka.brokers.length === 0) {
     if (kafka.tls !== undefined || kafka.sasl !== undefined) problems.push('/kafka/brokers: required with tls or sasl');
     if (isSound('/pdp/durability') && pdp.durability === 'broker')
@@ -165,6 +169,10 @@ const filesOfSources = (settings: Settings, isSound: IsSound): readonly NamedFil
 const filesOf = (settings: Settings, service: Service, isSound: IsSound): readonly NamedFile[] => {
   const { tenants, kafka, audit, database, ledger } = settings;
   const files: NamedFile[] = [];
+  if (service === 'tripwire')
+    return isSound('/database')
+      ? [{ pointer: '/database/tripwire_url_file', file: settings.database.tripwire_url_file }]
+      : files;
   if (isSound('/tenants'))
     for (const [name, tenant] of Object.entries(tenants))
       if (isTenant(name) && isSound(`/tenants/${name}`))

@@ -31,6 +31,8 @@ export const homePaths = (home: string) =>
     subjectKeys: join(home, 'subject-keys'),
     /** What the signer remembers of each log. */
     signerMemory: join(home, 'signer'),
+    /** How far the tripwire has watched. */
+    tripwireMemory: join(home, 'tripwire', 'memory.json'),
     /** Embedded: where the audit service listens for the signer. */
     signerLink: join(home, 'signer-link.json'),
   }) as const;

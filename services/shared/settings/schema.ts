@@ -287,6 +287,10 @@ export const SettingsSchema = Type.Object(
         interval: Duration('1s', 'How often it looks for seals that no checkpoint covers.'),
         keys_dir: Dir('Private keys of the ledgers, `<tenant>-<incarnation>.pem`. Default: home/keys/ledger.'),
         memory_dir: Dir('What it signed, one file a log; never on the database’s machine. Default: home/signer.'),
+        witness_policy_file: File(
+          'C2SP tlog-policy: witnesses (with addresses) that are asked to cosign the meta log, and their quorum.',
+        ),
+        witness_timeout: Duration('5s', 'How long a witness, or a time stamp authority, is waited for.'),
         listen: Type.Optional(
           Type.String({
             pattern: LISTEN_PATTERN,
@@ -295,6 +299,24 @@ export const SettingsSchema = Type.Object(
         ),
       },
       'Signs checkpoints, in a process of its own.',
+    ),
+    tripwire: section(
+      {
+        slot: Type.String({
+          pattern: '^[a-z0-9_]{1,63}$',
+          default: 'edict_tripwire',
+          description: 'Its replication slot; another one for each ledger on the same server.',
+        }),
+        max_lag: Size('256MiB', 'Write-ahead log that it has not read; readiness is red above it.'),
+        memory_file: File('How far it has watched; not on the database’s machine. Default: under home.'),
+        listen: Type.Optional(
+          Type.String({
+            pattern: LISTEN_PATTERN,
+            description: 'Loopback address of `/health` and `/metrics`. None: it listens nowhere.',
+          }),
+        ),
+      },
+      'Watches the write-ahead log for changes that no program makes, in a process of its own.',
     ),
     kafka: section(
       {
@@ -330,6 +352,7 @@ export const SettingsSchema = Type.Object(
         reader_url_file: File('Answers queries.'),
         signer_url_file: File('Signs checkpoints.'),
         maintainer_url_file: File('Retention.'),
+        tripwire_url_file: File('Watches the write-ahead log; the login needs REPLICATION, and no pooler in between.'),
         keys_url_file: File('The store of payload keys; best on a server of its own.'),
       },
       'Postgres. Without `writer_url_file`: an embedded one under home.',

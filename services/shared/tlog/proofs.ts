@@ -107,6 +107,17 @@ export const inclusionProof = async (index: bigint, size: bigint, read: ReadHash
   return hashesOf(read, size, inclusionRanges(index, size));
 };
 
+/** The roots of the full subtrees of a tree of `size` entries, largest first: what a tree goes on from. */
+export const fullSubtrees = async (size: bigint, read: ReadHashes): Promise<readonly Uint8Array[]> => {
+  const ranges: Range[] = [];
+  for (let at = 0n; at < size;) {
+    const to = at + (1n << BigInt((size - at).toString(2).length - 1));
+    ranges.push({ from: at, to });
+    at = to;
+  }
+  return hashesOf(read, size, ranges);
+};
+
 /** RFC 6962 consistency proof; empty between equal sizes. Throws RangeError unless 0 < before <= size. */
 export const consistencyProof = async (
   before: bigint,

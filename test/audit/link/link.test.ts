@@ -54,6 +54,11 @@ describe('the link between the embedded audit service and its signer', () => {
       called.push(given);
       return Promise.resolve();
     },
+    metaHashes: (_incarnation, level) => Promise.resolve([Buffer.alloc(32, level)]),
+    attest: (...given) => {
+      called.push(given);
+      return Promise.resolve();
+    },
   };
   let link: Handle;
   beforeAll(async () => {
@@ -77,9 +82,13 @@ describe('the link between the embedded audit service and its signer', () => {
     await linked.list(1, [leaf]);
     expect(await linked.leaves(1, 7n, 9n)).toEqual([{ ...leaf, index: 7n, vkey: 'v' }]);
     await linked.storeMeta(1, checkpoint);
+    const attestation = { kind: 'cosignature', source: 'w', timeMs: 1, bytes: row.leaf, storedUs: 2n } as const;
+    await linked.attest(1, 2n, attestation);
+    expect(await linked.metaHashes(1, 2, 0n, 1)).toEqual([Buffer.alloc(32, 2)]);
     expect(called).toEqual([
       [1, [leaf]],
       [1, checkpoint],
+      [1, 2n, attestation],
     ]);
   });
 

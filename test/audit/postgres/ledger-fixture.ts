@@ -53,8 +53,9 @@ export interface LedgerFixture {
   readonly close: () => Promise<void>;
 }
 
-export const openLedgerFixture = async (): Promise<LedgerFixture> => {
-  const test = await createTestDatabase(template);
+/** `serverUrl`: of a server of the test's own, as its superuser. */
+export const openLedgerFixture = async (serverUrl?: string): Promise<LedgerFixture> => {
+  const test = await createTestDatabase(template, serverUrl);
   const folder = mkdtempSync(path.join(os.tmpdir(), 'edict-ledger-'));
   const open = new Map<string, Database>();
   const url = (role: TestRole | 'admin'): string => (role === 'admin' ? test.adminUrl : test.url(login(role)));

@@ -35,13 +35,31 @@ const GRANTED: Readonly<Record<string, readonly string[]>> = {
     'UPDATE verification (report)',
     'UPDATE verification (state)',
   ],
-  edict_signer: ['INSERT checkpoint', 'INSERT signer_alarm', 'INSERT tree_node'],
+  edict_signer: [
+    'INSERT checkpoint',
+    'INSERT meta_attestation',
+    'INSERT meta_checkpoint',
+    'INSERT meta_leaf',
+    'INSERT meta_node',
+    'INSERT signer_alarm',
+    'INSERT tree_node',
+  ],
   edict_maintainer: ['DELETE decision'],
   edict_tripwire: ['INSERT tripwire_alarm'],
 };
 
-/** What a role may read beside the rows of its tenants: names of readable logs, and which migrations were applied. */
-const READABLE_WITHOUT_POLICY = ['migration', 'readable_log'];
+/**
+ * What a reader may see beside the rows of its tenants: names of readable logs, which migrations were applied, and of the
+ * meta log what names no tenant.
+ */
+const READABLE_WITHOUT_POLICY = [
+  'meta_attestation',
+  'meta_checkpoint',
+  'meta_log',
+  'meta_node',
+  'migration',
+  'readable_log',
+];
 
 interface Refused {
   readonly roles: readonly TestRole[];
