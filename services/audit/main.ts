@@ -377,6 +377,7 @@ const openAudit = async (
       keys: store.keys,
       nameForSearch: store.nameForSearch,
       graceMs,
+      placeKey: readOrCreateKey(paths.cursorKey),
       acks: async (tenant) => (await sink.published()).filter((ack) => ack.tenant === tenant),
     }),
     access: () => access,

@@ -1,7 +1,5 @@
-import { createNumberSet } from './verify-ranges.ts';
+import { createNumberSet, type Ranges } from './verify-ranges.ts';
 import type { Findings } from './verify-report.ts';
-
-type Ranges = readonly (readonly [from: bigint, to: bigint])[];
 
 const sizeOf = (ranges: Ranges): bigint => ranges.reduce((sum, [from, to]) => sum + (to - from + 1n), 0n);
 
@@ -12,18 +10,27 @@ export interface GonePayloads {
   readonly named: (bySeq: bigint, ranges: Ranges) => void;
   /** Fails what is gone without a reason; how many are gone by entries at or above `coveredSize`. */
   readonly finish: (coveredSize: bigint) => bigint;
+  /** All of it, as plain values. */
+  readonly save: () => SavedGone;
 }
 
-export const createGonePayloads = (findings: Findings): GonePayloads => {
-  const missing = createNumberSet();
-  const gone = createNumberSet();
-  const by: { readonly seq: bigint; readonly ranges: Ranges }[] = [];
+export interface SavedGone {
+  readonly missing: Ranges;
+  readonly gone: Ranges;
+  readonly by: readonly { readonly seq: bigint; readonly ranges: Ranges }[];
+}
+
+export const createGonePayloads = (findings: Findings, earlier?: SavedGone): GonePayloads => {
+  const missing = createNumberSet(earlier?.missing);
+  const gone = createNumberSet(earlier?.gone);
+  const by: { readonly seq: bigint; readonly ranges: Ranges }[] = [...(earlier?.by ?? [])];
   return {
     missing: (seq) => void missing.add(seq),
     named: (seq, ranges) => {
       for (const [from, to] of ranges) gone.add(from, to);
       by.push({ seq, ranges });
     },
+    save: () => ({ missing: missing.ranges(), gone: gone.ranges(), by: [...by] }),
     finish: (coveredSize) => {
       const proven = createNumberSet();
       for (const { seq, ranges } of by) if (seq < coveredSize) for (const [from, to] of ranges) proven.add(from, to);

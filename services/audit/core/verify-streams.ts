@@ -1,6 +1,6 @@
 import { bytesEqual, hex, ZERO_DIGEST } from '../../shared/contracts/bytes.ts';
 import { U64_MAX } from '../../shared/contracts/counter.ts';
-import { createNumberSet, type NumberSet } from './verify-ranges.ts';
+import { createNumberSet, type NumberSet, type Ranges } from './verify-ranges.ts';
 import type { Findings } from './verify-report.ts';
 
 /** What a database row or an acknowledgement says the ledger has of a stream. */
@@ -47,12 +47,16 @@ export interface StreamTracker {
   /** A signed heartbeat that says how far an earlier boot went. */
   recovered(claim: StreamClaim, at: { readonly seq: bigint; readonly ingestUs: bigint; readonly timeMs: number }): void;
   readonly streams: () => readonly Stream[];
+  /** All of it, as plain values. */
+  readonly save: () => readonly SavedStream[];
   finish(options: {
     readonly nowUs: bigint;
     /** How long a missing number may stay unnamed. */
     readonly graceUs: bigint;
     readonly claims: readonly StreamClaim[];
-  }): { readonly pending: bigint; readonly named: bigint };
+    /** False: there are entries that name numbers, and their payloads were not read. */
+    readonly areNamesKnown: boolean;
+  }): { readonly pending: bigint; readonly named: bigint; readonly unexplained: bigint };
 }
 
 interface Jump {
@@ -89,6 +93,33 @@ export interface Stream {
   readonly awaited: Map<bigint, { readonly previous: string; readonly seq: bigint }>;
 }
 
+type Sets = 'seen' | 'named' | 'wrapped' | 'elsewhere';
+type Maps = 'digests' | 'awaited';
+export type SavedStream = Omit<Stream, Sets | Maps> & { readonly [N in Sets]: Ranges } & {
+  readonly [N in Maps]: readonly (readonly [bigint, Stream[N] extends Map<bigint, infer Value> ? Value : never])[];
+};
+
+const saved = (stream: Stream): SavedStream => ({
+  ...stream,
+  seen: stream.seen.ranges(),
+  named: stream.named.ranges(),
+  wrapped: stream.wrapped.ranges(),
+  elsewhere: stream.elsewhere.ranges(),
+  digests: [...stream.digests],
+  awaited: [...stream.awaited],
+});
+
+const restored = (stream: SavedStream): Stream => ({
+  ...stream,
+  seen: createNumberSet(stream.seen),
+  named: createNumberSet(stream.named),
+  wrapped: createNumberSet(stream.wrapped),
+  elsewhere: createNumberSet(stream.elsewhere),
+  jumps: [...stream.jumps],
+  digests: new Map(stream.digests),
+  awaited: new Map(stream.awaited),
+});
+
 const nameOf = (stream: { readonly emitter: string; readonly boot: bigint }): string =>
   `emitter ${stream.emitter} boot ${stream.boot}`;
 const rangeText = (from: bigint, to: bigint): string => (from === to ? `number ${from}` : `numbers ${from}–${to}`);
@@ -103,9 +134,13 @@ export const unnamedIn = (stream: Stream, from: bigint, to: bigint): readonly (r
 /** Follows the numbers and the links of every stream of one log. Memory grows with streams and holes, not entries. */
 export const createStreamTracker = (
   findings: Findings,
-  window?: { readonly fromMs: number; readonly toMs: number },
+  options: {
+    readonly window?: { readonly fromMs: number; readonly toMs: number } | undefined;
+    readonly earlier?: readonly SavedStream[] | undefined;
+  } = {},
 ): StreamTracker => {
-  const streams = new Map<string, Stream>();
+  const { window, earlier = [] } = options;
+  const streams = new Map(earlier.map((stream) => [`${stream.emitter}/${stream.boot}`, restored(stream)]));
   const streamOf = (emitter: string, boot: bigint): Stream => {
     const key = `${emitter}/${boot}`;
     const known = streams.get(key);
@@ -235,9 +270,11 @@ export const createStreamTracker = (
         });
     },
     streams: () => [...streams.values()],
-    finish({ nowUs, graceUs, claims }) {
+    save: () => [...streams.values()].map(saved),
+    finish({ nowUs, graceUs, claims, areNamesKnown }) {
       let pending = 0n;
       let named = 0n;
+      let unexplained = 0n;
       for (const stream of streams.values()) {
         for (const [from, to] of stream.named.ranges())
           for (const [start, end] of stream.seen.missing(from, to)) if (end < U64_MAX) named += end - start + 1n;
@@ -246,6 +283,10 @@ export const createStreamTracker = (
             for (const [first, last] of unnamedIn(stream, start, end)) {
               if (nowUs - ingestUs <= graceUs) {
                 pending += last - first + 1n;
+                continue;
+              }
+              if (!areNamesKnown) {
+                unexplained += last - first + 1n;
                 continue;
               }
               findings.fail('completeness', {
@@ -272,7 +313,7 @@ export const createStreamTracker = (
             attack: 'tail_truncated',
           });
       }
-      return { pending, named };
+      return { pending, named, unexplained };
     },
   };
 };

@@ -10,6 +10,7 @@ import { problemHandler, unknownRoute } from '../../shared/runtime/problem.ts';
 import type { MetaReader } from '../core/meta-log.ts';
 import type { EmitterState, LedgerReader } from '../core/query-reader.ts';
 import { timeMsOf } from '../core/query.ts';
+import { isSealedPlace, MAX_PLACE_BYTES, type SealedPlace } from '../core/verify-place.ts';
 import type { Window } from '../core/verify-window.ts';
 import type { RememberedLeaf, VerifyTenant } from '../core/verify-tenant.ts';
 import type { TileReader } from '../../shared/tlog/tiles.ts';
@@ -61,7 +62,9 @@ const ROUTES = {
 
 /** Requests that read the ledger at the same time; above it 503. */
 const MAX_IN_FLIGHT = 64;
-const MAX_BODY = '64kb';
+const MAX_PLACES = 1_000;
+/** Of a request for a verification: some places of the longest kind, JSON in JSON, or many short ones. */
+const MAX_VERIFY_BODY = 8 * MAX_PLACE_BYTES;
 const MAX_REMEMBERED = 100;
 
 const isoOrNull = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString());
@@ -91,7 +94,7 @@ const onlyParameters = (url: string, ...allowed: readonly string[]): void => {
       throw new AppError('request_invalid', `${name.slice(0, 64)}: unknown parameter`);
 };
 
-const VERIFY_MEMBERS: ReadonlySet<string> = new Set(['known', 'between']);
+const VERIFY_MEMBERS: ReadonlySet<string> = new Set(['known', 'between', 'places']);
 
 /** `{known: [{origin, size, leaf}]}`: what the auditor wrote down of earlier reports. */
 const rememberedIn = (body: unknown): readonly RememberedLeaf[] => {
@@ -114,6 +117,15 @@ const rememberedIn = (body: unknown): readonly RememberedLeaf[] => {
       throw bad(`/known/${index}/leaf: is not 64 hex digits`);
     return { origin, size: BigInt(size), leaf: Buffer.from(leaf, 'hex') };
   });
+};
+
+/** `{places: […]}` as an earlier answer gave them; their seals are tested by whoever goes on from them. */
+const placesIn = (body: unknown): readonly SealedPlace[] => {
+  const places = isObject(body) ? body['places'] : undefined;
+  if (places === undefined) return [];
+  if (!Array.isArray(places) || places.length > MAX_PLACES || !places.every(isSealedPlace))
+    throw new AppError('request_invalid', `/places: is no list of at most ${MAX_PLACES} places`);
+  return places;
 };
 
 /** `{between: {from, to}}`, RFC 3339, `from` before `to`. */
@@ -211,9 +223,15 @@ const retireHandler =
 const verifyHandlers = ({ reader }: AuditAppDeps, runs: VerificationRuns) => {
   const read: RequestHandler = async (request, response) => {
     const { tenant } = auditorOf(response);
-    onlyParameters(request.originalUrl);
+    onlyParameters(request.originalUrl, 'places');
     const run = runs.last(tenant);
-    response.json({ tenant, run: run ?? null, reports: run?.reports ?? (await reader.reports(tenant)) });
+    const isAskedForPlaces = parametersOf(request.originalUrl).get('places') === 'true';
+    response.json({
+      tenant,
+      run: run ?? null,
+      reports: run?.reports ?? (await reader.reports(tenant)),
+      ...(isAskedForPlaces ? { places: runs.places(tenant) } : {}),
+    });
   };
   const start: RequestHandler = async (request, response) => {
     const { tenant } = auditorOf(response);
@@ -221,7 +239,10 @@ const verifyHandlers = ({ reader }: AuditAppDeps, runs: VerificationRuns) => {
     const remembered = rememberedIn(request.body);
     if ((await reader.logs(tenant)).length === 0)
       throw new AppError('ledger_missing', `tenant ${tenant} has no ledger`);
-    response.status(202).json({ tenant, run: runs.start(tenant, { remembered, ...windowIn(request.body) }) });
+    response.status(202).json({
+      tenant,
+      run: runs.start(tenant, { remembered, places: placesIn(request.body), ...windowIn(request.body) }),
+    });
   };
   return { read, start };
 };
@@ -280,7 +301,7 @@ export const createAuditApp = (deps: AuditAppDeps): AuditApp => {
   app.route('/v1/decisions/:id').get(count('decision'), auditors, oneDecisionHandler(deps)).all(onlyGet);
   app.get('/v1/witnessed', count('witnessed'), auditors, only('log'), witnessedHandler(deps));
   app.get('/v1/verify', count('verify'), auditors, verify.read);
-  app.post('/v1/verify', count('verify'), auditors, onlyJson, express.json({ limit: MAX_BODY }), verify.start);
+  app.post('/v1/verify', count('verify'), auditors, onlyJson, express.json({ limit: MAX_VERIFY_BODY }), verify.start);
   app.route('/v1/artifacts/:digest').get(count('artifact'), auditors, artifactHandler(deps.reader)).all(onlyGet);
   const ofMeta = metaLog(deps.meta);
   app

@@ -138,6 +138,12 @@ export const printReport = (report: VerificationReport, paint: Paint): string =>
         ...(verdict.firstBad === undefined ? [] : findingLines(verdict.firstBad, verdict.failures, paint)),
       ];
     }),
+    ...(report.since === undefined
+      ? []
+      : [
+          `  since         entries 0–${BigInt(report.since.size) - 1n} were verified on ${printable(report.since.verifiedAt)}, ` +
+            `by root ${printable(report.since.root)}; --full reads them again`,
+        ]),
     ...(report.lastGood === undefined || report.lastGood === null || !hasFailed(report)
       ? []
       : [`  last good checkpoint  size ${report.lastGood.size}, root ${printable(report.lastGood.root)}`]),

@@ -84,7 +84,14 @@ describe('somebody with all rights on a database whose logs are signed', () => {
       .map(([name]) => name);
   const verify = async (remembered: VerificationReport[] = []): Promise<VerificationReport> => {
     const { keys } = openLedger(database);
-    const verifier = createVerifier({ database, reports: database, keys, nameForSearch: searchNames, graceMs: 60_000 });
+    const verifier = createVerifier({
+      database,
+      reports: database,
+      keys,
+      nameForSearch: searchNames,
+      graceMs: 60_000,
+      placeKey: Buffer.alloc(32, 1),
+    });
     const [report] = await verifier('acme', {
       remembered: remembered.map(({ origin, size, lastLeaf }) => ({
         origin,

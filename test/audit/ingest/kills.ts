@@ -114,6 +114,7 @@ export const killAtStatements = async (
     keys: ledger.keys,
     nameForSearch,
     graceMs: 60_000,
+    placeKey: Buffer.alloc(32, 1),
   });
   const tenants = ['acme', 'edict', 'single', 'empty'];
   for (const tenant of tenants) {

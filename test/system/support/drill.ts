@@ -203,7 +203,14 @@ pg1-user=postgres
       cpSync(memory, memoryCopy, { recursive: true });
       try {
         const { keys, nameForSearch } = harness;
-        const verify = createVerifier({ database: restored, reports: restored, keys, nameForSearch, graceMs: 60_000 });
+        const verify = createVerifier({
+          database: restored,
+          reports: restored,
+          keys,
+          nameForSearch,
+          graceMs: 60_000,
+          placeKey: Buffer.alloc(32, 1),
+        });
         const [report] = await verify('acme', { remembered });
         if (report === undefined) throw new Error('acme has no log');
         const looking = signerIn(harness.home, memoryCopy, signingStore(restored));
