@@ -19,7 +19,7 @@ import { artifactHandler } from './artifacts.ts';
 import { decisionsHandler } from './decisions.ts';
 import { exportHandler, type ExportDeps } from './export.ts';
 import { checkpointHandler, metaLog, tenantLog, tileHandler } from './log.ts';
-import { knownSizeIn, proofOf } from './proofs.ts';
+import { knownSizeIn, proofOf, witnessedHandler, witnessedOf } from './proofs.ts';
 import { createVerificationRuns, type VerificationRuns } from './verification-runs.ts';
 
 export interface AuditAppDeps extends ExportDeps {
@@ -56,6 +56,7 @@ const ROUTES = {
   '/v1/export': ['GET'],
   '/v1/verify': ['GET', 'POST'],
   '/v1/emitters': ['GET'],
+  '/v1/witnessed': ['GET'],
 } as const;
 
 /** Requests that read the ledger at the same time; above it 503. */
@@ -163,8 +164,15 @@ const counted = (
   };
 };
 
+const only =
+  (...allowed: readonly string[]): RequestHandler =>
+  (request, _response, next) => {
+    onlyParameters(request.originalUrl, ...allowed);
+    next();
+  };
+
 const oneDecisionHandler =
-  ({ reader, tiles }: AuditAppDeps): RequestHandler =>
+  ({ reader, tiles, meta }: AuditAppDeps): RequestHandler =>
   async (request, response) => {
     const { tenant } = auditorOf(response);
     onlyParameters(request.originalUrl, 'known_size');
@@ -173,7 +181,9 @@ const oneDecisionHandler =
     if (!isUuidV7(id)) throw new AppError('request_invalid', 'decision_id: is no UUIDv7 in lower case');
     const found = await reader.event(tenant, id);
     if (found === undefined) throw new AppError('not_found', `the ledger of tenant ${tenant} has no event ${id}`);
-    response.json(showEntry(tenant, found, await proofOf(tiles, found.log.id, found.seq, knownSize)));
+    const { log, seq } = found;
+    const proof = await proofOf(tiles, log.id, seq, knownSize);
+    response.json(showEntry(tenant, found, proof, await witnessedOf(tiles, meta, log.id, seq)));
   };
 
 const emittersHandler =
@@ -268,6 +278,7 @@ export const createAuditApp = (deps: AuditAppDeps): AuditApp => {
   app.get('/v1/decisions', count('decisions'), auditors, decisionsHandler(deps));
   app.get('/v1/export', count('export'), auditors, exportHandler(deps));
   app.route('/v1/decisions/:id').get(count('decision'), auditors, oneDecisionHandler(deps)).all(onlyGet);
+  app.get('/v1/witnessed', count('witnessed'), auditors, only('log'), witnessedHandler(deps));
   app.get('/v1/verify', count('verify'), auditors, verify.read);
   app.post('/v1/verify', count('verify'), auditors, onlyJson, express.json({ limit: MAX_BODY }), verify.start);
   app.route('/v1/artifacts/:digest').get(count('artifact'), auditors, artifactHandler(deps.reader)).all(onlyGet);
