@@ -6,11 +6,16 @@ import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import { loadSettings, tenantNames } from '../../shared/settings/settings.ts';
 import { timeMsOf } from '../../audit/core/query.ts';
 import { ATTACKS, exitCodeOf, type AttackClass, type VerificationReport } from '../../audit/core/verify-report.ts';
-import { createAuditClient, type AuditConnection } from './audit-client.ts';
+import { NOT_ASKED, type WitnessedVerdict } from '../../audit/core/verify-witnessed.ts';
+import { parseCheckpoint } from '../../shared/tlog/checkpoint.ts';
+import type { Policy } from '../../shared/tlog/policy.ts';
+import { parseNote } from '../../shared/tlog/signed-note.ts';
+import { createAuditClient, type AuditClient, type AuditConnection } from './audit-client.ts';
 import { openWithOwnKey, readVkeys } from './audit-keys.ts';
-import { jsonLine, paintFor, print, printable, printReport } from './audit-print.ts';
+import { jsonLine, paintFor, print, printable, printReport, printWitnessed } from './audit-print.ts';
 import { verifyFile } from './audit-verify-file.ts';
 import { readRemembered, requireWritable, writeRemembered } from './audit-verify-memory.ts';
+import { askWitnessed, DEFAULT_MAX_AGE, maxAgeOf, readPolicyFile } from './audit-witnessed.ts';
 import { verifyTenant, type Between } from './audit-verify-service.ts';
 
 interface VerifyOptions extends AuditConnection {
@@ -22,6 +27,8 @@ interface VerifyOptions extends AuditConnection {
   readonly from?: string;
   readonly to?: string;
   readonly file?: string;
+  readonly policy?: string;
+  readonly maxAge: string;
 }
 
 /** Whether the log's own key, as the auditor holds it, signed what the report says; one line of it. */
@@ -48,6 +55,19 @@ const compareOwnKey = (
   return { isGood: true, line: `signed up to entry ${signed.size - 1n}` };
 };
 
+/** Whether witnesses have seen the log of a report. */
+const witnessedOf = async (
+  client: AuditClient,
+  { origin, tenant, checkpoint }: VerificationReport,
+  policy: Policy | undefined,
+  maxAgeS: number,
+): Promise<WitnessedVerdict> => {
+  const newest = parseCheckpoint(parseNote(Buffer.from(checkpoint?.note ?? '', 'utf8'))?.text ?? '');
+  if (policy !== undefined && newest === undefined)
+    return { status: 'failed', note: 'not witnessed: the log has no good checkpoint' };
+  return newest === undefined ? NOT_ASKED : askWitnessed(client, { origin, tenant, newest }, policy, maxAgeS);
+};
+
 /** `--from` and `--to`, both or neither. */
 const betweenOf = ({ from, to }: VerifyOptions): { readonly between?: Between } => {
   if (from === undefined && to === undefined) return {};
@@ -62,7 +82,7 @@ const statusOf = ({ statement }: VerificationReport): string => statement?.statu
 const verify = async (options: VerifyOptions): Promise<void> => {
   const { file } = options;
   if (file !== undefined) {
-    for (const name of ['tenant', 'allTenants', 'remember', 'from', 'to', 'url', 'keyFile'] as const)
+    for (const name of ['tenant', 'allTenants', 'remember', 'from', 'to', 'url', 'keyFile', 'policy'] as const)
       if (options[name] !== undefined) throw new AppError('usage', '--file: goes with --vkey and --json only');
     return verifyFile({ ...options, file });
   }
@@ -81,6 +101,9 @@ const verify = async (options: VerifyOptions): Promise<void> => {
   const remembered = options.remember === undefined ? [] : readRemembered(options.remember);
   if (options.remember !== undefined) requireWritable(options.remember);
   const keys = options.vkey === undefined ? undefined : readVkeys(options.vkey);
+  const policy = options.policy === undefined ? undefined : readPolicyFile(options.policy);
+  const maxAgeS = maxAgeOf(options.maxAge);
+  const witnessed: (WitnessedVerdict & { readonly origin: string })[] = [];
   const paint = paintFor(process.stdout, process.env);
   const reports: VerificationReport[] = [];
   const others: AttackClass[] = [];
@@ -90,8 +113,13 @@ const verify = async (options: VerifyOptions): Promise<void> => {
   for (const tenant of tenants) {
     const found = await verifyTenant(client, tenant, asked);
     reports.push(...found);
-    for (const report of found) {
+    for (const [n, report] of found.entries()) {
       if (options.json !== true) print(printReport(report, paint));
+      // A log that another continues is cosigned no more.
+      const verdict = await witnessedOf(client, report, policy, n === 0 ? maxAgeS : Infinity);
+      witnessed.push({ origin: report.origin, ...verdict });
+      isAnswered &&= verdict.status !== 'failed';
+      if (options.json !== true) print(printWitnessed(verdict, paint));
       if (keys === undefined) continue;
       const { isGood, line, attack } = compareOwnKey(report, keys);
       if (attack !== undefined) others.push(attack);
@@ -104,7 +132,7 @@ const verify = async (options: VerifyOptions): Promise<void> => {
   if (reports.some((report) => statusOf(report) === 'missing')) others.push('emitter_gap');
   isAnswered &&= reports.every((report) => statusOf(report) !== 'not_proven');
   const exitCode = exitCodeOf(reports, others) || (isAnswered ? 0 : 1);
-  if (options.json === true) print(jsonLine({ reports, exit_code: exitCode }));
+  if (options.json === true) print(jsonLine({ reports, witnessed, exit_code: exitCode }));
   if (options.remember !== undefined) writeRemembered(options.remember, remembered, reports);
   process.exitCode = exitCode;
 };
@@ -136,6 +164,11 @@ export const auditVerifyCommand = (common: (command: Command) => Command): Comma
       '--vkey <file...>',
       'verifier keys of the logs, as you hold them: the checkpoints must be signed with them, whatever the ledger says',
     )
+    .option(
+      '--policy <file>',
+      'C2SP tlog-policy: the meta log’s key, witnesses, quorum; enough of them must have seen the newest checkpoint',
+    )
+    .option('--max-age <duration>', 'how old their cosignatures may be', DEFAULT_MAX_AGE)
     .option('--from <time>', 'with --to: say whether anything is missing between two times of events (RFC 3339)')
     .option('--to <time>', 'the end of that time, itself not in it')
     .option('--file <file>', 'an evidence bundle (`export --format bundle`) in place of a service')
