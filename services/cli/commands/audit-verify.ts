@@ -137,7 +137,7 @@ const verifyPublic = async (options: VerifyOptions, logUrl: string): Promise<voi
 const verify = async (options: VerifyOptions): Promise<void> => {
   const { file } = options;
   if (file !== undefined) {
-    const others = [
+    const foreign = [
       'tenant',
       'allTenants',
       'remember',
