@@ -8,6 +8,7 @@ import { hasFailed, type VerificationReport } from '../../audit/core/verify-repo
 import { auditArtifactCommand } from './audit-artifact.ts';
 import { auditCheckpointCommand } from './audit-checkpoint.ts';
 import { createAuditClient, type AuditConnection } from './audit-client.ts';
+import { auditDrillCommand } from './audit-drill.ts';
 import { auditEmitterCommand } from './audit-emitter.ts';
 import { auditExportCommand } from './audit-export.ts';
 import { openWithOwnKey, readVkeys } from './audit-keys.ts';
@@ -114,6 +115,7 @@ export const auditCommand = (): Command => {
   );
   audit.addCommand(auditCheckpointCommand(common));
   audit.addCommand(auditArtifactCommand(common));
+  audit.addCommand(auditDrillCommand());
   audit.addCommand(auditEmitterCommand());
   return audit;
 };
