@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { auditArtifactCommand } from './audit-artifact.ts';
 import { auditCheckpointCommand } from './audit-checkpoint.ts';
+import { auditDrillCommand } from './audit-drill.ts';
 import { auditEmitterCommand } from './audit-emitter.ts';
 import { auditExportCommand } from './audit-export.ts';
 import { auditQueryCommand } from './audit-query.ts';
@@ -25,6 +26,7 @@ export const auditCommand = (): Command => {
   audit.addCommand(auditVerifyProofCommand());
   audit.addCommand(auditCheckpointCommand(common));
   audit.addCommand(auditArtifactCommand(common));
+  audit.addCommand(auditDrillCommand());
   audit.addCommand(auditEmitterCommand());
   return audit;
 };
