@@ -100,7 +100,10 @@ const openPostgresStore = async (
       keys,
       nameForSearch,
       write: createLedgerWriter({
-        ...{ database, keys, nameForSearch, nowUs },
+        database,
+        keys,
+        nameForSearch,
+        nowUs,
         ...(onRewound === undefined ? {} : { onRewound }),
       }),
       flush: createFlush(database),

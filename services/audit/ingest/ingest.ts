@@ -167,7 +167,11 @@ export const createIngest = (options: IngestOptions): Ingest => {
     const outcome = await writeLedger(async ({ sql, append }): Promise<Plan | 'fenced'> => {
       if (!(await moveCursor(sql, of.topic, of.partition, cursor, last.message.offset + 1n))) return 'fenced';
       const plan = await planWithState(sql, fresh, {
-        ...{ logs, needs, nextOffset: from, nowMs: nowMs(), ids },
+        logs,
+        needs,
+        nextOffset: from,
+        nowMs: nowMs(),
+        ids,
         // The key of received events is a log's: what a log before it has, only a look finds.
         comparesAll: comparesAll || locked.some(({ origin }) => !isFirstIncarnation(origin)),
       });

@@ -15,8 +15,13 @@ import { nameForSearch, type LedgerFixture } from '../postgres/ledger-fixture.ts
 export const fsckLogs = async (ledger: LedgerFixture, tenants: readonly string[]): Promise<readonly FsckResult[]> => {
   const database = ledger.as('reader_all');
   const caller = {
-    ...{ id: 'auditor', tenant: 'edict', roles: ['audit' as const], api_keys: [], properties: {} },
-    ...{ requires_agent: false, believe_unverified: true },
+    id: 'auditor',
+    tenant: 'edict',
+    roles: ['audit' as const],
+    api_keys: [],
+    properties: {},
+    requires_agent: false,
+    believe_unverified: true,
   };
   const app = createAuditApp({
     reader: createLedgerReader({ database, keys: ledger.keys }),

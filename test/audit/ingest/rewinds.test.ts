@@ -24,11 +24,20 @@ describe('a database that lost commits while the service runs', () => {
       const nowUs = (): bigint => BigInt(Date.now()) * 1_000n;
       let reclaimed = 0;
       const writeLedger = createLedgerWriter({
-        ...{ database, keys, nameForSearch, nowUs },
+        database,
+        keys,
+        nameForSearch,
+        nowUs,
         onRewound: (...lost) => rewinds.noticed(...lost),
       });
       const ingest = createIngest({
-        ...{ database, writeLedger, nowUs, batch: 100, gapGraceMs: 60_000, pinned: [], isCommitDurable: true },
+        database,
+        writeLedger,
+        nowUs,
+        batch: 100,
+        gapGraceMs: 60_000,
+        pinned: [],
+        isCommitDurable: true,
         onCommitted: () => undefined,
         logger: silent,
         metrics: createIngestMetrics(createRegistry({ service: 'audit', processMetrics: false })),
