@@ -1,7 +1,8 @@
 // Makes what a command needs, from nothing but the toolchains. npm runs it before `start`, `test`, `check` and others.
 // Node's own modules only: it runs before any package is installed.
-// Usage: node scripts/setup.mjs packages|start|check|test|conformance
+// Usage: node scripts/setup.mjs packages|start|check|test|system|conformance
 import { installOpa } from './install-opa.mjs';
+import { prepareDebianPrograms } from './test-parts/debian.mjs';
 import { prepareFsck } from './test-parts/fsck.mjs';
 import { prepareKafka } from './test-parts/kafka-jars.mjs';
 import { prepareOracle } from './test-parts/oracle.mjs';
@@ -11,16 +12,18 @@ import { findPython } from './test-parts/python.mjs';
 import { SetupError } from './test-parts/run.mjs';
 import { prepareTorchwood } from './test-parts/torchwood.mjs';
 
+const test = [
+  [findPython],
+  [installPackages, compile, preparePostgres, prepareKafka],
+  [installOpa, prepareFsck, prepareTorchwood],
+];
 /** For each purpose what is done side by side: building OPA takes minutes, and the others mostly wait for the network. */
 const lanes = {
   packages: [[installPackages]],
   start: [[installPackages, compile]],
   check: [[installPackages], [installOpa]],
-  test: [
-    [findPython],
-    [installPackages, compile, preparePostgres, prepareKafka],
-    [installOpa, prepareFsck, prepareTorchwood],
-  ],
+  test,
+  system: [...test, [prepareDebianPrograms]],
   conformance: [[installPackages], [prepareOracle]],
 };
 

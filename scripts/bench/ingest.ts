@@ -206,7 +206,7 @@ const readLags = async ({ ledgerUrl, logId }: Parts, size: number, isSigning: ()
 
 /** Inclusion in the newest checkpoint and consistency with an older one, as `GET /v1/decisions/{id}` makes them; ms. */
 const measureProofs = async ({ loginUrl, logId }: Parts, rows: number): Promise<readonly number[]> => {
-  const reader = connectPostgres(loginUrl('reader_all'), { poolSize: 1 });
+  const reader = connectPostgres(loginUrl('reader_all'), { poolSize: 4 });
   try {
     const tiles = createTileReader(reader);
     const times: number[] = [];

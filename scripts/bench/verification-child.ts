@@ -128,7 +128,14 @@ const measure = async (order: VerificationOrder): Promise<Readonly<Record<string
   const database = connectPostgres(order.url, { poolSize: 4 });
   const keys = createPostgresPayloadKeys(connectPostgres(order.url, { poolSize: 4, prepares: true }), { masterKey });
   const nameForSearch = createSearchNames(masterKey);
-  const verify = createVerifier({ database, reports: database, keys, nameForSearch, graceMs: 60_000 });
+  const verify = createVerifier({
+    database,
+    reports: database,
+    keys,
+    nameForSearch,
+    graceMs: 60_000,
+    placeKey: Buffer.alloc(32, 1),
+  });
   try {
     const headers = await readHeaders(database, order.tenant);
     const ways: Readonly<Record<string, () => Promise<number> | number>> = {

@@ -13,7 +13,7 @@ const recordFile = path.join(cacheFolder, 'test-parts', 'postgres.json');
 const exe = process.platform === 'win32' ? '.exe' : '';
 
 /** Postgres refuses to run as root, so root starts it as this user. */
-function unprivilegedUser() {
+export function unprivilegedUser() {
   if (process.getuid?.() !== 0) return {};
   for (const name of ['nobody', 'postgres']) {
     const uid = Number(outputOf('id', ['-u', name])?.trim());

@@ -27,6 +27,7 @@ import { createRecordAccess } from './core/record-access.ts';
 import { createIngestMetrics } from './ingest/metrics.ts';
 import { createEraser } from './erasure/eraser.ts';
 import { createErasures } from './erasure/requests.ts';
+import { createRewinds, type Rewinds } from './ingest/rewinds.ts';
 import { createSealer } from './ingest/seals.ts';
 import { enterTripwireAlarms } from './ingest/tripwire-alerts.ts';
 import { followCheckpoints, markFlushed } from './ingest/coverage.ts';
@@ -36,6 +37,7 @@ import { freshIds } from './core/own-entry.ts';
 import { createKafkaSource } from './kafka/kafka-source.ts';
 import { startSignerLink } from './link/server.ts';
 import { createLedgerReader, readTenantLogs } from './postgres/read-ledger.ts';
+import { readServerWarnings } from './postgres/read-server.ts';
 import { readSigningState } from './postgres/read-checkpoints.ts';
 import { createMetaReader } from './postgres/read-meta.ts';
 import { createTileReader } from './postgres/read-tiles.ts';
@@ -97,10 +99,12 @@ const checksOf = (
   source: EventSource,
   acks: AckPublisher,
   reloadFailure: () => string | undefined,
+  warnings: readonly string[],
 ): Checks => ({
   database: async () => {
     await store.database.query('select 1 as ok', []);
-    return store.isEmbedded ? { ok: true, facts: { note: EMBEDDED_NOTE } } : { ok: true };
+    if (store.isEmbedded) return { ok: true, facts: { note: EMBEDDED_NOTE } };
+    return warnings.length === 0 ? { ok: true } : { ok: true, facts: { warnings } };
   },
   ledger: async () => {
     const logs = await ingest.logs();
@@ -198,11 +202,16 @@ const startSource = (
 };
 
 /** Waits a while for a database that is just starting; embedded: makes the ledgers that are missing. */
-const openStore = async (settings: Settings, logger: Logger, stopping?: AbortSignal): Promise<LedgerStore> => {
+const openStore = async (
+  settings: Settings,
+  logger: Logger,
+  onRewound: Rewinds['noticed'],
+  stopping?: AbortSignal,
+): Promise<LedgerStore> => {
   const deadline = Date.now() + DATABASE_WAIT_MS;
   for (;;) {
     try {
-      const store = await openLedgerStore(settings, { signal: stopping });
+      const store = await openLedgerStore(settings, { signal: stopping, onRewound });
       const { recovered, damaged } = store;
       if (damaged !== undefined) logger.warn({ damaged }, 'the database was damaged and is rebuilt from the journal');
       if (recovered !== undefined) logger.info({ recovered }, 'the database is at its journal’s end');
@@ -256,8 +265,18 @@ const openAudit = async (
   let current = settings;
   let access = auditAccess(settings);
 
-  const store = await openStore(settings, logger, stopping);
+  const rewinds = createRewinds({
+    writeLedger: (work, logs) => store.write(work, logs),
+    logs: () => ingest.logs(),
+    reclaim: async () => await ingest.reclaim(await sink.published()),
+    ids: freshIds(),
+    logger,
+  });
+  const store = await openStore(settings, logger, rewinds.noticed, stopping);
   parts.push(store);
+  // The embedded database is as it was made.
+  const warnings = store.isEmbedded ? [] : await readServerWarnings(store.database);
+  for (const warning of warnings) logger.warn(warning);
 
   const keyFile = settings.audit.ack_key_file;
   const { key, verifier, vkey } = keyFile === undefined ? openAckKey(paths.ackKey, paths.ackVkey) : readAckKey(keyFile);
@@ -316,6 +335,7 @@ const openAudit = async (
   };
   parts.push(startUpkeep('covered marks', COVER_CHECK_MS, cover, logger));
   const seal = async (): Promise<void> => {
+    await rewinds.enter();
     await cover();
     await sealer.sealAll();
     await sealer.enterAlarms();
@@ -394,6 +414,7 @@ const openAudit = async (
       keys: store.keys,
       nameForSearch: store.nameForSearch,
       graceMs,
+      placeKey: readOrCreateKey(paths.cursorKey),
       acks: async (tenant) => (await sink.published()).filter((ack) => ack.tenant === tenant),
     }),
     access: () => access,
@@ -404,7 +425,7 @@ const openAudit = async (
     erasures,
     retention,
     recordAccess: createRecordAccess(store.write, (tenant) => readTenantLogs(store.database, tenant)),
-    checks: checksOf(store, ingest, source, acks, () => reload?.failure()),
+    checks: checksOf(store, ingest, source, acks, () => reload?.failure(), warnings),
     registry,
     logger,
     listenHost: address.host,

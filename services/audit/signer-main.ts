@@ -45,6 +45,7 @@ const openStore = async (settings: Settings, parts: Handle[]): Promise<SignerSto
     const database = connectPostgres(readDatabaseUrl(required(files[member], `/database/${member}`)), {
       poolSize: 2,
       applicationName: 'edict-signer',
+      isPooled: files.pooler,
     });
     parts.push(database);
     return database;

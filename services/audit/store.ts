@@ -21,7 +21,7 @@ import { createPostgresPayloadKeys } from './keys/postgres-payload-keys.ts';
 import { connectPostgres, readDatabaseUrl } from './postgres/connect.ts';
 import { rootInDatabase } from './postgres/continue-log.ts';
 import { createLedger, type CreatedLedger, type CreateLedgerOptions } from './postgres/create-ledger.ts';
-import { createFlush, createLedgerWriter } from './postgres/ledger-writer.ts';
+import { createFlush, createLedgerWriter, type LedgerWriterOptions } from './postgres/ledger-writer.ts';
 import { keyStoreMigrations, ledgerMigrations, migrate, requireMigrated } from './postgres/migrate.ts';
 import { readLogs } from './postgres/statements.ts';
 import { recoverFromJournal, type Recovered } from './postgres/recover.ts';
@@ -70,6 +70,7 @@ const openPostgresStore = async (
   role: StoreRole,
   nowUs: () => bigint,
   signal: AbortSignal | undefined,
+  onRewound: LedgerWriterOptions['onRewound'],
 ): Promise<LedgerStore> => {
   const { database: files, audit } = settings;
   const masterKey = readKeyFile(requiredFile(audit.master_key_file, '/audit/master_key_file'), 32);
@@ -77,6 +78,7 @@ const openPostgresStore = async (
     connectPostgres(readDatabaseUrl(requiredFile(files[`${name}_url_file`], `/database/${name}_url_file`)), {
       poolSize,
       applicationName: `edict-${name}`,
+      isPooled: files.pooler,
       // Queries of auditors have optional filters, so each wants a plan of its own.
       prepares: name === 'writer' || name === 'keys',
     });
@@ -104,7 +106,13 @@ const openPostgresStore = async (
       ...(maintainer === undefined ? {} : { maintainer }),
       keys,
       nameForSearch,
-      write: createLedgerWriter({ database, keys, nameForSearch, nowUs }),
+      write: createLedgerWriter({
+        database,
+        keys,
+        nameForSearch,
+        nowUs,
+        ...(onRewound === undefined ? {} : { onRewound }),
+      }),
       flush: createFlush(database),
       isEmbedded: false,
       close: closeAll,
@@ -244,12 +252,14 @@ export const openLedgerStore = (
     readonly role?: StoreRole;
     readonly nowUs?: () => bigint;
     readonly signal?: AbortSignal | undefined;
+    /** On a real server: told when it has lost the end of a log. */
+    readonly onRewound?: LedgerWriterOptions['onRewound'];
   } = {},
 ): Promise<LedgerStore> => {
-  const { nowUs = systemNowUs, role = 'writer', signal } = options;
+  const { nowUs = systemNowUs, role = 'writer', signal, onRewound } = options;
   return isEmbedded(settings)
     ? openEmbeddedStore(settings, nowUs, signal)
-    : openPostgresStore(settings, role, nowUs, signal);
+    : openPostgresStore(settings, role, nowUs, signal, onRewound);
 };
 
 /**

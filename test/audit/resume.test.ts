@@ -85,6 +85,7 @@ const openServices = async (settings: Settings, memoryFolder: string) => {
         keys: store.keys,
         nameForSearch: store.nameForSearch,
         graceMs: 60_000,
+        placeKey: Buffer.alloc(32, 1),
         now: () => Date.now() + HOUR_MS,
       })(tenant, {}),
     close: async () => {

@@ -23,6 +23,7 @@ describe('the tampering of the demo', () => {
         keys: openLedger(database).keys,
         nameForSearch: searchNames,
         graceMs: 60_000,
+        placeKey: Buffer.alloc(32, 1),
         now: () => Date.now() + 3_600_000,
       });
       const [report] = await verify('acme', {});

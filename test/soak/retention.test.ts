@@ -66,6 +66,7 @@ describe('retention of a full segment', () => {
       keys,
       nameForSearch: searchNames,
       graceMs: 60_000,
+      placeKey: Buffer.alloc(32, 1),
       now: () => Number(later() / 1_000n) + 1_000,
     });
     const [report] = await verify('initech', {});

@@ -21,12 +21,20 @@ export interface DeploymentOptions {
   readonly withoutLedger?: readonly string[];
   /** What `start` starts. Default: both. */
   readonly services?: readonly ('pdp' | 'audit')[];
+  /** With a real Postgres: what stands between it and everything but the superuser. */
+  readonly pooler?: (postgres: PostgresServer) => Promise<Pooler>;
   /** Laid over the settings of the deployment, member by member. */
   readonly settings?: Members;
   /** Options of Node for a service, such as `--cpu-prof`. */
   readonly nodeOptions?: { readonly pdp?: readonly string[]; readonly audit?: readonly string[] };
   /** More of the environment of a service. */
   readonly environment?: { readonly pdp?: NodeJS.ProcessEnv; readonly audit?: NodeJS.ProcessEnv };
+}
+
+/** Another way to the same databases. */
+export interface Pooler {
+  url(login: string, database: string): string;
+  close(): Promise<void>;
 }
 
 /** The keys of one tenant's two callers, and the operator's. */
@@ -222,13 +230,17 @@ async function prepareDatabases(postgres: PostgresServer): Promise<{ ledger: str
 async function external(options: DeploymentOptions): Promise<ExternalDeployment> {
   const folder = newFolder();
   const [kafka, postgres] = await Promise.all([startKafka(), startPostgres()]);
+  let pooler: Pooler | undefined;
   const closeParts = async (): Promise<void> => {
+    await pooler?.close();
     await Promise.all([kafka.close(), postgres.close()]);
   };
   try {
     const { ledger, keys } = await prepareDatabases(postgres);
+    pooler = await options.pooler?.(postgres);
+    const way = pooler ?? postgres;
     const urlFile = (login: string, database: string): string =>
-      writeSecret(folder, `${login}.url`, postgres.url(login, database));
+      writeSecret(folder, `${login}.url`, way.url(login, database));
     const ackKey = generateSigningKey();
     const tenants = options.tenants ?? ['acme', 'globex'];
     const settings: Members = {
@@ -240,6 +252,7 @@ async function external(options: DeploymentOptions): Promise<ExternalDeployment>
         signer_url_file: urlFile('ledger_signer', ledger),
         maintainer_url_file: urlFile('ledger_maintainer', ledger),
         keys_url_file: urlFile('keys_owner', keys),
+        pooler: pooler !== undefined,
       },
       audit: {
         master_key_file: writeSecret(folder, 'master.key', randomBytes(32)),

@@ -20,7 +20,7 @@ const lockLimitMs = 15_000;
 
 const Binaries = Type.Object({
   bin: Type.String(),
-  version: Type.String(),
+  libraries: Type.Optional(Type.String()),
   uid: Type.Optional(Type.Integer()),
   gid: Type.Optional(Type.Integer()),
 });
@@ -28,6 +28,8 @@ const Binaries = Type.Object({
 /** A real Postgres server of a test's own, fsync on, on a loopback port that it keeps over restarts. */
 export interface PostgresServer {
   readonly port: number;
+  /** The folder above it is the server's own. */
+  readonly dataFolder: string;
   /** The superuser's URL of the database `postgres`. */
   readonly adminUrl: string;
   /** The process id of the running server. */
@@ -86,31 +88,50 @@ async function answersQueries(url: string): Promise<boolean> {
   }
 }
 
+export interface PostgresOptions {
+  /** Debian's Postgres 15, which the Debian tools of the system tests know; it also answers replication and a socket. */
+  readonly isDebian?: boolean;
+  /** In place of a fresh data folder: what fills it, and the server whose copy it is. */
+  readonly restored?: { readonly of: PostgresServer; readonly fill: (dataFolder: string) => Promise<void> };
+}
+
 /**
  * Starts a server with a fresh data folder; `more` settings are laid over those of every test server. Rejects with the
  * end of its log when it does not come up.
  */
-export async function startPostgres(more: Readonly<Record<string, string>> = {}): Promise<PostgresServer> {
-  const { bin, uid, gid } = Value.Parse(Binaries, preparedPart('postgres'));
+export async function startPostgres(
+  more: Readonly<Record<string, string>> = {},
+  { isDebian = false, restored }: PostgresOptions = {},
+): Promise<PostgresServer> {
+  const { bin, uid, gid, libraries } = Value.Parse(Binaries, preparedPart(isDebian ? 'debian' : 'postgres'));
   const owner = uid === undefined || gid === undefined ? {} : { uid, gid };
   const folder = mkdtempSync(path.join(os.tmpdir(), 'edict-postgres-'));
   const dataFolder = path.join(folder, 'data');
   const logFile = path.join(folder, 'postgres.log');
   const passwordFile = path.join(folder, 'password');
-  const password = randomBytes(16).toString('hex');
+  const password = restored === undefined ? randomBytes(16).toString('hex') : new URL(restored.of.adminUrl).password;
   writeFileSync(passwordFile, password, { mode: 0o600 });
   if (uid !== undefined && gid !== undefined) {
     chownSync(folder, uid, gid);
     chownSync(passwordFile, uid, gid);
   }
-  const env = { PATH: process.env['PATH'], LC_ALL: 'C', TZ: 'UTC', HOME: folder };
+  const env = {
+    PATH: process.env['PATH'],
+    LC_ALL: 'C',
+    TZ: 'UTC',
+    HOME: folder,
+    ...(libraries === undefined ? {} : { LD_LIBRARY_PATH: libraries }),
+  };
   const place = ['--pgdata', dataFolder, '--encoding', 'UTF8', '--locale', 'C', '--no-sync', '--no-instructions'];
   const access = ['--username', adminUser, '--pwfile', passwordFile, '--auth', 'scram-sha-256'];
-  await run(path.join(bin, 'initdb'), [...place, ...access], { cwd: folder, env, timeout: startLimitMs, ...owner });
-  writeFileSync(
-    path.join(dataFolder, 'pg_hba.conf'),
-    `host all ${adminUser} 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n`,
-  );
+  if (restored === undefined) {
+    await run(path.join(bin, 'initdb'), [...place, ...access], { cwd: folder, env, timeout: startLimitMs, ...owner });
+    const extra = isDebian ? `local all all trust\nhost replication ${adminUser} 127.0.0.1/32 scram-sha-256\n` : '';
+    writeFileSync(
+      path.join(dataFolder, 'pg_hba.conf'),
+      `${extra}host all ${adminUser} 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n`,
+    );
+  } else await restored.fill(dataFolder);
 
   const port = await freePort();
   const url = (user: string = adminUser, database = 'postgres'): string => {
@@ -120,7 +141,7 @@ export async function startPostgres(more: Readonly<Record<string, string>> = {})
   const settings = {
     listen_addresses: '127.0.0.1',
     port,
-    unix_socket_directories: '',
+    unix_socket_directories: isDebian ? folder : '',
     fsync: 'on',
     synchronous_commit: 'on',
     full_page_writes: 'on',
@@ -172,6 +193,7 @@ export async function startPostgres(more: Readonly<Record<string, string>> = {})
   await start();
   return {
     port,
+    dataFolder,
     adminUrl: url(),
     pid() {
       if (server === undefined) throw new Error('Postgres does not run');

@@ -1,4 +1,4 @@
-import type { NewEntry } from './append.ts';
+import type { Log, NewEntry } from './append.ts';
 import type { NumberRange, Position, QuarantineReason, Reading } from './ingest-message.ts';
 import type { SourceMessage, SourcePartition } from './ingest-source.ts';
 import { rangeText, type Stream } from './ingest-stream.ts';
@@ -123,6 +123,26 @@ export const rewoundSourceEntry = (
       read_to: offsets.read.toString(),
       first: offsets.first.toString(),
       end: offsets.end.toString(),
+    },
+    ids,
+  );
+
+/** Kind 12, in the system ledger: a log is shorter than this service committed it, or ends with another entry. */
+export const rewoundDatabaseEntry = (
+  system: string,
+  { tenant, origin }: Log,
+  { committed, found }: { readonly committed: bigint; readonly found: bigint },
+  ids: OwnIds,
+): NewEntry =>
+  ownEntry(
+    system,
+    'alert',
+    {
+      alert: 'database_rewound',
+      tenant,
+      origin,
+      committed_size: committed.toString(),
+      found_size: found.toString(),
     },
     ids,
   );

@@ -55,7 +55,6 @@ export interface IngestState {
 export interface Needs {
   readonly emitters: readonly string[];
   readonly streams: readonly Pick<Stream, 'tenant' | 'emitter' | 'boot'>[];
-  readonly eventIds: readonly { readonly tenant: string; readonly id: string }[];
   readonly unknownTenantEvents: readonly Position[];
 }
 
@@ -102,7 +101,6 @@ const neighbours = ({ tenant, emitter, boot, sequence }: Position): readonly Pos
 export const needsOf = (readings: readonly Reading[], tenants: ReadonlySet<string>): Needs => {
   const emitters = new Set<string>();
   const streams = new Map<string, Pick<Stream, 'tenant' | 'emitter' | 'boot'>>();
-  const eventIds: { readonly tenant: string; readonly id: string }[] = [];
   const unknown: Position[] = [];
   const needStream = (stream: Pick<Stream, 'tenant' | 'emitter' | 'boot'>): void =>
     void streams.set(streamKey(stream), stream);
@@ -118,17 +116,34 @@ export const needsOf = (readings: readonly Reading[], tenants: ReadonlySet<strin
     }
     if (!content.ok) continue;
     const { event } = content;
-    eventIds.push({ tenant: event.tenant, id: event.id });
     if (event.claim.type === 'lost') for (const { boot } of event.claim.ranges) needStream({ ...event, boot });
     if (event.claim.type === 'heartbeat') for (const { boot } of event.claim.recovered) needStream({ ...event, boot });
   }
   return {
     emitters: [...emitters],
     streams: [...streams.values()].map(({ tenant, emitter, boot }) => ({ tenant, emitter, boot })),
-    eventIds,
     unknownTenantEvents: unknown,
   };
 };
+
+/**
+ * The ids whose events a batch must be compared with: of numbers that their streams have seen or know to be missing. An
+ * id that comes again under a number that is new breaks the key of the received events; then the batch is planned again
+ * with `all` ids.
+ */
+export const idsToLoad = (
+  readings: readonly Reading[],
+  tenants: ReadonlySet<string>,
+  streams: ReadonlyMap<string, Stream>,
+  all: boolean,
+): readonly { readonly tenant: string; readonly id: string }[] =>
+  readings.flatMap((reading) => {
+    const { content } = reading;
+    if (!content.ok || isOfUnknownTenant(reading, tenants)) return [];
+    const { event } = content;
+    const isNew = event.sequence > (streams.get(streamKey(event))?.highest ?? 0n);
+    return isNew && !all ? [] : [{ tenant: event.tenant, id: event.id }];
+  });
 
 /**
  * The numbers whose events a batch must be compared with. A stream's `highest` moves in the transaction of its events:

@@ -165,4 +165,23 @@ export const readMetaTree = async (
 export interface MetaReader extends Pick<TileReader, 'hashes' | 'entries'> {
   /** With the newest checkpoint, and the cosignatures of it that are stored. */
   readonly published: (incarnation: number) => Promise<PublishedLog | undefined>;
+  /**
+   * What is best known of a log's checkpoints larger than `above`: the newest meta checkpoint that most witnesses cosigned,
+   * with the newest checkpoint of the log below it; where that is none of them, the newest meta checkpoint.
+   */
+  readonly covering: (logId: number, above: bigint) => Promise<CoveredCheckpoint | undefined>;
+}
+
+/** A checkpoint of a tenant's log, and a checkpoint of the meta log that covers its leaf. */
+export interface CoveredCheckpoint {
+  readonly size: bigint;
+  readonly note: Uint8Array;
+  readonly index: bigint;
+  readonly meta: {
+    readonly incarnation: number;
+    readonly origin: string;
+    readonly size: bigint;
+    /** With its cosignatures. */
+    readonly note: Uint8Array;
+  };
 }

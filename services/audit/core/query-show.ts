@@ -20,6 +20,22 @@ export interface ShownProof {
   readonly consistency: { readonly from: string; readonly to: string; readonly hashes: readonly string[] } | null;
 }
 
+/** What the meta log says of a checkpoint, hashes in base64. */
+export interface ShownWitnessed {
+  /** The note of the entry's log whose hash is the leaf. */
+  readonly checkpoint: string;
+  /** The entry in the tree of that checkpoint; null where no entry was asked for. */
+  readonly proof: ShownProof['proof'];
+  readonly meta: {
+    readonly log: string;
+    /** The meta log's note, with cosignatures. */
+    readonly checkpoint: string;
+    readonly index: string;
+    readonly tree_size: string;
+    readonly hashes: readonly string[];
+  };
+}
+
 /** The newest checkpoint of the log that a page is read from. */
 export interface ShownCheckpoint {
   readonly log: string;
@@ -185,6 +201,7 @@ export const showEntry = (
   tenant: string,
   found: ReadEntry,
   proven: ShownProof | undefined,
+  witnessed: ShownWitnessed | undefined,
 ): Readonly<Record<string, unknown>> => {
   const entry = entryOf(found.header);
   const { payload, header, leaf } = found;
@@ -229,6 +246,7 @@ export const showEntry = (
     checkpoint: proven?.checkpoint ?? null,
     proof: proven?.proof ?? null,
     consistency: proven?.consistency ?? null,
+    witnessed: witnessed ?? null,
     not_proven: proven === undefined ? NO_CHECKPOINT : proven.proof === null ? NOT_COVERED : null,
   };
 };

@@ -26,6 +26,11 @@ export interface Covered {
   readonly good: readonly GoodCheckpoint[];
 }
 
+export interface SavedCheckpoints {
+  readonly covered: Omit<Covered, 'good'>;
+  readonly streams: readonly StreamClaim[];
+}
+
 export interface GoodCheckpoint {
   readonly size: bigint;
   readonly root: Uint8Array;
@@ -45,6 +50,8 @@ export interface CheckpointChecker {
   readonly seal: (entry: Entry, document: Json) => void;
   /** What seals say of streams: these numbers were complete. */
   readonly claims: () => readonly StreamClaim[];
+  /** What is covered so far; kept when the row at hand ends a checkpoint, as there the counts since a seal are empty. */
+  readonly save: () => SavedCheckpoints;
   /** After the last row: the newest checkpoint may be of a longer log. */
   readonly finish: (size: bigint) => Covered;
 }
@@ -93,14 +100,16 @@ export const createCheckpointChecker = (
   findings: Findings,
   log: Pick<LogFacts, 'vkey'>,
   newest: StoredCheckpoint | undefined,
-  start?: { readonly size: bigint; readonly root: Uint8Array },
+  start?: { readonly size: bigint; readonly root: Uint8Array; readonly saved?: SavedCheckpoints },
 ): CheckpointChecker => {
   const key = keyOf(log.vkey);
-  const streams = new Map<string, StreamClaim>();
-  let covered: Omit<Covered, 'good'> = { size: 0n, sealedUs: 0n };
-  let good: GoodCheckpoint[] = [];
+  const streams = new Map<string, StreamClaim>(
+    start?.saved?.streams.map((claim) => [`${claim.emitter}/${claim.boot}`, claim]),
+  );
+  let covered: Omit<Covered, 'good'> = start?.saved?.covered ?? { size: 0n, sealedUs: 0n };
+  let good: GoodCheckpoint[] = start?.saved === undefined ? [] : [{ size: start.size, root: start.root }];
   /** The newest checkpoint so far, and the one before the row at hand: a seal is written before its own. */
-  let stored = start;
+  let stored: { readonly size: bigint; readonly root: Uint8Array } | undefined = start;
   let before: { readonly size: bigint; readonly root: Uint8Array } | undefined;
   // Since the seal before.
   let from = start?.size ?? 0n;
@@ -234,6 +243,7 @@ export const createCheckpointChecker = (
       }
       begin(entry.seq + 1n);
     },
+    save: () => ({ covered, streams: [...streams.values()] }),
     claims: () => [...streams.values()].filter(({ highest }) => highest > 0n),
     finish: (size) => {
       if (newest !== undefined && newest.size > size && open(newest) !== undefined)

@@ -104,7 +104,7 @@ export const createEvidenceEnd = (options: EvidenceEndOptions): EvidenceEnd => {
         'entry_removed',
       );
     const claims = streams === undefined ? [] : checkpoints.claims();
-    streams?.finish({ nowUs: newestUs, graceUs: GRACE_US, claims });
+    streams?.finish({ nowUs: newestUs, graceUs: GRACE_US, claims, areNamesKnown: true });
   };
 
   /** How many payloads are gone that nothing in the bundle names. */

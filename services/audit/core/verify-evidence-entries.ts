@@ -13,6 +13,7 @@ import { unmetFilter } from './evidence-filter.ts';
 import { evidenceInvalid, type EvidenceAbout, type EvidenceLine, type EvidenceManifest } from './evidence-format.ts';
 import { describeDecision } from './ingest-search.ts';
 import { createCheckpointChecker } from './verify-checkpoints.ts';
+import { carry } from './verify-continued.ts';
 import { comparePayload, goneSeqs, KINDS_OF_GONE, type PayloadFacts } from './verify-event.ts';
 import { createEvidenceEnd, type EvidenceEnd } from './verify-evidence-end.ts';
 import { numbersOf } from './verify-numbers.ts';
@@ -212,6 +213,7 @@ export const createEntryChecker = (options: EntryCheckerOptions): EntryChecker =
     if (streams === undefined || document === undefined) return;
     const numbers = numbersOf(entry, document, about.tenant);
     for (const range of numbers.named) streams.named(range.emitter, range.boot, range.from, range.to);
+    carry(streams, entry, numbers.carried);
     for (const { emitter, boot, number, digest } of numbers.wrapped)
       streams.wrapped(emitter, boot, number, entry.seq, digest);
   };

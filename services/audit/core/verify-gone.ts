@@ -2,7 +2,7 @@ import { isObject } from '../../shared/contracts/json.ts';
 import { RETENTION_FLOOR_DAYS } from '../../shared/contracts/retention.ts';
 import { ENTRY_KINDS, segmentOf, type Entry } from './entry.ts';
 import { goneSeqs } from './verify-event.ts';
-import { createNumberSet, type NumberSet } from './verify-ranges.ts';
+import { createNumberSet, type NumberSet, type Ranges } from './verify-ranges.ts';
 import type { Findings } from './verify-report.ts';
 
 type Json = Readonly<Record<string, unknown>>;
@@ -54,6 +54,22 @@ export interface GoneTracker {
   readonly ofThis: (size: bigint) => SeqRanges;
   /** What entries of this log say of earlier logs, by origin. */
   readonly ofEarlier: (coveredSize: bigint) => ReadonlyMap<string, readonly NamedElsewhere[]>;
+  /** All of it, as plain values. */
+  readonly save: () => SavedGone;
+}
+
+interface NamedEarlier extends NamedElsewhere {
+  readonly seq: bigint;
+  readonly origin: string;
+}
+
+export interface SavedGone {
+  readonly gone: Ranges;
+  readonly entries: readonly Named[];
+  readonly earlier: readonly NamedEarlier[];
+  readonly lastUs: readonly (readonly [segment: number, us: bigint])[];
+  readonly batchUs: bigint;
+  readonly batch: readonly (readonly [bigint, bigint])[];
 }
 
 const sizeOf = (ranges: SeqRanges): bigint => ranges.reduce((sum, [from, to]) => sum + (to - from + 1n), 0n);
@@ -80,15 +96,15 @@ const addAll = (set: NumberSet, ranges: SeqRanges): void => {
   for (const [from, to] of ranges) set.add(from, to);
 };
 
-export const createGoneTracker = (): GoneTracker => {
-  const gone = createNumberSet();
-  const entries: Named[] = [];
-  const earlier: (NamedElsewhere & { readonly seq: bigint; readonly origin: string })[] = [];
+export const createGoneTracker = (saved?: SavedGone): GoneTracker => {
+  const gone = createNumberSet(saved?.gone);
+  const entries: Named[] = [...(saved?.entries ?? [])];
+  const earlier: NamedEarlier[] = [...(saved?.earlier ?? [])];
   /** Of each segment the ingest time of the last entry without payload: what a retention period counts from. */
-  const lastUs = new Map<number, bigint>();
+  const lastUs = new Map<number, bigint>(saved?.lastUs);
   /** What is gone among the entries of the newest ingest time: one batch has one. */
-  let batchUs = -1n;
-  let batch: [bigint, bigint][] = [];
+  let batchUs = saved?.batchUs ?? -1n;
+  let batch: [bigint, bigint][] = (saved?.batch ?? []).map(([from, to]) => [from, to]);
 
   const faultOfRetention = (entry: Entry, document: Json, ranges: SeqRanges): string | undefined => {
     const days = wholeNumber(document['period_days']);
@@ -181,6 +197,14 @@ export const createGoneTracker = (): GoneTracker => {
       return { unlawful, unproven: open, missing: sizeOf(gone.ranges()) };
     },
     ofThis: (size) => entries.flatMap(({ seq, ranges, fault }) => (fault === undefined && seq < size ? ranges : [])),
+    save: () => ({
+      gone: gone.ranges(),
+      entries: [...entries],
+      earlier: [...earlier],
+      lastUs: [...lastUs],
+      batchUs,
+      batch: batch.map(([from, to]) => [from, to]),
+    }),
     ofEarlier: (coveredSize) => {
       const byOrigin = new Map<string, NamedElsewhere[]>();
       for (const { seq, origin, ...named } of earlier) {

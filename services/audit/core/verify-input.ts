@@ -4,6 +4,7 @@ import type { CarriedNumbers } from './verify-numbers.ts';
 import type { TreeNode } from './signing.ts';
 import type { SearchColumns } from './verify-search.ts';
 import type { IngestTables, ReceivedRow } from './verify-state.ts';
+import type { Place } from './verify-place.ts';
 import type { StreamClaim } from './verify-streams.ts';
 import type { Window } from './verify-window.ts';
 
@@ -65,8 +66,11 @@ export interface Orphan {
   readonly seq: bigint;
 }
 
-export interface VerifyInput {
+/** A log as a source gives it: a database, tiles, an exported file. */
+export interface LogContents {
   readonly log: LogFacts;
+  /** False: the source does not say which log this one continues, so its first link cannot be computed. */
+  readonly isContinuationKnown?: boolean;
   readonly head: { readonly size: bigint; readonly leaf: Uint8Array };
   /** All rows of the log that existed when the head was read, in order of seq, some at a time. */
   readonly pages: AsyncIterable<readonly StoredEntry[]> | Iterable<readonly StoredEntry[]>;
@@ -87,8 +91,6 @@ export interface VerifyInput {
   readonly newest?: StoredCheckpoint;
   /** Absent: there are no such tables, the log is all there is. */
   readonly tables?: IngestTables;
-  /** Acknowledgements, earlier reports, what the auditor wrote down. */
-  readonly known: readonly KnownSize[];
   /** Raw public keys of emitters; each is believed only when its hash is the emitter's id. */
   readonly emitterKeys: ReadonlyMap<string, Uint8Array>;
   /** The search row that the event makes, with the same columns as the stored ones; undefined when it makes none. */
@@ -97,9 +99,23 @@ export interface VerifyInput {
   readonly goneElsewhere?: (coveredSize: bigint) => Promise<readonly NamedElsewhere[]>;
   /** What this log says of payloads of earlier ones, by origin. */
   readonly onGoneOfEarlier?: (gone: ReadonlyMap<string, readonly NamedElsewhere[]>) => void;
+}
+
+/** What a verification is given beside the log. */
+export interface VerifyInput extends LogContents {
+  /** Acknowledgements, earlier reports, what the auditor wrote down. */
+  readonly known: readonly KnownSize[];
   readonly now: () => number;
   /** How long a number may be missing without a gap entry, ms. */
   readonly graceMs: number;
+  /** Goes on behind this place: `pages` begin there. Beside it the checkpoint of its size, where the log still has it. */
+  readonly from?: {
+    readonly place: Place;
+    readonly verifiedAt: string;
+    readonly checkpoint: StoredCheckpoint | undefined;
+  };
+  /** Told of places to go on from: the newest good checkpoint, and some before it, for as long as nothing was found. */
+  readonly onPlace?: (place: Place) => void;
   /** Asks for a statement of what is missing between two times. */
   readonly window?: Window;
   readonly onProgress?: (done: bigint, total: bigint) => void;

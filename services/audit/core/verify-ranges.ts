@@ -10,8 +10,11 @@ export interface NumberSet {
   max(): bigint | undefined;
 }
 
-export const createNumberSet = (): NumberSet => {
-  const ranges: [bigint, bigint][] = [];
+export type Ranges = readonly (readonly [from: bigint, to: bigint])[];
+
+/** Begins with what `ranges()` of another said, else with nothing. */
+export const createNumberSet = (begin: Ranges = []): NumberSet => {
+  const ranges: [bigint, bigint][] = begin.map(([first, last]) => [first, last]);
 
   /** Index of the first range that ends at or after `value`. */
   const indexOf = (value: bigint): number => {

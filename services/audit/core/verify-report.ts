@@ -100,6 +100,8 @@ export interface VerificationReport {
   readonly lastGood?: { readonly size: string; readonly root: string } | null;
   /** How many findings there are of each class; absent in reports of older programs. */
   readonly attacks?: Readonly<Partial<Record<AttackClass, number>>>;
+  /** Entries below were not read: an earlier verification had read them, and found this root. */
+  readonly since?: { readonly size: string; readonly root: string; readonly verifiedAt: string };
   readonly startedAt: string;
   readonly endedAt: string;
   readonly verdicts: Readonly<Record<VerdictName, Verdict>>;
@@ -136,6 +138,7 @@ export interface Findings {
   attacks(): Readonly<Partial<Record<AttackClass, number>>>;
   /** The lowest seq that any finding names. */
   firstBad(): bigint | undefined;
+  isEmpty(): boolean;
 }
 
 export const createFindings = (): Findings => {
@@ -171,6 +174,7 @@ export const createFindings = (): Findings => {
       };
     },
     attacks: () => attacks,
+    isEmpty: () => failures.size === 0,
     firstBad: () => {
       const seqs = [...first.values()].flatMap(({ seq }) => (seq === null ? [] : BigInt(seq)));
       return seqs.length === 0 ? undefined : seqs.reduce((a, b) => (a < b ? a : b));

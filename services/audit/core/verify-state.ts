@@ -6,7 +6,7 @@ import { ENTRY_KINDS, type Entry } from './entry.ts';
 import type { NumberRange } from './ingest-message.ts';
 import { completeTo } from './ingest-stream.ts';
 import type { Numbers } from './verify-numbers.ts';
-import { createNumberSet, type NumberSet } from './verify-ranges.ts';
+import { createNumberSet, type NumberSet, type Ranges } from './verify-ranges.ts';
 import type { Finding, Findings } from './verify-report.ts';
 
 /** What `edict.received` says of an event. */
@@ -62,6 +62,17 @@ export interface StateChecker {
     received: ReceivedRow | undefined,
   ): void;
   finish(): void;
+  /** All of it, as plain values. */
+  save(): SavedState;
+}
+
+export interface SavedState {
+  readonly streams: readonly (readonly [key: string, seen: Ranges, settled: Ranges])[];
+  readonly keys: readonly (readonly [emitter: string, key: Uint8Array])[];
+  readonly retired: readonly string[];
+  readonly found: bigint;
+  readonly damaged: bigint;
+  readonly opaque: number;
 }
 
 /** Entries that account for numbers which are not theirs: without their payload nobody can say for which. */
@@ -73,15 +84,20 @@ const ACCOUNTING: ReadonlySet<number> = new Set([
 ]);
 
 /** Compares the state of the ingest with what the log proves. Memory grows with streams and holes, not with entries. */
-export const createStateChecker = (findings: Findings, tables: IngestTables): StateChecker => {
+export const createStateChecker = (findings: Findings, tables: IngestTables, earlier?: SavedState): StateChecker => {
   /** By `<emitter>/<boot>`: numbers that are entries, and those that are accounted for. */
-  const streams = new Map<string, { readonly seen: NumberSet; readonly settled: NumberSet }>();
-  const keys = new Map<string, Uint8Array>();
-  const retired = new Set<string>();
-  let found = 0n;
-  let damaged = 0n;
+  const streams = new Map<string, { readonly seen: NumberSet; readonly settled: NumberSet }>(
+    earlier?.streams.map(([key, seen, settled]) => [
+      key,
+      { seen: createNumberSet(seen), settled: createNumberSet(settled) },
+    ]),
+  );
+  const keys = new Map<string, Uint8Array>(earlier?.keys);
+  const retired = new Set<string>(earlier?.retired);
+  let found = earlier?.found ?? 0n;
+  let damaged = earlier?.damaged ?? 0n;
   /** Accounting entries whose payload was not seen (yet). */
-  let opaque = 0;
+  let opaque = earlier?.opaque ?? 0;
 
   const fail = (seq: bigint | undefined, what: string, expected: string, actual: string): void => {
     const finding: Finding = {
@@ -192,6 +208,14 @@ export const createStateChecker = (findings: Findings, tables: IngestTables): St
       if (received.previous !== null && hex(received.previous) !== previous)
         fail(entry.seq, `${name}: previous`, previous ?? 'nothing', hex(received.previous));
     },
+    save: () => ({
+      streams: [...streams].map(([key, { seen, settled }]) => [key, seen.ranges(), settled.ranges()]),
+      keys: [...keys],
+      retired: [...retired],
+      found,
+      damaged,
+      opaque,
+    }),
     finish() {
       // An altered header may have had a row; beyond those each row must have been asked for.
       if (tables.received > found + damaged)

@@ -1,7 +1,7 @@
 import { bytesEqual, hex, ZERO_DIGEST } from '../../shared/contracts/bytes.ts';
 import { U64_MAX } from '../../shared/contracts/counter.ts';
 import { ENTRY_KINDS, type Entry } from './entry.ts';
-import { createNumberSet, type NumberSet } from './verify-ranges.ts';
+import { createNumberSet, type NumberSet, type Ranges } from './verify-ranges.ts';
 import type { Findings } from './verify-report.ts';
 
 /** What a database row or an acknowledgement says the ledger has of a stream. */
@@ -50,16 +50,20 @@ export interface StreamTracker {
   /** A signed heartbeat that says how far an earlier boot went. */
   recovered(claim: StreamClaim, at: { readonly seq: bigint; readonly ingestUs: bigint; readonly timeMs: number }): void;
   readonly streams: () => readonly Stream[];
+  /** All of it, as plain values. */
+  readonly save: () => SavedStreams;
   finish(options: {
     readonly nowUs: bigint;
     /** How long a missing number may stay unnamed. */
     readonly graceUs: bigint;
     readonly claims: readonly StreamClaim[];
+    /** False: there are entries that name numbers, and their payloads were not read. */
+    readonly areNamesKnown: boolean;
   }): {
     readonly pending: bigint;
     readonly named: bigint;
-    /** Missing, perhaps named by entries whose payloads are gone. */
-    readonly unjudged: bigint;
+    /** Missing, perhaps named by entries whose payloads were not read, or are gone. */
+    readonly unexplained: bigint;
   };
 }
 
@@ -110,6 +114,38 @@ const NAMING: ReadonlySet<number> = new Set([
   ENTRY_KINDS.conflict,
 ]);
 
+type Sets = 'seen' | 'named' | 'wrapped' | 'elsewhere';
+type Maps = 'digests' | 'awaited';
+export type SavedStream = Omit<Stream, Sets | Maps> & { readonly [N in Sets]: Ranges } & {
+  readonly [N in Maps]: readonly (readonly [bigint, Stream[N] extends Map<bigint, infer Value> ? Value : never])[];
+};
+
+export interface SavedStreams {
+  readonly streams: readonly SavedStream[];
+  readonly lastUnread: bigint;
+}
+
+const saved = (stream: Stream): SavedStream => ({
+  ...stream,
+  seen: stream.seen.ranges(),
+  named: stream.named.ranges(),
+  wrapped: stream.wrapped.ranges(),
+  elsewhere: stream.elsewhere.ranges(),
+  digests: [...stream.digests],
+  awaited: [...stream.awaited],
+});
+
+const restored = (stream: SavedStream): Stream => ({
+  ...stream,
+  seen: createNumberSet(stream.seen),
+  named: createNumberSet(stream.named),
+  wrapped: createNumberSet(stream.wrapped),
+  elsewhere: createNumberSet(stream.elsewhere),
+  jumps: [...stream.jumps],
+  digests: new Map(stream.digests),
+  awaited: new Map(stream.awaited),
+});
+
 const nameOf = (stream: { readonly emitter: string; readonly boot: bigint }): string =>
   `emitter ${stream.emitter} boot ${stream.boot}`;
 const rangeText = (from: bigint, to: bigint): string => (from === to ? `number ${from}` : `numbers ${from}–${to}`);
@@ -124,11 +160,17 @@ export const unnamedIn = (stream: Stream, from: bigint, to: bigint): readonly (r
 /** Follows the numbers and the links of every stream of one log. Memory grows with streams and holes, not entries. */
 export const createStreamTracker = (
   findings: Findings,
-  window?: { readonly fromMs: number; readonly toMs: number },
+  options: {
+    readonly window?: { readonly fromMs: number; readonly toMs: number } | undefined;
+    readonly earlier?: SavedStreams | undefined;
+  } = {},
 ): StreamTracker => {
-  const streams = new Map<string, Stream>();
+  const { window, earlier } = options;
+  const streams = new Map(
+    (earlier?.streams ?? []).map((stream) => [`${stream.emitter}/${stream.boot}`, restored(stream)]),
+  );
   /** The last entry that may name numbers and whose payload is gone. */
-  let lastUnread = -1n;
+  let lastUnread = earlier?.lastUnread ?? -1n;
   const streamOf = (emitter: string, boot: bigint): Stream => {
     const key = `${emitter}/${boot}`;
     const known = streams.get(key);
@@ -271,10 +313,11 @@ export const createStreamTracker = (
         });
     },
     streams: () => [...streams.values()],
-    finish({ nowUs, graceUs, claims }) {
+    save: () => ({ streams: [...streams.values()].map(saved), lastUnread }),
+    finish({ nowUs, graceUs, claims, areNamesKnown }) {
       let pending = 0n;
       let named = 0n;
-      let unjudged = 0n;
+      let unexplained = 0n;
       for (const stream of streams.values()) {
         for (const [from, to] of stream.named.ranges())
           for (const [start, end] of stream.seen.missing(from, to)) if (end < U64_MAX) named += end - start + 1n;
@@ -285,8 +328,8 @@ export const createStreamTracker = (
                 pending += last - first + 1n;
                 continue;
               }
-              if (lastUnread > after) {
-                unjudged += last - first + 1n;
+              if (!areNamesKnown || lastUnread > after) {
+                unexplained += last - first + 1n;
                 continue;
               }
               findings.fail('completeness', {
@@ -313,7 +356,7 @@ export const createStreamTracker = (
             attack: 'tail_truncated',
           });
       }
-      return { pending, named, unjudged };
+      return { pending, named, unexplained };
     },
   };
 };

@@ -29,8 +29,9 @@ export interface Walk {
   readonly completed: TreeNode[];
   lastIngestUs: bigint;
   unattested: number;
-  /** Payloads that the source does not give. */
+  /** Payloads that the source does not give, and how many of them account for numbers. */
   withheld: bigint;
+  withheldAccounts: number;
 }
 
 export const finishEnd = (walk: Walk): void => {
@@ -133,6 +134,15 @@ export const reportOf = (walk: Walk, { started, covered, streams, unproven }: En
         : { size: String(covered.size), note: Buffer.from(covered.note).toString('utf8') },
     lastGood: lastGoodOf(covered, findings.firstBad()),
     attacks: findings.attacks(),
+    ...(input.from === undefined
+      ? {}
+      : {
+          since: {
+            size: String(input.from.place.tree.size),
+            root: hex(input.from.place.root),
+            verifiedAt: input.from.verifiedAt,
+          },
+        }),
     startedAt: new Date(started).toISOString(),
     endedAt: new Date(input.now()).toISOString(),
     verdicts: {
@@ -141,6 +151,7 @@ export const reportOf = (walk: Walk, { started, covered, streams, unproven }: En
         covered.size > 0n ? 'ok' : 'not_checked',
         note(
           coverage(covered, walk.next),
+          walk.withheld > 0n && 'signatures of emitters are in payloads: not checked',
           walk.unattested > 0 && `${walk.unattested} heartbeats of emitters whose key is not known`,
         ),
       ),
@@ -162,12 +173,14 @@ export const reportOf = (walk: Walk, { started, covered, streams, unproven }: En
       projection: findings.verdict('projection', ofPayloads, note(walk.withheld > 0n && noPayloads)),
       completeness: findings.verdict(
         'completeness',
-        'ok',
+        streams.unexplained > 0n ? 'not_checked' : 'ok',
         note(
+          walk.withheld > 0n &&
+            'by the numbers in headers: the digests that link events, and what seals count, are in payloads',
+          streams.unexplained > 0n &&
+            `${streams.unexplained} numbers are missing, and what may name them is in payloads that were not read or are gone`,
           streams.named > 0n && `${streams.named} numbers are missing and named by gap, lost or retire entries`,
           streams.pending > 0n && `${streams.pending} numbers are missing for less than the grace time`,
-          streams.unjudged > 0n &&
-            `${streams.unjudged} numbers are missing where the payloads of entries that may name them are gone`,
         ),
       ),
       lifecycle: findings.verdict(

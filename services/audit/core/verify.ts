@@ -24,12 +24,18 @@ import type { KnownSize, StoredEntry, StoredPayload, VerifyInput } from './verif
 import { compareSearch } from './verify-search.ts';
 import { createStreamTracker } from './verify-streams.ts';
 import { createStateChecker } from './verify-state.ts';
+import type { Place } from './verify-place.ts';
 import { numbersOf } from './verify-numbers.ts';
 import { statementOf, timeOfEvent } from './verify-window.ts';
 import { finishEnd, finishOrphans, reportOf, type Walk } from './verify-verdicts.ts';
 
 /** States of a heartbeat behind which an emitter owes no more of them. */
 const RESTING: ReadonlySet<unknown> = new Set(['idle', 'final']);
+const ACCOUNTING: ReadonlySet<number> = new Set(
+  (['gap', 'quarantine', 'conflict', 'emitter', 'lost'] as const).map((kind) => ENTRY_KINDS[kind]),
+);
+/** How much of a verification that is broken off is done again, at most; ms. */
+const PLACE_EVERY_MS = 2_000;
 /** How far ingest time may step back or stand ahead of this machine's clock. */
 const CLOCK_TOLERANCE_US = 5_000_000n;
 
@@ -43,6 +49,32 @@ const failer =
     attack: AttackClass,
   ): void =>
     walk.findings.fail(verdict, { seq: String(seq), what, expected, actual, attack });
+
+/** The log must still have the checkpoint up to which it was verified. */
+const checkPlace = (walk: Walk): void => {
+  const { from } = walk.input;
+  if (from === undefined) return;
+  const { size } = from.place.tree;
+  const fail = failer(walk, size - 1n);
+  const what = `checkpoint of size ${size}, up to which it was verified on ${from.verifiedAt}`;
+  if (from.checkpoint === undefined) fail('append_only', what, hex(from.place.root), 'none', 'checkpoint_removed');
+  else if (!bytesEqual(from.checkpoint.root, from.place.root) || !bytesEqual(walk.tree.root(), from.place.root))
+    fail('append_only', what, hex(from.place.root), hex(from.checkpoint.root), 'history_rewritten');
+  checkEnd(walk.findings, walk.input.continued, walk.tree, size - 1n);
+};
+
+const placeOf = (walk: Walk, leaf: Uint8Array): Place => ({
+  tree: walk.tree.state(),
+  root: walk.tree.root(),
+  leaf,
+  lastIngestUs: walk.lastIngestUs,
+  keys: [...walk.keys],
+  unattested: walk.unattested,
+  streams: walk.streams.save(),
+  state: walk.state?.save(),
+  gone: walk.gone.save(),
+  checkpoints: walk.checkpoints.save(),
+});
 
 /** Place, hash and link of one row. Returns the decoded header, or undefined when nothing more can be said. */
 const checkHeader = (
@@ -98,7 +130,7 @@ const checkHeader = (
     );
   if (row.seq === 0n) {
     const genesis = genesisHash(walk.input.log);
-    if (!bytesEqual(genesis, entry.prev))
+    if (walk.input.isContinuationKnown !== false && !bytesEqual(genesis, entry.prev))
       fail('integrity', 'genesis hash of the log', hex(genesis), hex(entry.prev), 'log_relabelled');
   } else if (before !== undefined && !bytesEqual(before, entry.prev))
     fail('integrity', 'hash of the entry before', hex(before), hex(entry.prev), 'header_edited');
@@ -288,6 +320,11 @@ const checkParts = (walk: Walk, row: StoredEntry): void => {
       break;
     case 'withheld':
       walk.withheld += 1n;
+      // Such an entry accounts for numbers that are not its own, and only its payload says for which.
+      if (ACCOUNTING.has(entry.kind) && (entry.kind === ENTRY_KINDS.lost || entry.emitterSeq === 0n))
+        walk.withheldAccounts += 1;
+      // The first entry of a later incarnation says which numbers lie in the ones before it.
+      if (row.seq === 0n && walk.input.isContinuationKnown === false) walk.withheldAccounts += 1;
       break;
     default:
       payload satisfies never;
@@ -305,31 +342,50 @@ const checkParts = (walk: Walk, row: StoredEntry): void => {
 export const verifyLog = async (input: VerifyInput): Promise<VerificationReport> => {
   const started = input.now();
   const findings = createFindings();
+  const place = input.from?.place;
   const knownLeaves = new Map<bigint, KnownSize[]>();
   for (const known of input.known) knownLeaves.set(known.size, [...(knownLeaves.get(known.size) ?? []), known]);
   const completed: TreeNode[] = [];
   const walk: Walk = {
     findings,
-    checkpoints: createCheckpointChecker(findings, input.log, input.newest),
+    checkpoints: createCheckpointChecker(
+      findings,
+      input.log,
+      input.newest,
+      place === undefined ? undefined : { saved: place.checkpoints, size: place.tree.size, root: place.root },
+    ),
     completed,
-    streams: createStreamTracker(findings, input.window),
-    state: input.tables === undefined ? undefined : createStateChecker(findings, input.tables),
+    streams: createStreamTracker(findings, { window: input.window, earlier: place?.streams }),
+    state: input.tables === undefined ? undefined : createStateChecker(findings, input.tables, place?.state),
     input,
-    keys: new Map([...input.emitterKeys].filter(([id, key]) => key.length === 32 && emitterId(key) === id)),
-    gone: createGoneTracker(),
+    keys: new Map([
+      ...[...input.emitterKeys].filter(([id, key]) => key.length === 32 && emitterId(key) === id),
+      ...(place?.keys ?? []),
+    ]),
+    gone: createGoneTracker(place?.gone),
     knownLeaves,
-    next: 0n,
-    leaf: undefined,
-    lastLeaf: undefined,
-    tree: createTreeHasher(undefined, (height, index, hash) => {
+    next: place?.tree.size ?? 0n,
+    leaf: place?.leaf,
+    lastLeaf: place?.leaf,
+    tree: createTreeHasher(place?.tree, (height, index, hash) => {
       if (height % 8 === 0) completed.push({ level: height / 8, index, hash });
     }),
-    lastIngestUs: 0n,
-    unattested: 0,
+    lastIngestUs: place?.lastIngestUs ?? 0n,
+    unattested: place?.unattested ?? 0,
     withheld: 0n,
+    withheldAccounts: 0,
   };
+  checkPlace(walk);
+  let savedAt = started;
   for await (const page of input.pages) {
-    for (const row of page) checkRow(walk, row);
+    for (const row of page) {
+      checkRow(walk, row);
+      if (input.onPlace === undefined || row.checkpoint?.size !== walk.next || !findings.isEmpty()) continue;
+      const isNewest = row.checkpoint.size === input.newest?.size;
+      if (!isNewest && input.now() - savedAt < PLACE_EVERY_MS) continue;
+      savedAt = input.now();
+      if (walk.leaf !== undefined) input.onPlace(placeOf(walk, walk.leaf));
+    }
     input.onProgress?.(walk.next, input.head.size);
   }
   finishEnd(walk);
@@ -345,6 +401,7 @@ export const verifyLog = async (input: VerifyInput): Promise<VerificationReport>
     nowUs,
     graceUs: BigInt(input.graceMs) * 1_000n,
     claims: [...input.claims, ...walk.checkpoints.claims()],
+    areNamesKnown: walk.withheldAccounts === 0,
   });
   if (walk.lastIngestUs > nowUs + CLOCK_TOLERANCE_US)
     findings.fail('clock', {

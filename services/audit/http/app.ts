@@ -12,6 +12,7 @@ import type { MetaReader } from '../core/meta-log.ts';
 import type { Retention } from '../core/retention.ts';
 import type { EmitterState, LedgerReader } from '../core/query-reader.ts';
 import { timeMsOf } from '../core/query.ts';
+import { isSealedPlace, MAX_PLACE_BYTES, type SealedPlace } from '../core/verify-place.ts';
 import type { Window } from '../core/verify-window.ts';
 import type { RememberedLeaf, VerifyTenant } from '../core/verify-tenant.ts';
 import type { TileReader } from '../../shared/tlog/tiles.ts';
@@ -31,7 +32,7 @@ import { decisionsHandler } from './decisions.ts';
 import { erasureRoutes } from './erasures.ts';
 import { exportHandler, type ExportDeps } from './export.ts';
 import { checkpointHandler, metaLog, tenantLog, tileHandler } from './log.ts';
-import { knownSizeIn, proofOf } from './proofs.ts';
+import { knownSizeIn, proofOf, witnessedHandler, witnessedOf } from './proofs.ts';
 import { retentionHandlers } from './retention.ts';
 import { createVerificationRuns, type VerificationRuns } from './verification-runs.ts';
 
@@ -73,11 +74,14 @@ const ROUTES = {
   '/v1/export': ['GET'],
   '/v1/verify': ['GET', 'POST'],
   '/v1/emitters': ['GET'],
+  '/v1/witnessed': ['GET'],
 } as const;
 
 /** Requests that read the ledger at the same time; above it 503. */
 const MAX_IN_FLIGHT = 64;
-const MAX_BODY = '64kb';
+const MAX_PLACES = 1_000;
+/** Of a request for a verification: some places of the longest kind, JSON in JSON, or many short ones. */
+const MAX_VERIFY_BODY = 8 * MAX_PLACE_BYTES;
 const MAX_REMEMBERED = 100;
 
 const isoOrNull = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString());
@@ -107,7 +111,7 @@ const onlyParameters = (url: string, ...allowed: readonly string[]): void => {
       throw new AppError('request_invalid', `${name.slice(0, 64)}: unknown parameter`);
 };
 
-const VERIFY_MEMBERS: ReadonlySet<string> = new Set(['known', 'between']);
+const VERIFY_MEMBERS: ReadonlySet<string> = new Set(['known', 'between', 'places']);
 
 /** `{known: [{origin, size, leaf}]}`: what the auditor wrote down of earlier reports. */
 const rememberedIn = (body: unknown): readonly RememberedLeaf[] => {
@@ -130,6 +134,15 @@ const rememberedIn = (body: unknown): readonly RememberedLeaf[] => {
       throw bad(`/known/${index}/leaf: is not 64 hex digits`);
     return { origin, size: BigInt(size), leaf: Buffer.from(leaf, 'hex') };
   });
+};
+
+/** `{places: […]}` as an earlier answer gave them; their seals are tested by whoever goes on from them. */
+const placesIn = (body: unknown): readonly SealedPlace[] => {
+  const places = isObject(body) ? body['places'] : undefined;
+  if (places === undefined) return [];
+  if (!Array.isArray(places) || places.length > MAX_PLACES || !places.every(isSealedPlace))
+    throw new AppError('request_invalid', `/places: is no list of at most ${MAX_PLACES} places`);
+  return places;
 };
 
 /** `{between: {from, to}}`, RFC 3339, `from` before `to`. */
@@ -180,8 +193,15 @@ const counted = (
   };
 };
 
+const only =
+  (...allowed: readonly string[]): RequestHandler =>
+  (request, _response, next) => {
+    onlyParameters(request.originalUrl, ...allowed);
+    next();
+  };
+
 const oneDecisionHandler =
-  ({ reader, tiles }: AuditAppDeps): RequestHandler =>
+  ({ reader, tiles, meta }: AuditAppDeps): RequestHandler =>
   async (request, response) => {
     const { tenant } = auditorOf(response);
     onlyParameters(request.originalUrl, 'known_size');
@@ -190,7 +210,9 @@ const oneDecisionHandler =
     if (!isUuidV7(id)) throw new AppError('request_invalid', 'decision_id: is no UUIDv7 in lower case');
     const found = await reader.event(tenant, id);
     if (found === undefined) throw new AppError('not_found', `the ledger of tenant ${tenant} has no event ${id}`);
-    response.json(showEntry(tenant, found, await proofOf(tiles, found.log.id, found.seq, knownSize)));
+    const { log, seq } = found;
+    const proof = await proofOf(tiles, log.id, seq, knownSize);
+    response.json(showEntry(tenant, found, proof, await witnessedOf(tiles, meta, log.id, seq)));
   };
 
 const emittersHandler =
@@ -218,9 +240,15 @@ const retireHandler =
 const verifyHandlers = ({ reader }: AuditAppDeps, runs: VerificationRuns) => {
   const read: RequestHandler = async (request, response) => {
     const { tenant } = auditorOf(response);
-    onlyParameters(request.originalUrl);
+    onlyParameters(request.originalUrl, 'places');
     const run = runs.last(tenant);
-    response.json({ tenant, run: run ?? null, reports: run?.reports ?? (await reader.reports(tenant)) });
+    const isAskedForPlaces = parametersOf(request.originalUrl).get('places') === 'true';
+    response.json({
+      tenant,
+      run: run ?? null,
+      reports: run?.reports ?? (await reader.reports(tenant)),
+      ...(isAskedForPlaces ? { places: runs.places(tenant) } : {}),
+    });
   };
   const start: RequestHandler = async (request, response) => {
     const { tenant } = auditorOf(response);
@@ -228,7 +256,10 @@ const verifyHandlers = ({ reader }: AuditAppDeps, runs: VerificationRuns) => {
     const remembered = rememberedIn(request.body);
     if ((await reader.logs(tenant)).length === 0)
       throw new AppError('ledger_missing', `tenant ${tenant} has no ledger`);
-    response.status(202).json({ tenant, run: runs.start(tenant, { remembered, ...windowIn(request.body) }) });
+    response.status(202).json({
+      tenant,
+      run: runs.start(tenant, { remembered, places: placesIn(request.body), ...windowIn(request.body) }),
+    });
   };
   return { read, start };
 };
@@ -280,8 +311,9 @@ export const createAuditApp = (deps: AuditAppDeps): AuditApp => {
   app.get('/v1/decisions', count('decisions'), auditors, decisionsHandler(deps));
   app.get('/v1/export', count('export'), auditors, exportHandler(deps));
   app.route('/v1/decisions/:id').get(count('decision'), auditors, oneDecisionHandler(deps)).all(onlyGet);
+  app.get('/v1/witnessed', count('witnessed'), auditors, only('log'), witnessedHandler(deps));
   app.get('/v1/verify', count('verify'), auditors, verify.read);
-  app.post('/v1/verify', count('verify'), auditors, onlyJson, express.json({ limit: MAX_BODY }), verify.start);
+  app.post('/v1/verify', count('verify'), auditors, onlyJson, express.json({ limit: MAX_VERIFY_BODY }), verify.start);
   app.route('/v1/artifacts/:digest').get(count('artifact'), auditors, artifactHandler(deps.reader)).all(onlyGet);
   const ofMeta = metaLog(deps.meta);
   app

@@ -1,10 +1,20 @@
+import type { RequestHandler } from 'express';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { consistencyProof, inclusionProof, type ReadHashes } from '../../shared/tlog/proofs.ts';
-import type { ShownProof } from '../core/query-show.ts';
+import type { MetaReader } from '../core/meta-log.ts';
+import type { ShownProof, ShownWitnessed } from '../core/query-show.ts';
+import type { LedgerReader } from '../core/query-reader.ts';
+import { auditorOf, parametersOf } from './access.ts';
 import type { PublishedLog, TileReader } from '../../shared/tlog/tiles.ts';
 
 const base64 = (hashes: readonly Uint8Array[]): readonly string[] =>
   hashes.map((hash) => Buffer.from(hash).toString('base64'));
+
+const shownInclusion = async (index: bigint, size: bigint, read: ReadHashes) => ({
+  index: String(index),
+  tree_size: String(size),
+  hashes: base64(await inclusionProof(index, size, read)),
+});
 
 /** `known_size`: the size of a checkpoint that the caller holds. Throws `request_invalid`. */
 export const knownSizeIn = (values: readonly string[]): bigint | undefined => {
@@ -32,19 +42,53 @@ export const proofOf = async (
   if (log === undefined) return undefined;
   const read: ReadHashes = (level, from, count) => tiles.hashes(logId, level, from, count);
   const { size } = log;
+  const [inclusion, consistency] = await Promise.all([
+    seq < size ? shownInclusion(seq, size, read) : undefined,
+    knownSize === undefined ? undefined : consistencyProof(knownSize, size, read),
+  ]);
   return {
     checkpoint: Buffer.from(log.note).toString('utf8'),
-    proof:
-      seq < size
-        ? { index: String(seq), tree_size: String(size), hashes: base64(await inclusionProof(seq, size, read)) }
-        : null,
+    proof: inclusion ?? null,
     consistency:
-      knownSize === undefined
-        ? null
-        : {
-            from: String(knownSize),
-            to: String(size),
-            hashes: base64(await consistencyProof(knownSize, size, read)),
-          },
+      consistency === undefined ? null : { from: String(knownSize), to: String(size), hashes: base64(consistency) },
   };
 };
+
+/**
+ * How the meta log covers a log's checkpoint: the newest one, or one that covers entry `seq`. Undefined while no meta
+ * checkpoint covers such a one.
+ */
+export const witnessedOf = async (
+  tiles: TileReader,
+  meta: MetaReader,
+  logId: number,
+  seq: bigint | undefined,
+): Promise<ShownWitnessed | undefined> => {
+  const covered = await meta.covering(logId, seq ?? 0n);
+  if (covered === undefined) return undefined;
+  const { incarnation, origin, size, note } = covered.meta;
+  return {
+    checkpoint: Buffer.from(covered.note).toString('utf8'),
+    proof:
+      seq === undefined ? null : await shownInclusion(seq, covered.size, (...range) => tiles.hashes(logId, ...range)),
+    meta: {
+      log: origin,
+      checkpoint: Buffer.from(note).toString('utf8'),
+      ...(await shownInclusion(covered.index, size, (...range) => meta.hashes(incarnation, ...range))),
+    },
+  };
+};
+
+/** `GET /v1/witnessed[?log=ORIGIN]`: of the tenant's newest log, or of that one. */
+export const witnessedHandler =
+  (deps: { readonly reader: LedgerReader; readonly tiles: TileReader; readonly meta: MetaReader }): RequestHandler =>
+  async (request, response) => {
+    const { tenant } = auditorOf(response);
+    const [asked, ...more] = parametersOf(request.originalUrl).getAll('log');
+    if (more.length > 0) throw new AppError('request_invalid', 'log: stands twice');
+    const logs = await deps.reader.logs(tenant);
+    const log = asked === undefined ? logs[0] : logs.find(({ origin }) => origin === asked);
+    if (log === undefined) throw new AppError('not_found', `tenant ${tenant} has no such log`);
+    const witnessed = await witnessedOf(deps.tiles, deps.meta, log.id, undefined);
+    response.json({ tenant, log: log.origin, witnessed: witnessed ?? null });
+  };

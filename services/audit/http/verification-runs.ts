@@ -1,5 +1,6 @@
 import { AppError, errorMessage, isAppError } from '../../shared/contracts/errors.ts';
 import type { VerificationReport } from '../core/verify-report.ts';
+import type { SealedPlace } from '../core/verify-place.ts';
 import type { VerifyTenant } from '../core/verify-tenant.ts';
 
 export interface RunState {
@@ -14,9 +15,11 @@ export interface RunState {
 
 export interface VerificationRuns {
   /** Starts a run, or answers the one that is running; throws `upstream_unavailable` when too many tenants' are. */
-  start(tenant: string, options: Omit<Parameters<VerifyTenant>[1], 'onProgress'>): RunState;
+  start(tenant: string, options: Omit<Parameters<VerifyTenant>[1], 'onProgress' | 'onPlace'>): RunState;
   /** The tenant's last run of this process, running or not. */
   last(tenant: string): RunState | undefined;
+  /** The newest places of the tenant's logs, of runs of this process: an auditor goes on from them. */
+  places(tenant: string): readonly SealedPlace[];
   /** Waits until no run is left. */
   close(): Promise<void>;
 }
@@ -33,6 +36,7 @@ export const createVerificationRuns = (options: {
   readonly onFailure: (error: unknown) => void;
 }): VerificationRuns => {
   const runs = new Map<string, RunState>();
+  const places = new Map<string, Map<string, SealedPlace>>();
   const active = new Map<string, Promise<void>>();
 
   const keep = (tenant: string, state: RunState): void => {
@@ -40,7 +44,9 @@ export const createVerificationRuns = (options: {
     runs.set(tenant, state);
     for (const name of runs.keys()) {
       if (runs.size <= MAX_KEPT) break;
-      if (!active.has(name)) runs.delete(name);
+      if (active.has(name)) continue;
+      runs.delete(name);
+      places.delete(name);
     }
   };
 
@@ -56,6 +62,8 @@ export const createVerificationRuns = (options: {
         started_at: new Date(options.now()).toISOString(),
         progress: { done: '0', total: '0' },
       };
+      const made = new Map<string, SealedPlace>();
+      places.set(tenant, made);
       let current = started;
       const update = (change: Partial<RunState>): void => {
         current = { ...current, ...change };
@@ -65,6 +73,7 @@ export const createVerificationRuns = (options: {
         try {
           const reports = await options.verify(tenant, {
             ...asked,
+            onPlace: (place) => void made.set(place.origin, place),
             onProgress: (done, total) => update({ progress: { done: String(done), total: String(total) } }),
           });
           update({ state: 'done', reports });
@@ -86,6 +95,7 @@ export const createVerificationRuns = (options: {
       return started;
     },
     last: (tenant) => runs.get(tenant),
+    places: (tenant) => [...(places.get(tenant)?.values() ?? [])],
     close: async () => {
       await Promise.all(active.values());
     },

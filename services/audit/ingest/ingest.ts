@@ -82,6 +82,8 @@ export interface Ingest extends SourceHandler {
 
 const isConflict = (error: unknown): boolean => isAppError(error) && error.code === 'database_conflict';
 
+const isFirstIncarnation = (origin: string): boolean => origin.endsWith('/1');
+
 const present = (logs: Logs, tenants: Iterable<string>): readonly Log[] =>
   [...tenants].map((tenant) => logs.get(tenant)).filter((log) => log !== undefined);
 
@@ -147,7 +149,11 @@ export const createIngest = (options: IngestOptions): Ingest => {
     if (streams.length > 0) options.onCommitted(streams);
   };
 
-  const takeSlice = async (of: SourcePartition, readings: readonly Reading[]): Promise<Taken> => {
+  const storeSlice = async (
+    of: SourcePartition,
+    readings: readonly Reading[],
+    comparesAll: boolean,
+  ): Promise<Taken> => {
     const cursor = await cursorOf(of);
     const from = cursor ?? 0n;
     const fresh = readings.filter(({ message }) => message.offset >= from);
@@ -160,14 +166,25 @@ export const createIngest = (options: IngestOptions): Ingest => {
     const started = performance.now();
     const outcome = await writeLedger(async ({ sql, append }): Promise<Plan | 'fenced'> => {
       if (!(await moveCursor(sql, of.topic, of.partition, cursor, last.message.offset + 1n))) return 'fenced';
-      const plan = await planWithState(sql, fresh, { logs, needs, nextOffset: from, nowMs: nowMs(), ids });
+      const plan = await planWithState(sql, fresh, {
+        logs,
+        needs,
+        nextOffset: from,
+        nowMs: nowMs(),
+        ids,
+        // The key of received events is a log's: what a log before it has, only a look finds.
+        comparesAll: comparesAll || locked.some(({ origin }) => !isFirstIncarnation(origin)),
+      });
       await storePlan({ sql, append }, logs, plan, nowUs(), isCommitDurable);
       return plan;
     }, locked);
     if (outcome === 'fenced') {
       const found = (await readCursor(of)) ?? 0n;
       metrics.fenced.inc();
-      logger.warn({ ...of, expected: String(from), found: String(found) }, 'another reader moved the cursor');
+      logger.warn(
+        { ...of, expected: String(from), found: String(found) },
+        'the cursor is not where it was left: another reader, or an older database',
+      );
       return { nextOffset: found, fenced: true };
     }
     cursors.set(cursorKey(of), outcome.nextOffset);
@@ -175,6 +192,16 @@ export const createIngest = (options: IngestOptions): Ingest => {
     metrics.count(fresh.length, outcome);
     committed(outcome.streams);
     return { nextOffset: outcome.nextOffset, fenced: false };
+  };
+
+  const takeSlice = async (of: SourcePartition, readings: readonly Reading[]): Promise<Taken> => {
+    try {
+      return await storeSlice(of, readings, false);
+    } catch (error) {
+      // An id that is there already under another number; or another writer, and then this reads what it wrote.
+      if (!isConflict(error)) throw error;
+      return await storeSlice(of, readings, true);
+    }
   };
 
   /** Reads messages in short goes, so that the transaction of the slice before gets its answers in between. */

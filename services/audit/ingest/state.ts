@@ -3,6 +3,7 @@ import { AppError } from '../../shared/contracts/errors.ts';
 import { SYSTEM_TENANT } from '../../shared/contracts/tenant.ts';
 import type { Reading } from '../core/ingest-message.ts';
 import {
+  idsToLoad,
   planBatch,
   positionKey,
   positionsToLoad,
@@ -33,11 +34,13 @@ export interface BatchOptions {
   readonly nextOffset: bigint;
   readonly nowMs: number;
   readonly ids: OwnIds;
+  /** Looks for every id among the events that are there, not only where numbers say that it may be. */
+  readonly comparesAll: boolean;
 }
 
 /** Plans a batch by what the ledger knows; the heads of its logs are locked, so that stays true until the commit. */
 export const planWithState = async (sql: Sql, readings: readonly Reading[], options: BatchOptions): Promise<Plan> => {
-  const { logs, needs, nextOffset, nowMs, ids } = options;
+  const { logs, needs, nextOffset, nowMs, ids, comparesAll } = options;
   const tenants = new Set(logs.keys());
   const [known, emitterKeys, unknown] = await Promise.all([
     readStreams(sql, logs, needs.streams),
@@ -50,7 +53,12 @@ export const planWithState = async (sql: Sql, readings: readonly Reading[], opti
     tenants,
     emitterKeys,
     streams,
-    events: await readReceived(sql, logs, needs.eventIds, positionsToLoad(readings, tenants, streams)),
+    events: await readReceived(
+      sql,
+      logs,
+      idsToLoad(readings, tenants, streams, comparesAll),
+      positionsToLoad(readings, tenants, streams),
+    ),
     setAside: new Set(),
     unknownTenantEvents: new Set(unknown.map(positionKey)),
   };

@@ -20,6 +20,11 @@ export interface ConnectOptions {
    * run the same few statements again and again, with values that need no plan of their own.
    */
   readonly prepares?: boolean;
+  /**
+   * A pooler in transaction mode stands between: each transaction may meet another session of the server, so nothing is
+   * prepared, and nothing set but for a transaction. A statement by itself is bounded by the client then.
+   */
+  readonly isPooled?: boolean;
 }
 
 /** Object ids of built-in types; they never change. */
@@ -82,17 +87,25 @@ export const readDatabaseUrl = (file: string): string => {
  * and so on) say where.
  */
 export const connectPostgres = (url: string, options: ConnectOptions = {}): Database => {
-  const prepares = options.prepares ?? false;
+  const isPooled = options.isPooled ?? false;
+  const prepares = options.prepares === true && !isPooled;
   const statementTimeoutMs = options.statementTimeoutMs ?? 30_000;
+  const limits = {
+    statement_timeout: statementTimeoutMs,
+    lock_timeout: options.lockTimeoutMs ?? 10_000,
+    idle_in_transaction_session_timeout: options.idleTransactionTimeoutMs ?? 60_000,
+  };
+  const begin = isPooled
+    ? ['begin', ...Object.entries(limits).map(([name, value]) => `set local ${name} = ${value}`)].join('; ')
+    : 'begin';
   const pool = new pg.Pool({
     ...(url === '' ? {} : { connectionString: url }),
     max: options.poolSize ?? 4,
     connectionTimeoutMillis: options.connectTimeoutMs ?? 5_000,
-    statement_timeout: statementTimeoutMs,
+    // They travel with the start of a session, which a pooler refuses.
+    ...(isPooled ? {} : limits),
     // The client's own limit, for a server that does not answer at all.
     query_timeout: statementTimeoutMs + 5_000,
-    lock_timeout: options.lockTimeoutMs ?? 10_000,
-    idle_in_transaction_session_timeout: options.idleTransactionTimeoutMs ?? 60_000,
     idleTimeoutMillis: 30_000,
     application_name: options.applicationName ?? 'edict',
     keepAlive: true,
@@ -132,7 +145,7 @@ export const connectPostgres = (url: string, options: ConnectOptions = {}): Data
       const sql = runner(client, prepares);
       let failure: Error | undefined;
       try {
-        await sql.query('begin');
+        await sql.query(begin);
         const result = await work(sql);
         await commit(client);
         return result;

@@ -1,3 +1,4 @@
+import { bytesEqual } from '../../shared/contracts/bytes.ts';
 import { EVENT_CONTENT_TYPE } from '../../shared/contracts/events.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { inOrder, type AppendEntries, type Log, type NewEntry, type Sql, type WriteLedger } from '../core/append.ts';
@@ -34,6 +35,11 @@ export interface LedgerWriterOptions {
    * synced, so that a frame that is written has happened before anything else happens.
    */
   readonly recover?: () => Promise<void>;
+  /**
+   * Told when a log is shorter than this writer committed it, or ends with another entry: an older copy of the database,
+   * or a server that lost commits, is in its place. The transaction goes on from what is there.
+   */
+  readonly onRewound?: (log: Log, committed: bigint, found: bigint) => void;
 }
 
 /** More in one transaction would mean more than one new segment. */
@@ -59,10 +65,12 @@ export const createAppender = (
   sql: Sql,
   { keys, nameForSearch, nowUs }: Pick<LedgerWriterOptions, 'keys' | 'nameForSearch' | 'nowUs'>,
   operations?: JournalOperation[],
+  onLocked: (log: Log, head: Head) => void = () => undefined,
 ): {
   readonly lock: (logs: readonly Log[]) => Promise<void>;
   readonly append: AppendEntries;
-  readonly finish: () => Promise<void>;
+  /** Gives the new heads. */
+  readonly finish: () => Promise<readonly { readonly log: Log; readonly head: Head }[]>;
 } => {
   const open = new Map<number, OpenLog>();
   let total = 0;
@@ -71,7 +79,9 @@ export const createAppender = (
     const heads = await lockHeads(sql, logs);
     for (const [index, log] of logs.entries()) {
       const head = heads[index];
-      if (head !== undefined) open.set(log.id, { log, from: head.size, head });
+      if (head === undefined) continue;
+      open.set(log.id, { log, from: head.size, head });
+      onLocked(log, head);
     }
   };
 
@@ -81,6 +91,7 @@ export const createAppender = (
     const head = await lockHead(sql, log);
     const opened = { log, from: head.size, head };
     open.set(log.id, opened);
+    onLocked(log, head);
     return opened;
   };
 
@@ -159,8 +170,10 @@ export const createAppender = (
     lock,
     append,
     finish: async () => {
-      for (const { log, from, head } of [...open.values()].sort((a, b) => a.log.id - b.log.id))
-        if (head.size > from) await moveHead(sql, log.id, from, head);
+      const moved = [...open.values()].filter(({ from, head }) => head.size > from);
+      for (const { log, from, head } of moved.sort((a, b) => a.log.id - b.log.id))
+        await moveHead(sql, log.id, from, head);
+      return moved;
     },
   };
 };
@@ -180,9 +193,29 @@ export const readJournalMark = async (sql: Pick<Sql, 'query'>): Promise<bigint> 
   return row?.frame ?? 0n;
 };
 
+/** How far this writer committed each log, to tell when the database is not the one that it wrote to. */
+const createEnds = (onRewound: LedgerWriterOptions['onRewound']) => {
+  const ends = new Map<number, Head>();
+  return {
+    /** While the head is locked: nothing else can have been committed since it was read. */
+    compare: (log: Log, found: Head): void => {
+      const known = ends.get(log.id);
+      if (known === undefined || found.size > known.size) return;
+      if (found.size === known.size && bytesEqual(found.leaf, known.leaf)) return;
+      ends.set(log.id, found);
+      onRewound?.(log, known.size, found.size);
+    },
+    committed: (log: Log, head: Head): void => {
+      // Answers of two connections may come in another order than the commits.
+      if (head.size > (ends.get(log.id)?.size ?? 0n)) ends.set(log.id, head);
+    },
+  };
+};
+
 /** The one way into the ledger; see `WriteLedger`. */
 export const createLedgerWriter = (options: LedgerWriterOptions): WriteLedger => {
   const { database, journal, recover } = options;
+  const ends = createEnds(options.onRewound);
   let inDoubt = false;
   let recovering: Promise<void> | undefined;
 
@@ -200,9 +233,10 @@ export const createLedgerWriter = (options: LedgerWriterOptions): WriteLedger =>
     }
     const operations: JournalOperation[] = [];
     let isJournaled = false;
+    let moved: readonly { readonly log: Log; readonly head: Head }[] = [];
     try {
       const result = await database.transaction(async (sql) => {
-        const appender = createAppender(sql, options, journal === undefined ? undefined : operations);
+        const appender = createAppender(sql, options, journal === undefined ? undefined : operations, ends.compare);
         if (logs.length > 0) await appender.lock(logs);
         // Who waited for a transaction that was cut off behind its frame would take the places of its entries.
         if (journal !== undefined && (await readJournalMark(sql)) !== journal.last()) {
@@ -218,7 +252,7 @@ export const createLedgerWriter = (options: LedgerWriterOptions): WriteLedger =>
           },
         };
         const value = await work({ sql: journal === undefined ? sql : recorded, append: appender.append });
-        await appender.finish();
+        moved = await appender.finish();
         if (journal !== undefined && operations.length > 0) {
           const number = journal.last() + 1n;
           await moveJournalMark(sql, number);
@@ -227,6 +261,7 @@ export const createLedgerWriter = (options: LedgerWriterOptions): WriteLedger =>
         }
         return value;
       });
+      for (const { log, head } of moved) ends.committed(log, head);
       return result;
     } catch (error) {
       // What is in the journal has happened; the database will be told before the next transaction.

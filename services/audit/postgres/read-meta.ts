@@ -16,6 +16,43 @@ const NODES = `select n.index as at, n.hash as bytes from edict.meta_node n
    where n.incarnation = $1::int and n.index >= $2::bigint and n.index < $2::bigint + $3::int and n.level = $4::smallint
    order by n.index`;
 
+/** The note of meta checkpoint `c` with the newest cosignature of each witness behind it. */
+const COSIGNED = `c.note || coalesce((
+  select string_agg(a.bytes, ''::bytea order by a.source)
+  from (select distinct on (k.source) k.source, k.bytes from edict.meta_attestation k
+        where k.incarnation = c.incarnation and k.size = c.size and k.kind = 'cosignature'
+        order by k.source, k.time_ms desc) a), ''::bytea)`;
+
+/** How many of the newest cosignatures are looked at for the checkpoint that most witnesses have. */
+const RECENT = 256;
+
+const COVERING = `select f.size, k.note, f.index, c.incarnation, m.origin, c.size as meta_size, ${COSIGNED} as meta_note
+  from (select l.incarnation from edict.meta_leaf l where l.log_id = $1::int order by l.size desc limit 1) n
+  join edict.meta_log m on m.incarnation = n.incarnation
+  cross join lateral (
+    (select r.size, 0 as rank
+     from (select t.size, t.source from edict.meta_attestation t
+           where t.incarnation = n.incarnation and t.kind = 'cosignature' order by t.size desc limit ${RECENT}) r
+     group by r.size order by count(distinct r.source) desc, r.size desc limit 1)
+    union all
+    (select t.size, 1 from edict.meta_checkpoint t where t.incarnation = n.incarnation order by t.size desc limit 1)) b
+  join edict.meta_checkpoint c on c.incarnation = n.incarnation and c.size = b.size
+  cross join lateral (
+    select l.index, l.size from edict.meta_leaf l
+    where l.log_id = $1::int and l.incarnation = n.incarnation and l.index < b.size order by l.size desc limit 1) f
+  join edict.checkpoint k on k.log_id = $1::int and k.size = f.size
+  where f.size > $2::bigint order by b.rank limit 1`;
+
+interface CoveringRow {
+  readonly size: bigint;
+  readonly note: Buffer;
+  readonly index: bigint;
+  readonly incarnation: number;
+  readonly origin: string;
+  readonly meta_size: bigint;
+  readonly meta_note: Buffer;
+}
+
 /** Tiles of the meta log, from what is stored. Rejects with `ledger_corrupt` when a leaf or hash is missing. */
 export const createMetaReader = (sql: Pick<Sql, 'query'>): MetaReader => {
   const read = async (
@@ -34,15 +71,17 @@ export const createMetaReader = (sql: Pick<Sql, 'query'>): MetaReader => {
   return {
     published: async (incarnation) => {
       const [log] = await sql.query<PublishedLog>(
-        `select c.incarnation as id, c.size, c.note || coalesce((
-           select string_agg(a.bytes, ''::bytea order by a.source)
-           from (select distinct on (k.source) k.source, k.bytes from edict.meta_attestation k
-                 where k.incarnation = c.incarnation and k.size = c.size and k.kind = 'cosignature'
-                 order by k.source, k.time_ms desc) a), ''::bytea) as note
+        `select c.incarnation as id, c.size, ${COSIGNED} as note
          from edict.meta_checkpoint c where c.incarnation = $1::int order by c.size desc limit 1`,
         [incarnation],
       );
       return log;
+    },
+    covering: async (logId, above) => {
+      const [row] = await sql.query<CoveringRow>(COVERING, [logId, String(above)]);
+      if (row === undefined) return undefined;
+      const { size, note, index, incarnation, origin } = row;
+      return { size, note, index, meta: { incarnation, origin, size: row.meta_size, note: row.meta_note } };
     },
     hashes: (incarnation, level, from, count) =>
       level === 0

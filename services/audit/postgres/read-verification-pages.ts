@@ -34,7 +34,7 @@ const readPage = (sql: Pick<Sql, 'query'>, logId: number, from: bigint, end: big
   );
 
 /** Checkpoints of the sizes above `from`, to `to`: each ends with an entry of the page. */
-const readCheckpoints = (
+export const readCheckpoints = (
   sql: Pick<Sql, 'query'>,
   logId: number,
   from: bigint,
@@ -262,6 +262,7 @@ export const readPages = async function* (
   sql: Pick<Sql, 'query'>,
   keys: PayloadKeys,
   log: { readonly id: number; readonly tenant: string; readonly origin: string },
+  from: bigint,
   end: bigint,
   orphans: Orphan[],
 ): AsyncGenerator<readonly StoredEntry[]> {
@@ -269,10 +270,10 @@ export const readPages = async function* (
     if (orphans.length < MAX_ORPHANS) orphans.push({ table, seq });
   };
   const reader = { sql, keys, log, orphan };
-  const read = (from: bigint): Promise<Page> | undefined =>
-    from < end ? readOnePage(reader, from, from + PAGE_ROWS < end ? from + PAGE_ROWS : end) : undefined;
-  let reached = 0n;
-  let coming = read(0n);
+  const read = (first: bigint): Promise<Page> | undefined =>
+    first < end ? readOnePage(reader, first, first + PAGE_ROWS < end ? first + PAGE_ROWS : end) : undefined;
+  let reached = from;
+  let coming = read(from);
   try {
     while (coming !== undefined) {
       const page = await coming;

@@ -7,7 +7,8 @@ import type { PayloadKeys } from '../core/payload-keys.ts';
 import type { NameSubject } from '../core/pseudonym.ts';
 import { verifyLog } from '../core/verify.ts';
 import type { NamedElsewhere } from '../core/verify-gone.ts';
-import type { KnownSize, LogFacts, Orphan } from '../core/verify-input.ts';
+import { openPlace, sealPlace, type SealedPlace } from '../core/verify-place.ts';
+import type { KnownSize, LogFacts, Orphan, VerifyInput } from '../core/verify-input.ts';
 import type { VerificationReport } from '../core/verify-report.ts';
 import { parseObject } from '../core/verify-event.ts';
 import { carriedNumbers, type CarriedNumbers } from '../core/verify-numbers.ts';
@@ -17,7 +18,7 @@ import type { StreamClaim } from '../core/verify-streams.ts';
 import type { VerifyTenant } from '../core/verify-tenant.ts';
 import { readGoneSince } from './read-gone.ts';
 import { insertReport, readReports } from './read-reports.ts';
-import { readPages } from './read-verification-pages.ts';
+import { readCheckpoints, readPages } from './read-verification-pages.ts';
 
 interface FactsRow {
   readonly id: number;
@@ -69,7 +70,7 @@ const readCarried = async (
   keys: PayloadKeys,
   log: { readonly id: number; readonly tenant: string; readonly origin: string },
 ): Promise<readonly CarriedNumbers[]> => {
-  for await (const [first] of readPages(sql, keys, log, 1n, []))
+  for await (const [first] of readPages(sql, keys, log, 0n, 1n, []))
     if (first?.payload.state === 'opened') return carriedNumbers(parseObject(first.payload.payload) ?? {});
   return [];
 };
@@ -136,18 +137,33 @@ export interface VerifierOptions {
   readonly keys: PayloadKeys;
   readonly nameForSearch: NameSubject;
   readonly graceMs: number;
+  /** 32 bytes: by which this service knows the places that it gave away. */
+  readonly placeKey: Uint8Array;
   readonly now?: () => number;
   /** Acknowledgements whose signatures were checked, from where they are kept: home or Kafka. */
   readonly acks?: (tenant: string) => Promise<readonly Ack[]>;
 }
+
+/** Where to go on; undefined when this service did not make the place, or the log is shorter now. */
+const placeIn = async (
+  sql: Pick<Sql, 'query'>,
+  placeKey: Uint8Array,
+  log: { readonly id: number; readonly tenant: string; readonly end: bigint },
+  sealed: SealedPlace,
+): Promise<VerifyInput['from']> => {
+  const place = openPlace(placeKey, { tenant: log.tenant, origin: sealed.origin }, sealed);
+  if (place === undefined || place.tree.size > log.end) return undefined;
+  const [checkpoint] = await readCheckpoints(sql, log.id, place.tree.size - 1n, place.tree.size);
+  return { place, verifiedAt: sealed.verifiedAt, checkpoint };
+};
 
 /**
  * Verifies every log of a tenant, newest incarnation first, and keeps the reports. Reads in pages while the ledger
  * grows: what it says is as of the size that the log had when it began. Empty when the tenant has no ledger.
  */
 export const createVerifier = (options: VerifierOptions): VerifyTenant => {
-  const { database, reports, keys, nameForSearch, graceMs, now = Date.now } = options;
-  return async (tenant, { remembered = [], window, onProgress }) => {
+  const { database, reports, keys, nameForSearch, graceMs, placeKey, now = Date.now } = options;
+  return async (tenant, { remembered = [], window, places = [], onPlace, onProgress }) => {
     const acks = (await options.acks?.(tenant)) ?? [];
     const earlier = await readReports(database, tenant);
     const before = await readEmitters(database);
@@ -170,6 +186,9 @@ export const createVerifier = (options: VerifierOptions): VerifyTenant => {
       };
       const known: readonly KnownSize[] = [
         ...sizesOfAcks(acks, origin),
+        ...places
+          .filter((place) => place.origin === origin && /^[1-9]\d{0,17}$/.test(place.size))
+          .map(({ size: verified }) => ({ source: 'the auditor', size: BigInt(verified), isOutside: true })),
         ...remembered
           .filter((fact) => fact.origin === origin)
           .map((fact) => ({ source: 'the auditor', size: fact.size, leaf: fact.leaf, isOutside: true })),
@@ -187,6 +206,8 @@ export const createVerifier = (options: VerifierOptions): VerifyTenant => {
         ),
       ];
       const orphans: Orphan[] = [];
+      const sealed = window === undefined ? places.find((place) => place.origin === origin) : undefined;
+      const from = sealed === undefined ? undefined : await placeIn(database, placeKey, { id, tenant, end }, sealed);
       const next = logs.find((other) => other.previous_origin === origin);
       const report = await verifyLog({
         log,
@@ -203,7 +224,7 @@ export const createVerifier = (options: VerifierOptions): VerifyTenant => {
             }),
         ...newestOf(row),
         head: { size: row.size ?? 0n, leaf: row.leaf ?? new Uint8Array(32) },
-        pages: readPages(database, keys, { id, tenant, origin }, end, orphans),
+        pages: readPages(database, keys, { id, tenant, origin }, from?.place.tree.size ?? 0n, end, orphans),
         orphans: () => orphans,
         claims: [...(claims.get(id) ?? []), ...claimsOfAcks(acks, origin)],
         known,
@@ -228,6 +249,15 @@ export const createVerifier = (options: VerifierOptions): VerifyTenant => {
         now,
         graceMs,
         ...(window === undefined ? {} : { window }),
+        ...(from === undefined ? {} : { from }),
+        ...(onPlace === undefined
+          ? {}
+          : {
+              onPlace: (place) => {
+                const made = sealPlace(placeKey, log, place, new Date(now()).toISOString());
+                if (made !== undefined) onPlace(made);
+              },
+            }),
         ...(onProgress === undefined ? {} : { onProgress: (seq) => onProgress(done + seq, total) }),
       });
       done += end;

@@ -2,18 +2,20 @@ import { existsSync, readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { openCheckpoint, type Checkpoint } from '../../shared/tlog/checkpoint.ts';
 import { consistencyProof, isConsistent, type ReadHashes } from '../../shared/tlog/proofs.ts';
-import { formatTilePath, TILE_WIDTH } from '../../shared/tlog/tiles.ts';
 import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors.ts';
 import type { VerifierKey } from '../../shared/contracts/signatures.ts';
-import { createAuditClient, type AuditClient, type AuditConnection } from './audit-client.ts';
+import { createAuditClient, type AuditConnection } from './audit-client.ts';
 import { readVkeys } from './audit-keys.ts';
 import { printable } from './audit-print.ts';
+import { askWitnessed, DEFAULT_MAX_AGE, hashesOver, logPath, maxAgeOf, readPolicyFile } from './audit-witnessed.ts';
 import { replaceFile } from './policy-build.ts';
 
 interface CheckpointOptions extends AuditConnection {
   readonly tenant?: string;
   readonly vkey: string;
   readonly hold?: string;
+  readonly policy?: string;
+  readonly maxAge: string;
   readonly json?: boolean;
 }
 
@@ -23,13 +25,6 @@ const onlyKey = (file: string): VerifierKey => {
   if (key === undefined || more.length > 0)
     throw new AppError('usage', `--vkey: ${file} holds not one key but ${more.length + (key === undefined ? 0 : 1)}`);
   return key;
-};
-
-/** Where the log of an origin `<authority>/<tenant>/<shard>/<incarnation>` is served. */
-const logPath = (origin: string, named: string | undefined): string => {
-  const [shownTenant, shard, incarnation] = origin.split('/').slice(-3);
-  const tenant = named ?? shownTenant;
-  return `/log/${[tenant, shard, incarnation].map((part = '') => encodeURIComponent(part)).join('/')}`;
 };
 
 /** What the auditor holds already; undefined when there is no such file yet. */
@@ -48,16 +43,6 @@ const readHeld = (file: string, key: VerifierKey): Checkpoint | undefined => {
   return held;
 };
 
-const hashesOver =
-  (client: AuditClient, path: string): ReadHashes =>
-  async (level, from, count) => {
-    const tile = formatTilePath({ content: 'hashes', level, index: from / BigInt(TILE_WIDTH), width: count });
-    const { bytes } = await client.download(`${path}/tile/${tile}`, {});
-    if (bytes.length !== count * 32)
-      throw new AppError('upstream_unavailable', `tile ${tile} has ${bytes.length} bytes`);
-    return Array.from({ length: count }, (_, n) => bytes.subarray(n * 32, (n + 1) * 32));
-  };
-
 /** Why the newest checkpoint does not continue the one that is held; undefined when it does. */
 const breakOf = async (held: Checkpoint, newest: Checkpoint, read: ReadHashes): Promise<string | undefined> => {
   if (newest.size < held.size)
@@ -70,6 +55,8 @@ const breakOf = async (held: Checkpoint, newest: Checkpoint, read: ReadHashes): 
 
 const checkpoint = async (options: CheckpointOptions): Promise<void> => {
   const key = onlyKey(options.vkey);
+  const policy = options.policy === undefined ? undefined : readPolicyFile(options.policy);
+  const maxAgeS = maxAgeOf(options.maxAge);
   const held = options.hold === undefined ? undefined : readHeld(options.hold, key);
   const client = createAuditClient(options);
   const path = logPath(key.name, options.tenant);
@@ -81,21 +68,28 @@ const checkpoint = async (options: CheckpointOptions): Promise<void> => {
       : held === undefined
         ? undefined
         : await breakOf(held, newest, hashesOver(client, path));
+  const seen = newest === undefined ? undefined : { origin: key.name, tenant: options.tenant, newest };
+  const witnessed =
+    problem !== undefined || seen === undefined ? undefined : await askWitnessed(client, seen, policy, maxAgeS);
   if (options.json === true) {
     const document = {
       origin: key.name,
       note: bytes.toString('utf8'),
       size: newest === undefined ? null : String(newest.size),
       continues: held === undefined || newest === undefined ? null : problem === undefined ? String(held.size) : null,
+      witnessed: witnessed ?? null,
       problem: problem ?? null,
     };
     process.stdout.write(`${JSON.stringify(document)}\n`);
   } else if (problem === undefined) {
     process.stdout.write(bytes);
     if (held !== undefined) process.stderr.write(`continues the checkpoint of size ${held.size}\n`);
+    if (witnessed !== undefined && witnessed.status !== 'failed')
+      process.stderr.write(`${printable(witnessed.note)}\n`);
   }
-  if (problem !== undefined) {
-    process.stderr.write(`! ${printable(problem)}\n`);
+  const fault = problem ?? (witnessed?.status === 'failed' ? witnessed.note : undefined);
+  if (fault !== undefined) {
+    process.stderr.write(`! ${printable(fault)}\n`);
     process.exitCode = 1;
   } else if (options.hold !== undefined) await replaceFile(options.hold, bytes);
 };
@@ -106,9 +100,11 @@ export const auditCheckpointCommand = (common: (command: Command) => Command): C
     .description('the newest checkpoint of a log, checked with your key and against the one that you hold')
     .requiredOption('--vkey <file>', 'verifier key of the log, as you hold it')
     .option('--hold <file>', 'the checkpoint of last time; replaced by the newest when that continues it')
+    .option('--policy <file>', 'C2SP tlog-policy: the meta log’s key and the witnesses that must have cosigned')
+    .option('--max-age <duration>', 'how old the cosignatures may be', DEFAULT_MAX_AGE)
     .addHelpText(
       'after',
       '\nThe log is the one that the key names; --tenant says whose it is when its name hides that.\n' +
-        '\nExit codes: 0 good, 1 not signed with this key or no continuation, 2 usage or no answer.\n',
+        '\nExit codes: 0 good, 1 not signed with this key, no continuation or not witnessed, 2 usage or no answer.\n',
     )
     .action(checkpoint);

@@ -1,6 +1,7 @@
 import type { Finding, Verdict, VerificationReport } from '../../audit/core/verify-report.ts';
 import { hasFailed, VERDICTS } from '../../audit/core/verify-report.ts';
 import type { Statement } from '../../audit/core/verify-window.ts';
+import type { WitnessedVerdict } from '../../audit/core/verify-witnessed.ts';
 
 /** Colours a text, or leaves it as it is. */
 export interface Paint {
@@ -78,7 +79,7 @@ const TITLES: Readonly<Record<string, string>> = {
   append_only: 'append-only',
 };
 
-const statusText = (verdict: Verdict, paint: Paint): string => {
+const statusText = (verdict: Pick<Verdict, 'status'>, paint: Paint): string => {
   switch (verdict.status) {
     case 'ok':
       return paint.green('ok');
@@ -137,6 +138,12 @@ export const printReport = (report: VerificationReport, paint: Paint): string =>
         ...(verdict.firstBad === undefined ? [] : findingLines(verdict.firstBad, verdict.failures, paint)),
       ];
     }),
+    ...(report.since === undefined
+      ? []
+      : [
+          `  since         entries 0–${BigInt(report.since.size) - 1n} were verified on ${printable(report.since.verifiedAt)}, ` +
+            `by root ${printable(report.since.root)}; --full reads them again`,
+        ]),
     ...(report.lastGood === undefined || report.lastGood === null || !hasFailed(report)
       ? []
       : [`  last good checkpoint  size ${report.lastGood.size}, root ${printable(report.lastGood.root)}`]),
@@ -145,3 +152,7 @@ export const printReport = (report: VerificationReport, paint: Paint): string =>
   ];
   return lines.map((line) => `${line}\n`).join('');
 };
+
+/** What witnesses say of the same log. */
+export const printWitnessed = (verdict: WitnessedVerdict, paint: Paint): string =>
+  `  ${'witnessed'.padEnd(13)} ${statusText(verdict, paint)}\n      ${printable(verdict.note)}\n`;

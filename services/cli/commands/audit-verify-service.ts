@@ -2,11 +2,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { SingleBar } from 'cli-progress';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { isObject } from '../../shared/contracts/json.ts';
+import { isSealedPlace, type SealedPlace } from '../../audit/core/verify-place.ts';
 import { VERDICTS, type VerificationReport } from '../../audit/core/verify-report.ts';
 import type { AuditClient } from './audit-client.ts';
 import type { Remembered } from './audit-verify-memory.ts';
 
 const POLL_MS = 200;
+/** How often what was verified so far is kept. */
+const KEEP_MS = 5_000;
 
 const isReport = (value: unknown): value is VerificationReport => {
   if (!isObject(value) || typeof value['origin'] !== 'string' || !isObject(value['verdicts'])) return false;
@@ -73,18 +76,32 @@ const answersFor =
 export const verifyTenant = async (
   client: AuditClient,
   tenant: string | undefined,
-  asked: { readonly known: readonly Remembered[]; readonly between?: Between },
+  asked: {
+    readonly known: readonly Remembered[];
+    readonly places: readonly SealedPlace[];
+    readonly between?: Between;
+  },
+  keep: (places: readonly SealedPlace[]) => void,
 ): Promise<readonly VerificationReport[]> => {
   const parameters: Readonly<Record<string, string>> = tenant === undefined ? {} : { tenant };
   const progress = progressOn(process.stderr, tenant ?? 'verifying');
   try {
-    const started = await client.post('/v1/verify', parameters, asked);
+    const started = await client.post('/v1/verify', parameters, {
+      ...asked,
+      known: asked.known.map(({ origin, size, leaf }) => ({ origin, size, leaf })),
+    });
     const id = isObject(started['run']) ? started['run']['id'] : undefined;
+    let keptAt = performance.now();
     for (;;) {
       const { run } = await client.get('/v1/verify', parameters);
       if (!isObject(run) || run['id'] !== id)
         throw new AppError('upstream_unavailable', 'the audit service has lost this verification; was it restarted?');
       if (isObject(run['progress'])) progress.show(Number(run['progress']['done']), Number(run['progress']['total']));
+      if (run['state'] === 'done' || performance.now() - keptAt > KEEP_MS) {
+        const { places } = await client.get('/v1/verify', { ...parameters, places: 'true' });
+        keep(Array.isArray(places) ? places.filter(isSealedPlace) : []);
+        keptAt = performance.now();
+      }
       if (run['state'] === 'failed') {
         const message = isObject(run['error']) ? String(run['error']['message']) : 'no reason given';
         throw new AppError('upstream_unavailable', `the verification could not be finished: ${message}`);

@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { auditArtifactCommand } from './audit-artifact.ts';
 import { auditCheckpointCommand } from './audit-checkpoint.ts';
+import { auditDrillCommand } from './audit-drill.ts';
 import { auditEmitterCommand } from './audit-emitter.ts';
 import { auditEraseCommand } from './audit-erase.ts';
 import { auditExportCommand } from './audit-export.ts';
@@ -27,6 +28,7 @@ export const auditCommand = (): Command => {
   audit.addCommand(auditVerifyProofCommand());
   audit.addCommand(auditCheckpointCommand(common));
   audit.addCommand(auditArtifactCommand(common));
+  audit.addCommand(auditDrillCommand());
   audit.addCommand(auditEmitterCommand());
   audit.addCommand(auditEraseCommand(common));
   audit.addCommand(auditRetainCommand());

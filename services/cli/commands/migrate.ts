@@ -24,10 +24,12 @@ const migrateDatabase = async (
   member: string,
   urlFile: string | undefined,
   set: MigrationSet,
+  isPooled: boolean,
   then: (database: Database) => Promise<void> = () => Promise.resolve(),
 ): Promise<Report> => {
   if (urlFile === undefined) throw new AppError('settings_invalid', `${member}: is needed by \`edict migrate\``);
   const database = connectPostgres(readDatabaseUrl(urlFile), {
+    isPooled,
     poolSize: 1,
     applicationName: 'edict-migrate',
     statementTimeoutMs: STATEMENT_TIMEOUT_MS,
@@ -49,13 +51,13 @@ const migrateAll = async (settings: Settings): Promise<readonly Report[]> => {
     await (await openLedgerStore(settings)).close();
     reports.push({ target: 'embedded database', applied: [], present: ['all'] });
   } else {
-    const { owner_url_file: owner, keys_url_file: keys } = settings.database;
+    const { owner_url_file: owner, keys_url_file: keys, pooler } = settings.database;
     reports.push(
-      await migrateDatabase('ledger', '/database/owner_url_file', owner, ledgerMigrations(), (database) =>
+      await migrateDatabase('ledger', '/database/owner_url_file', owner, ledgerMigrations(), pooler, (database) =>
         applyRetentionFloor(database, settings),
       ),
     );
-    reports.push(await migrateDatabase('key store', '/database/keys_url_file', keys, keyStoreMigrations()));
+    reports.push(await migrateDatabase('key store', '/database/keys_url_file', keys, keyStoreMigrations(), pooler));
   }
   if (settings.kafka.brokers.length > 0) {
     const logger = createLogger({ service: 'migrate', level: 'warn' });

@@ -369,6 +369,12 @@ export const SettingsSchema = Type.Object(
         signer_url_file: File('Signs checkpoints.'),
         maintainer_url_file: File('Drops payloads; required with audit.retention.'),
         tripwire_url_file: File('Watches the write-ahead log; the login needs REPLICATION, and no pooler in between.'),
+        pooler: Type.Boolean({
+          default: false,
+          description:
+            'A pooler in transaction mode (PgBouncer) stands before the server: statements stay unnamed, and nothing is ' +
+            'set for longer than a transaction.',
+        }),
         keys_url_file: File('The store of payload keys; best on a server of its own.'),
       },
       'Postgres. Without `writer_url_file`: an embedded one under home.',

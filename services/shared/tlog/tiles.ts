@@ -62,6 +62,20 @@ export const encodeBundle = (entries: readonly Uint8Array[]): Buffer =>
     }),
   );
 
+/** The entries of a bundle, or undefined when it ends in the middle of one. */
+export const decodeBundle = (bytes: Uint8Array): readonly Uint8Array[] | undefined => {
+  const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  const entries: Uint8Array[] = [];
+  for (let at = 0; at < view.length;) {
+    if (at + 2 > view.length) return undefined;
+    const end = at + 2 + view.readUInt16BE(at);
+    if (end > view.length) return undefined;
+    entries.push(view.subarray(at + 2, end));
+    at = end;
+  }
+  return entries;
+};
+
 /** A log as its newest checkpoint has it. */
 export interface PublishedLog {
   readonly id: number;

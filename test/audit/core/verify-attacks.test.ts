@@ -233,6 +233,7 @@ describe('a superuser who disables the triggers and alters', () => {
       keys,
       nameForSearch: searchNames,
       graceMs: 60_000,
+      placeKey: Buffer.alloc(32, 1),
       acks: () => Promise.resolve(acks),
       now: () => Date.now() + 3_600_000,
     });

@@ -8,57 +8,19 @@ import { freshIds, ownEntry } from '../../../services/audit/core/own-entry.ts';
 import { connectPostgres } from '../../../services/audit/postgres/connect.ts';
 import { createVerifier } from '../../../services/audit/postgres/read-verification.ts';
 import type { VerdictName, VerificationReport } from '../../../services/audit/core/verify-report.ts';
+import { ATTACKS, disarm, type AttackedLog } from '../../../services/audit/drill/attacks.ts';
 import { createTestDatabase, type TestDatabase } from '../../support/postgres.ts';
 import { LEDGER_TEMPLATE, openLedger, searchNames, signLedgers } from '../http/ledger-fixture.ts';
 
-const DISARM = `
-  alter table edict.entry_l2_s0 disable trigger all;
-  alter table edict.payload_l2_s0 disable trigger all;
-  alter table edict.log_head disable trigger all;
-  alter table edict.checkpoint disable trigger all;
-  alter table edict.entry drop constraint entry_leaf;
-  alter table edict.entry drop constraint entry_position;
-`;
+const ATTACKED: AttackedLog = { logId: 2, victim: 3n, size: 13n, signed: [11n, 13n] };
+const DISARM = disarm(ATTACKED);
 const LOG = 'log_id = 2';
 const ACME = { id: 2, tenant: 'acme', origin: 'audit.example.com/acme/0/1' };
 
-const flip = (column: string, at: number): string =>
-  `set ${column} = set_byte(${column}, ${at}, get_byte(${column}, ${at}) # 1)`;
 const CUT = `delete from edict.entry where ${LOG} and seq >= 11; delete from edict.payload where ${LOG} and seq >= 11;
   update edict.log_head set size = 11, leaf = (select leaf from edict.entry where ${LOG} and seq = 10) where ${LOG}`;
 
-const ATTACKS: readonly { readonly name: string; readonly sql: string; readonly red: readonly VerdictName[] }[] = [
-  {
-    name: 'a byte of a payload',
-    sql: `update edict.payload ${flip('ciphertext', 80)} where ${LOG} and seq = 3`,
-    red: ['integrity'],
-  },
-  {
-    name: 'a byte of a header',
-    sql: `update edict.entry ${flip('header', 84)} where ${LOG} and seq = 3`,
-    red: ['append_only', 'integrity'],
-  },
-  {
-    name: 'a stored leaf hash',
-    sql: `update edict.entry ${flip('leaf', 0)} where ${LOG} and seq = 3`,
-    red: ['integrity'],
-  },
-  { name: 'the end, with every table cleaned but checkpoints', sql: CUT, red: ['append_only'] },
-  {
-    name: 'a note',
-    sql: `update edict.checkpoint ${flip('note', 40)} where ${LOG} and size = 11`,
-    red: ['authenticity'],
-  },
-  {
-    name: 'a root beside its note',
-    sql: `update edict.checkpoint ${flip('root', 0)} where ${LOG} and size = 13`,
-    red: ['authenticity'],
-  },
-  {
-    name: 'a checkpoint that is followed by others',
-    sql: `delete from edict.checkpoint where ${LOG} and size = 11`,
-    red: ['append_only'],
-  },
+const CASES: readonly { readonly name: string; readonly sql: string; readonly red: readonly VerdictName[] }[] = [
   {
     name: 'a checkpoint moved to another log',
     sql: `update edict.checkpoint set note = (select note from edict.checkpoint where log_id = 3 order by size limit 1)
@@ -84,7 +46,14 @@ describe('somebody with all rights on a database whose logs are signed', () => {
       .map(([name]) => name);
   const verify = async (remembered: VerificationReport[] = []): Promise<VerificationReport> => {
     const { keys } = openLedger(database);
-    const verifier = createVerifier({ database, reports: database, keys, nameForSearch: searchNames, graceMs: 60_000 });
+    const verifier = createVerifier({
+      database,
+      reports: database,
+      keys,
+      nameForSearch: searchNames,
+      graceMs: 60_000,
+      placeKey: Buffer.alloc(32, 1),
+    });
     const [report] = await verifier('acme', {
       remembered: remembered.map(({ origin, size, lastLeaf }) => ({
         origin,
@@ -124,10 +93,18 @@ describe('somebody with all rights on a database whose logs are signed', () => {
     });
   });
 
-  it.each(ATTACKS)('$name: red is $red', async ({ sql, red }) => {
+  it.each(CASES)('$name: red is $red', async ({ sql, red }) => {
     await signTwice();
     await database.query(`${DISARM}${sql}`);
     expect(redOf(await verify())).toEqual(red);
+  });
+
+  // What `edict audit drill` does to a ledger of its own.
+  it.each(ATTACKS)('$row, $name: red is $red', async ({ sql, red, isRemembered = false }) => {
+    await signTwice();
+    const before = isRemembered ? [await verify()] : [];
+    await database.query(`${disarm(ATTACKED)}${sql(ATTACKED)}`);
+    expect(redOf(await verify(before))).toEqual(red);
   });
 
   it('cuts off end and checkpoint: red for who remembers', async () => {

@@ -1,39 +1,14 @@
 import { hex, sha256 } from '../../../services/shared/contracts/bytes.ts';
-import { signCheckpoint } from '../../../services/shared/tlog/checkpoint.ts';
-import { createTreeHasher } from '../../../services/shared/tlog/merkle.ts';
-import { parseVkey } from '../../../services/shared/contracts/signatures.ts';
-import { decodeEntry, entryKindName } from '../../../services/audit/core/entry.ts';
 import { verifyLog } from '../../../services/audit/core/verify.ts';
 import type { VerifyInput } from '../../../services/audit/core/verify-input.ts';
-import { createTestLog, EMITTER, LOG_KEY, NOW_MS, ORIGIN, VKEY, type TestLog } from './verify-log.ts';
+import { createTestLog, EMITTER, NOW_MS, type TestLog } from './verify-log.ts';
+import { sign as seal } from './verify-signed-log.ts';
 
 const HOUR = 3_600_000;
 const START = NOW_MS - 10 * HOUR;
 const at = (hours: number): number => START + hours * HOUR;
 
-/** Seals and signs what the log has. */
-const sign = (log: TestLog): Pick<VerifyInput, 'newest'> => {
-  const decisions = log.rows.filter(({ search }) => search.length > 0).length;
-  const kinds = new Map<string, number>();
-  for (const { header } of log.rows) {
-    const name = entryKindName(decodeEntry(header).kind) ?? '';
-    kinds.set(name, (kinds.get(name) ?? 0) + 1);
-  }
-  const row = log.own('seal', {
-    from: '0',
-    kinds: [...kinds].map(([kind, count]) => [kind, String(count)]),
-    decisions: decisions === 0 ? [] : [['deny', String(decisions)]],
-    reasons: [],
-    emitters: [],
-    checkpoint: null,
-  });
-  const tree = createTreeHasher();
-  for (const { leaf } of log.rows) tree.add(leaf);
-  const checkpoint = { size: tree.size(), root: tree.root() };
-  const note = signCheckpoint({ origin: ORIGIN, ...checkpoint }, LOG_KEY, parseVkey(VKEY));
-  row.checkpoint = { ...checkpoint, note };
-  return { newest: row.checkpoint };
-};
+const sign = (log: TestLog): Pick<VerifyInput, 'newest'> => ({ newest: seal(log) });
 
 const statement = async (log: TestLog, from: number, to: number, change: Partial<VerifyInput> = {}) => {
   const report = await verifyLog(log.input({ window: { fromMs: at(from), toMs: at(to) }, ...change }));

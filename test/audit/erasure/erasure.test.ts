@@ -78,7 +78,14 @@ const erased = async (subject?: DataSubject): Promise<ErasureStatus> => {
 };
 
 const verify = async (): Promise<readonly VerificationReport[]> =>
-  createVerifier({ database, reports: database, keys, nameForSearch: searchNames, graceMs: 60_000 })('acme', {});
+  createVerifier({
+    database,
+    reports: database,
+    keys,
+    nameForSearch: searchNames,
+    graceMs: 60_000,
+    placeKey: Buffer.alloc(32, 1),
+  })('acme', {});
 
 const redOf = (report: VerificationReport | undefined): readonly string[] =>
   Object.entries(report?.verdicts ?? {}).flatMap(([name, { status }]) => (status === 'failed' ? [name] : []));

@@ -50,7 +50,14 @@ describe('the audit service over HTTP', () => {
       reader: createLedgerReader({ database, keys }),
       tiles: createTileReader(database),
       meta: createMetaReader(database),
-      verify: createVerifier({ database, reports: database, keys, nameForSearch: searchNames, graceMs: 60_000 }),
+      verify: createVerifier({
+        database,
+        reports: database,
+        keys,
+        nameForSearch: searchNames,
+        graceMs: 60_000,
+        placeKey: Buffer.alloc(32, 1),
+      }),
       access: () => access,
       cursorKey: Buffer.alloc(32, 3),
       nameSubject: searchNames,
@@ -210,7 +217,7 @@ describe('the audit service over HTTP', () => {
       fetch(`${server.url}/v1/verify?tenant=acme`, { method: 'POST', headers: { 'content-type': type }, body });
     expect((await post('{}', 'text/plain')).status).toBe(415);
     expect((await post('{"known":[{"origin":"x","size":"0","leaf":""}]}')).status).toBe(400);
-    expect((await post(`{"known":"${'x'.repeat(70_000)}"}`)).status).toBe(413);
+    expect((await post(`{"known":"${'x'.repeat(9_000_000)}"}`)).status).toBe(413);
     const started = await post('{}');
     expect(started.status).toBe(202);
     const { run } = (await started.json()) as { run: { id: string } };

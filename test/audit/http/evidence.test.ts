@@ -4,9 +4,9 @@ import path from 'node:path';
 import { createLedger } from '../../../services/audit/postgres/create-ledger.ts';
 import { formatVkey, signingKeyFromPem } from '../../../services/shared/contracts/signatures.ts';
 import { freshIds, ownEntry } from '../../../services/audit/core/own-entry.ts';
-import { openBundle } from '../core/evidence-bundle.ts';
+import { membersOf, openBundle } from '../core/evidence-bundle.ts';
 import { fillEvidence, openEvidenceFixture, statusesOf, type EvidenceFixture } from './evidence-fixture.ts';
-import { ledgerKeys, openLedger } from './ledger-fixture.ts';
+import { decisionMembers, ledgerKeys, openLedger } from './ledger-fixture.ts';
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
@@ -214,6 +214,18 @@ describe('an evidence bundle', () => {
     expect(found.at(-1)?.covered_by).toBeNull();
     await fixture.sign();
     expect((await rows()).map(({ covered_by: covered }) => covered)).not.toContain(null);
+  });
+
+  it('of many bytes has several members of entries', async () => {
+    const { feeder, sign, get, verify } = fixture;
+    const from = new Date().toISOString();
+    const large = (text: string) =>
+      feeder.decision(decisionMembers('alice', 'read', 'allow', { context: { args: { text: text.repeat(800_000) } } }));
+    await feeder.store([large('x'), large('y'), large('z')]);
+    await sign();
+    const { bytes } = await get(`format=bundle&from=${from}`);
+    expect(membersOf(bytes).map(({ name }) => name)).toContain('entries/00000003.ndjson');
+    expect(statusesOf(await verify(bytes))).toEqual(RANGE);
   });
 
   it('of an earlier incarnation is asked for by its number', async () => {

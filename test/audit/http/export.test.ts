@@ -75,6 +75,7 @@ describe('an export', () => {
         keys: opened.keys,
         nameForSearch: searchNames,
         graceMs: 60_000,
+        placeKey: Buffer.alloc(32, 1),
       }),
       recordAccess: (...args) => recordAccess(...args),
       access: () => access,
@@ -201,6 +202,7 @@ describe('an export', () => {
       keys: openLedger(database).keys,
       nameForSearch: searchNames,
       graceMs: 60_000,
+      placeKey: Buffer.alloc(32, 1),
     });
     const reports = await verify('initech', { remembered: [], onProgress: () => undefined });
     expect(reports.some(hasFailed)).toBe(false);

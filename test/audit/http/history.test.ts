@@ -48,7 +48,14 @@ describe('the history of decisions', () => {
       reader: createLedgerReader({ database: reader, keys }),
       tiles: createTileReader(reader),
       meta: createMetaReader(reader),
-      verify: createVerifier({ database: admin, reports: admin, keys, nameForSearch: searchNames, graceMs: 60_000 }),
+      verify: createVerifier({
+        database: admin,
+        reports: admin,
+        keys,
+        nameForSearch: searchNames,
+        graceMs: 60_000,
+        placeKey: Buffer.alloc(32, 1),
+      }),
       access: () => access,
       cursorKey,
       nameSubject: searchNames,
@@ -142,6 +149,7 @@ describe('the history of decisions', () => {
       keys,
       nameForSearch: searchNames,
       graceMs: 60_000,
+      placeKey: Buffer.alloc(32, 1),
     });
     const whole = await verify('initech', { remembered: [], onProgress: () => undefined });
     expect(whole.some(hasFailed)).toBe(false);

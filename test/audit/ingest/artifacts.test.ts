@@ -40,7 +40,14 @@ describe('artifacts in a ledger', () => {
       reader: createLedgerReader({ database, keys }),
       tiles: createTileReader(database),
       meta: createMetaReader(database),
-      verify: createVerifier({ database, reports: database, keys, nameForSearch, graceMs: 60_000 }),
+      verify: createVerifier({
+        database,
+        reports: database,
+        keys,
+        nameForSearch,
+        graceMs: 60_000,
+        placeKey: Buffer.alloc(32, 1),
+      }),
       access: () => access,
       cursorKey: Buffer.alloc(32, 3),
       nameSubject: nameForSearch,
@@ -220,7 +227,14 @@ describe('artifacts in a ledger', () => {
       const start = createEmitter(1n, emitter.key).event('edict', { type: 'edict.start.v1' });
       const messages = [start, ...events].map((event, index) => messageOf(event, BigInt(index)));
       await fresh.harness.newIngest().take(messages, once);
-      const verify = createVerifier({ database, reports: database, keys, nameForSearch, graceMs: 60_000 });
+      const verify = createVerifier({
+        database,
+        reports: database,
+        keys,
+        nameForSearch,
+        graceMs: 60_000,
+        placeKey: Buffer.alloc(32, 1),
+      });
       const reports = await verify('acme', {});
       expect(reports.map(hasFailed)).toEqual([false]);
       expect(await fresh.harness.kinds('acme')).toEqual(['incarnation', 'decision', 'artifact', 'artifact']);

@@ -47,6 +47,18 @@ describe('ingest', () => {
     expect(await harness.kinds('acme')).toEqual(['incarnation', 'decision', 'decision']);
   });
 
+  it('finds an id that comes again under a new number, in a later batch, and takes what comes with it', async () => {
+    const emitter = createEmitter();
+    const ingest = harness.newIngest();
+    const first = emitter.event('acme');
+    await ingest.take(messages([first]), alive);
+    const batch = [emitter.event('acme'), emitter.event('acme', { id: first.id }), emitter.event('acme')];
+    expect(await ingest.take(messages(batch, 1n), alive)).toEqual({ nextOffset: 4n, fenced: false });
+    expect(await harness.kinds('acme')).toEqual(['incarnation', 'decision', 'decision', 'conflict', 'decision']);
+    expect(await harness.streams()).toMatchObject([{ complete_to: '4', highest: '4', holes: [] }]);
+    expect(ingest.failure()).toBeUndefined();
+  });
+
   it('lets one of two readers of a partition go on and fences the other', async () => {
     const emitter = createEmitter();
     const events = Array.from({ length: 40 }, () => emitter.event('acme'));

@@ -46,6 +46,7 @@ describe('the state of the ingest', () => {
         keys: harness.keys,
         nameForSearch: harness.nameForSearch,
         graceMs: 60_000,
+        placeKey: Buffer.alloc(32, 1),
         now: () => harness.clock.ms,
       });
       for (const tenant of ['edict', 'acme', 'globex']) {

@@ -51,9 +51,7 @@ describe('witnesses of the meta log', () => {
       },
       { logger: silent },
     );
-    const [meta] = await fixture.ledger
-      .as('signer')
-      .query<{ vkey: string }>('select vkey from edict.meta_log', []);
+    const [meta] = await fixture.ledger.as('signer').query<{ vkey: string }>('select vkey from edict.meta_log', []);
     lite = await startLitewitness([meta!.vkey]);
     const http = createServer((request, response) => {
       const chunks: Buffer[] = [];

@@ -1,0 +1,170 @@
+import { spawn } from 'node:child_process';
+import { createServer } from 'node:http';
+import { readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { createMetaReader } from '../../services/audit/postgres/read-meta.ts';
+import { createLedgerReader } from '../../services/audit/postgres/read-ledger.ts';
+import { createTileReader } from '../../services/audit/postgres/read-tiles.ts';
+import { createVerifier } from '../../services/audit/postgres/read-verification.ts';
+import { createAuditApp, type AuditApp } from '../../services/audit/http/app.ts';
+import { createSignerMetrics } from '../../services/audit/signer/metrics.ts';
+import { createWitnessMetrics } from '../../services/audit/witness/metrics.ts';
+import { startWitnesses, type Witnesses } from '../../services/audit/witness/witnesses.ts';
+import { developmentCaller } from '../../services/shared/callers/api-keys.ts';
+import { generateSigningKey } from '../../services/shared/contracts/signatures.ts';
+import { listen, type ListeningServer } from '../../services/shared/runtime/http-server.ts';
+import { createRegistry } from '../../services/shared/runtime/metrics.ts';
+import { formatWitnessVkey } from '../../services/shared/tlog/cosignature.ts';
+import { parsePolicy } from '../../services/shared/tlog/policy.ts';
+import { startWitness, type RunningWitness } from '../../services/witness/main.ts';
+import { silent } from '../audit/ingest/fixtures.ts';
+import { nameForSearch, newDecision } from '../audit/postgres/ledger-fixture.ts';
+import { openSigningFixture, type SigningFixture } from '../audit/signer/signing-fixture.ts';
+import { repositoryRoot } from '../support/prepared-parts.ts';
+
+describe('what witnesses say, on the command line', () => {
+  let fixture: SigningFixture;
+  let witness: RunningWitness;
+  let witnesses: Witnesses;
+  let audit: AuditApp;
+  let server: ListeningServer;
+  let good: string;
+  let unreached: string;
+
+  const file = (name: string): string => path.join(fixture.ledger.folder, name);
+
+  beforeAll(async () => {
+    fixture = await openSigningFixture();
+    const { ledger, sealer, newSigner, store } = fixture;
+    witness = await startWitness(
+      { logFiles: [file('@meta-1.vkey')], folder: file('witness'), listen: '127.0.0.1:0', name: 'own.example/w' },
+      { logger: silent },
+    );
+    const metaKey = readFileSync(file('@meta-1.vkey'), 'utf8').trim();
+    const known = `witness own ${witness.vkey} ${witness.url}\n`;
+    const away = `witness away ${formatWitnessVkey('away.example', generateSigningKey().key.publicKey)}\n`;
+    [good, unreached] = [file('good.policy'), file('unreached.policy')];
+    writeFileSync(good, `log ${metaKey}\n${known}quorum own\n`);
+    writeFileSync(unreached, `log ${metaKey}\n${known}${away}group both all own away\nquorum both\n`);
+    const policy = parsePolicy(readFileSync(good));
+    if ('problem' in policy) throw new Error(policy.problem);
+    await ledger.write(({ append }) => append(ledger.log, [newDecision(), newDecision()]));
+    await sealer.sealAll();
+    await newSigner().signAll();
+    const registry = createRegistry({ service: 'signer', processMetrics: false });
+    const metrics = createWitnessMetrics(registry, createSignerMetrics(registry).alarms);
+    witnesses = startWitnesses({ policy, store, intervalMs: 50, timeoutMs: 20_000, logger: silent, metrics });
+    const database = ledger.as('reader_all');
+    const { keys } = ledger;
+    const caller = developmentCaller({ tenants: { acme: {} } } as never);
+    audit = createAuditApp({
+      reader: createLedgerReader({ database, keys }),
+      tiles: createTileReader(database),
+      meta: createMetaReader(database),
+      verify: createVerifier({
+        database,
+        reports: ledger.as('writer'),
+        keys,
+        nameForSearch,
+        graceMs: 60_000,
+        placeKey: Buffer.alloc(32, 1),
+      }),
+      recordAccess: () => Promise.reject(new Error('nothing is exported here')),
+      access: () => ({ mode: 'open', caller, tenants: new Set(['acme']) }),
+      cursorKey: Buffer.alloc(32),
+      nameSubject: nameForSearch,
+      maskKey: () => undefined,
+      checks: {},
+      registry: createRegistry({ service: 'audit', processMetrics: false }),
+      logger: silent,
+      listenHost: '127.0.0.1',
+      allowedHosts: [],
+    });
+    server = await listen(createServer(audit.app), { host: '127.0.0.1', port: 0 });
+  }, 60_000);
+  afterAll(async () => {
+    await server.close();
+    await audit.close();
+    await witnesses.close();
+    await witness.close();
+    await fixture.ledger.close();
+  });
+
+  const edict = (command: string, ...args: readonly string[]) =>
+    new Promise<{ code: number | null; stdout: string; stderr: string }>((resolve, reject) => {
+      const child = spawn(
+        process.execPath,
+        ['dist/services/cli/main.js', 'audit', command, '--url', server.url, '--tenant', 'acme', ...args],
+        { cwd: repositoryRoot, env: { PATH: process.env['PATH'] } },
+      );
+      const out = { stdout: '', stderr: '' };
+      child.stdout.on('data', (chunk: Buffer) => (out.stdout += chunk.toString('utf8')));
+      child.stderr.on('data', (chunk: Buffer) => (out.stderr += chunk.toString('utf8')));
+      child.once('error', reject);
+      child.once('close', (code) => resolve({ code, ...out }));
+    });
+
+  it('checkpoint and verify say whether a quorum has seen the newest checkpoint', async () => {
+    const vkey = file('acme-1.vkey');
+    const seen = await edict('checkpoint', '--vkey', vkey, '--policy', good);
+    expect(seen).toMatchObject({
+      code: 0,
+      stderr: expect.stringMatching(/^witnessed up to entry 3 by own\.example\/w, \d+ s ago\n$/) as string,
+    });
+    const unasked = await edict('checkpoint', '--vkey', vkey, '--json');
+    expect(unasked.code).toBe(0);
+    expect(JSON.parse(unasked.stdout)).toMatchObject({ witnessed: { status: 'not_checked' } });
+    const verified = JSON.parse((await edict('verify', '--json', '--policy', good)).stdout) as Record<string, unknown>;
+    expect(verified['witnessed']).toMatchObject([
+      {
+        origin: fixture.ledger.log.origin,
+        status: 'ok',
+        size: '4',
+        meta: { origin: 'test.example/-/meta/1', size: '2' },
+      },
+    ]);
+    const plain = await edict('verify');
+    expect(plain.stdout).toMatch(/witnessed +not checked\n +no --policy: witnesses were not asked about/);
+  }, 120_000);
+
+  it('without a quorum it is red, and the checkpoint is not kept', async () => {
+    const hold = file('held');
+    const [checkpoint, verify] = await Promise.all([
+      edict('checkpoint', '--vkey', file('acme-1.vkey'), '--policy', unreached, '--hold', hold),
+      edict('verify', '--policy', unreached),
+    ]);
+    expect(checkpoint).toMatchObject({
+      code: 1,
+      stderr: '! not witnessed: no quorum, cosigned by own.example/w only\n',
+    });
+    expect(() => readFileSync(hold)).toThrow('ENOENT');
+    expect(verify.code).toBe(1);
+    expect(verify.stdout).toMatch(/witnessed +FAILED\n +not witnessed: no quorum/);
+  }, 120_000);
+
+  it('ends with 2 for a policy that is none', async () => {
+    writeFileSync(file('bad.policy'), 'quorum none\n');
+    expect(await edict('verify', '--policy', file('bad.policy'))).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('names no log') as string,
+    });
+    expect((await edict('verify', '--policy', good, '--max-age', 'soon')).code).toBe(2);
+  }, 60_000);
+
+  it('is beside the proof of a decision, whose own tree is the witnessed one', async () => {
+    const ask = async (route: string): Promise<Record<string, unknown>> =>
+      (await (await fetch(`${server.url}${route}`)).json()) as Record<string, unknown>;
+    const { decisions } = (await ask('/v1/decisions?tenant=acme&limit=1')) as { decisions: Record<string, string>[] };
+    const { decision_id: id = '', seq = '' } = decisions[0]!;
+    await fixture.tamper(
+      `insert into edict.received (log_id, event_id, digest, emitter, boot, number, seq)
+       values (${fixture.ledger.log.id}, '${id}', sha256('x'), '${'ab'.repeat(16)}', 1, 1, ${seq})`,
+    );
+    const shown = await ask(`/v1/decisions/${id}?tenant=acme`);
+    const { witnessed } = (await ask('/v1/witnessed?tenant=acme')) as { witnessed: Record<string, unknown> };
+    expect(shown['witnessed']).toEqual({ ...witnessed, proof: shown['proof'] });
+    expect(witnessed).toMatchObject({ checkpoint: shown['checkpoint'], proof: null });
+    expect((await fetch(`${server.url}/v1/witnessed?tenant=acme&log=x`)).status).toBe(404);
+    expect((await fetch(`${server.url}/v1/witnessed?tenant=acme&size=1`)).status).toBe(400);
+  });
+});
