@@ -89,13 +89,13 @@ describe('a reload while decisions are asked for', () => {
   }, 120_000);
 
   it('refuses a bundle that takes too long to load, and goes on', async () => {
-    const url = await start(', bundle_load_max: 20s, fuel: 2000000000');
+    const url = await start(', bundle_load_max: 8s, fuel: 2000000000');
     const endless = await endlessBundle(2);
     replace(endless);
     await until(async () => (await setOf(url))?.failed !== undefined);
     expect((await setOf(url))?.failed).toMatchObject({
       code: 'bundle_invalid',
-      message: `${bundle}: it was not loaded within 20000 ms`,
+      message: `${bundle}: it was not loaded within 8000 ms`,
     });
     expect(await ask(url)).toEqual([1, 'one']);
     replace(await makeBundle({ rego: answering('three'), serial: 3 }));

@@ -83,7 +83,8 @@ const difference = (found: Counts, sealed: Counts, isPart: boolean): string | un
     return isPart ? has > says : has !== says;
   });
 
-const keyOf = (vkey: string): VerifierKey | undefined => {
+/** The key in a row of the database, which may hold anything. */
+export const keyOf = (vkey: string): VerifierKey | undefined => {
   try {
     return parseVkey(vkey);
   } catch {

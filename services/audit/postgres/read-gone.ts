@@ -1,10 +1,10 @@
 import { bytesEqual } from '../../shared/contracts/bytes.ts';
-import { parseVkey } from '../../shared/contracts/signatures.ts';
 import { openCheckpoint } from '../../shared/tlog/checkpoint.ts';
 import type { Log, Sql } from '../core/append.ts';
 import { commitPayload } from '../core/entry.ts';
 import type { PayloadKeys } from '../core/payload-keys.ts';
 import { entryOf, openPayloads } from '../core/query-reader.ts';
+import { keyOf } from '../core/verify-checkpoints.ts';
 import { parseObject } from '../core/verify-event.ts';
 import { createGoneTracker, type NamedElsewhere } from '../core/verify-gone.ts';
 
@@ -24,7 +24,8 @@ export const readGoneSince = async (
     'select size, note from edict.checkpoint where log_id = $1::int order by size desc limit 1',
     [log.id],
   );
-  const signed = newest === undefined ? undefined : openCheckpoint(newest.note, parseVkey(log.vkey));
+  const key = keyOf(log.vkey);
+  const signed = newest === undefined || key === undefined ? undefined : openCheckpoint(newest.note, key);
   if (signed === undefined || signed.size <= from) return [];
   const rows = await sql.query<{ seq: bigint; header: Buffer; ciphertext: Buffer | null }>(
     `select e.seq, e.header, p.ciphertext from edict.entry e
