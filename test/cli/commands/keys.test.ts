@@ -5,7 +5,7 @@ describe('edict keys new', () => {
     const args = ['new', '--caller', 'gw', '--tenant', 'acme', '--role', 'decide', '--role', 'nosuch'];
     await expect(keysCommand().parseAsync(args, { from: 'user' })).rejects.toMatchObject({
       code: 'usage',
-      message: '/role/1: must be one of decide, audit, operate, data',
+      message: '/role/1: must be one of decide, audit, operate, data, erase',
     });
   });
 });
