@@ -44,7 +44,8 @@ describe('what witnesses say, on the command line', () => {
     const known = `witness own ${witness.vkey} ${witness.url}\n`;
     const away = `witness away ${formatWitnessVkey('away.example', generateSigningKey().key.publicKey)}\n`;
     [good, unreached] = [file('good.policy'), file('unreached.policy')];
-    writeFileSync(good, `log ${metaKey}\n${known}quorum own\n`);
+    const logs = `log ${metaKey}\nlog ${readFileSync(file('acme-1.vkey'), 'utf8').trim()}\n`;
+    writeFileSync(good, `${logs}${known}quorum own\n`);
     writeFileSync(unreached, `log ${metaKey}\n${known}${away}group both all own away\nquorum both\n`);
     const policy = parsePolicy(readFileSync(good));
     if ('problem' in policy) throw new Error(policy.problem);

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors.ts';
 import { DURATION_PATTERN, durationMs } from '../../shared/settings/units.ts';
+import type { VerifierKey } from '../../shared/contracts/signatures.ts';
 import type { Checkpoint } from '../../shared/tlog/checkpoint.ts';
 import { parsePolicy, type Policy } from '../../shared/tlog/policy.ts';
 import { consistencyProof, isConsistent, type ReadHashes } from '../../shared/tlog/proofs.ts';
@@ -62,6 +63,8 @@ export interface SeenLog {
   readonly tenant: string | undefined;
   /** The newest checkpoint, opened. */
   readonly newest: Checkpoint;
+  /** The log’s own; without it the policy’s of that origin. */
+  readonly key?: VerifierKey;
 }
 
 /**
@@ -70,7 +73,7 @@ export interface SeenLog {
  */
 export const askWitnessed = async (
   client: AuditClient,
-  { origin, tenant, newest }: SeenLog,
+  { origin, tenant, newest, key }: SeenLog,
   policy: Policy | undefined,
   maxAgeS: number,
 ): Promise<WitnessedVerdict> => {
@@ -82,6 +85,7 @@ export const askWitnessed = async (
       origin,
       nowS: Math.floor(Date.now() / 1_000),
       maxAgeS,
+      ...(key === undefined ? {} : { key }),
     });
     const isCovered = checkpoint !== undefined && checkpoint.size >= newest.size;
     if (!isCovered && Date.now() < deadline && policy.quorum.kind !== 'none') continue;
