@@ -168,24 +168,26 @@ export const createSigner = (options: SignerOptions): Signer => {
     const before = remembered !== undefined || previous === undefined ? undefined : memory.read(previous.origin);
     const plan =
       (before !== 'unreadable' && planContinuation(previous, before)) || planSigning(log, verifier, remembered);
+    const note = newest();
+    if (plan !== undefined && 'alarm' in plan) return refuse(target, signedSize, plan.alarm, note);
+    // Stored as far as the memory knows, or it would be signed once more.
+    const isStored = remembered?.base.size === signedSize;
+    if (remembered !== undefined && note !== undefined && isStored && (log.checkpoint?.size ?? 0n) < signedSize)
+      await putBack(target, remembered, note);
     if (plan === undefined) {
       refusals.delete(log.origin);
-      const note = newest();
-      if (remembered !== undefined && note !== undefined && (log.checkpoint?.size ?? 0n) < signedSize)
-        await putBack(target, remembered, note);
       return;
     }
-    if ('alarm' in plan) return refuse(target, signedSize, plan.alarm, newest());
     if (remembered === undefined && log.checkpoint !== undefined)
       logger.warn({ origin: log.origin }, 'no memory of a log that was signed: it is read from its first entry');
     const read = await target.read(plan);
-    if ('alarm' in read) return refuse(target, signedSize, read.alarm, newest());
+    if ('alarm' in read) return refuse(target, signedSize, read.alarm, note);
     const { tree, root, nodes } = read;
     const base = remembered?.base ?? NOTHING_CHECKED;
     const signed: SigningMemory['signed'] = { size: tree.size, root };
     memory.write({ origin: log.origin, base, signed });
-    const note = signCheckpoint({ origin: log.origin, ...signed }, key, verifier);
-    await target.store({ ...signed, note, nodes, signedUs: nowUs() });
+    const signedNote = signCheckpoint({ origin: log.origin, ...signed }, key, verifier);
+    await target.store({ ...signed, note: signedNote, nodes, signedUs: nowUs() });
     memory.write({ origin: log.origin, base: tree, signed });
     refusals.delete(log.origin);
     metrics.checkpoints.inc();
