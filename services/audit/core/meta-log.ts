@@ -175,10 +175,11 @@ export interface MetaReader extends Pick<TileReader, 'hashes' | 'entries'> {
   /** With the newest checkpoint, and the cosignatures of it that are stored. */
   readonly published: (incarnation: number) => Promise<PublishedLog | undefined>;
   /**
-   * What is best known of a log's checkpoints larger than `above`: the newest meta checkpoint that most witnesses cosigned,
-   * with the newest checkpoint of the log below it; where that is none of them, the newest meta checkpoint.
+   * What is best known of a log's checkpoints larger than `above`, each with a meta checkpoint: for every count the newest
+   * that at least so many witnesses cosigned, the one of most witnesses first, the newest at the end. Which of them are
+   * enough only the policy of who asks can say.
    */
-  readonly covering: (logId: number, above: bigint) => Promise<CoveredCheckpoint | undefined>;
+  readonly covering: (logId: number, above: bigint) => Promise<readonly CoveredCheckpoint[]>;
 }
 
 /** A checkpoint of a tenant's log, and a checkpoint of the meta log that covers its leaf. */

@@ -13,6 +13,8 @@ import type { AuditClient, Parameters } from './audit-client.ts';
 /** A checkpoint that was signed just now is cosigned a moment later. */
 const WAIT_MS = 10_000;
 const POLL_MS = 250;
+/** One for each count of witnesses. */
+const MAX_OTHERS = 64;
 export const DEFAULT_MAX_AGE = '15m';
 
 /** The policy in a file. Throws `usage`. */
@@ -80,13 +82,13 @@ export const askWitnessed = async (
   if (policy === undefined) return NOT_ASKED;
   const parameters: Parameters = { log: origin, ...(tenant === undefined ? {} : { tenant }) };
   for (const deadline = Date.now() + WAIT_MS; ; await sleep(POLL_MS)) {
-    const { witnessed } = await client.get('/v1/witnessed', parameters);
-    const { verdict, checkpoint } = judgeWitnessed(policy, witnessed, {
-      origin,
-      nowS: Math.floor(Date.now() / 1_000),
-      maxAgeS,
-      ...(key === undefined ? {} : { key }),
-    });
+    const { witnessed, others } = await client.get('/v1/witnessed', parameters);
+    const nowS = Math.floor(Date.now() / 1_000);
+    const judge = (shown: unknown) =>
+      judgeWitnessed(policy, shown, { origin, nowS, maxAgeS, ...(key === undefined ? {} : { key }) });
+    // The newest first; what most witnesses cosigned says best why there is no quorum.
+    const fresher = Array.isArray(others) ? (others as readonly unknown[]).slice(0, MAX_OTHERS).map(judge) : [];
+    const { verdict, checkpoint } = fresher.find((judged) => judged.checkpoint !== undefined) ?? judge(witnessed);
     const isCovered = checkpoint !== undefined && checkpoint.size >= newest.size;
     if (!isCovered && Date.now() < deadline && policy.quorum.kind !== 'none') continue;
     if (checkpoint === undefined) return verdict;
