@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { createServer } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { createMetaReader } from '../../services/audit/postgres/read-meta.ts';
@@ -24,29 +25,36 @@ import { repositoryRoot } from '../support/prepared-parts.ts';
 
 describe('what witnesses say, on the command line', () => {
   let fixture: SigningFixture;
-  let witness: RunningWitness;
+  let running: RunningWitness[];
   let witnesses: Witnesses;
   let audit: AuditApp;
   let server: ListeningServer;
   let good: string;
   let unreached: string;
+  let three: string;
 
   const file = (name: string): string => path.join(fixture.ledger.folder, name);
 
   beforeAll(async () => {
     fixture = await openSigningFixture();
     const { ledger, sealer, newSigner, store } = fixture;
-    witness = await startWitness(
-      { logFiles: [file('@meta-1.vkey')], folder: file('witness'), listen: '127.0.0.1:0', name: 'own.example/w' },
-      { logger: silent },
+    running = await Promise.all(
+      ['own', 'second', 'third'].map((name) =>
+        startWitness(
+          { logFiles: [file('@meta-1.vkey')], folder: file(name), listen: '127.0.0.1:0', name: `${name}.example/w` },
+          { logger: silent },
+        ),
+      ),
     );
     const metaKey = readFileSync(file('@meta-1.vkey'), 'utf8').trim();
-    const known = `witness own ${witness.vkey} ${witness.url}\n`;
+    const [known = '', ...others] = running.map(({ vkey, url }, n) => `witness w${n} ${vkey} ${url}\n`);
     const away = `witness away ${formatWitnessVkey('away.example', generateSigningKey().key.publicKey)}\n`;
-    [good, unreached] = [file('good.policy'), file('unreached.policy')];
-    writeFileSync(good, `log ${metaKey}\n${known}quorum own\n`);
-    writeFileSync(unreached, `log ${metaKey}\n${known}${away}group both all own away\nquorum both\n`);
-    const policy = parsePolicy(readFileSync(good));
+    [good, unreached, three] = [file('good.policy'), file('unreached.policy'), file('three.policy')];
+    const logs = `log ${metaKey}\nlog ${readFileSync(file('acme-1.vkey'), 'utf8').trim()}\n`;
+    writeFileSync(good, `${logs}${known}quorum w0\n`);
+    writeFileSync(three, `${logs}${known}${others.join('')}group two 2 w0 w1 w2\nquorum two\n`);
+    writeFileSync(unreached, `log ${metaKey}\n${known}${away}group both all w0 away\nquorum both\n`);
+    const policy = parsePolicy(readFileSync(three));
     if ('problem' in policy) throw new Error(policy.problem);
     await ledger.write(({ append }) => append(ledger.log, [newDecision(), newDecision()]));
     await sealer.sealAll();
@@ -86,7 +94,7 @@ describe('what witnesses say, on the command line', () => {
     await server.close();
     await audit.close();
     await witnesses.close();
-    await witness.close();
+    for (const witness of running) await witness.close();
     await fixture.ledger.close();
   });
 
@@ -167,4 +175,25 @@ describe('what witnesses say, on the command line', () => {
     expect((await fetch(`${server.url}/v1/witnessed?tenant=acme&log=x`)).status).toBe(404);
     expect((await fetch(`${server.url}/v1/witnessed?tenant=acme&size=1`)).status).toBe(400);
   });
+
+  it('one witness that is away changes nothing for a quorum of the others', async () => {
+    const { ledger, sealer, newSigner, metaCheckpoints } = fixture;
+    const untilSeenBy = async (count: number): Promise<void> => {
+      const size = String((await metaCheckpoints()).at(-1)?.size);
+      for (const deadline = Date.now() + 60_000; ; await sleep(50)) {
+        if (witnesses.states().filter((state) => state.size === size).length === count) return;
+        if (Date.now() > deadline) throw new Error(`did not happen: ${JSON.stringify(witnesses.states())}`);
+      }
+    };
+    await untilSeenBy(3);
+    await running.pop()?.close();
+    await ledger.write(({ append }) => append(ledger.log, [newDecision()]));
+    await sealer.sealAll();
+    await newSigner().signAll();
+    await untilSeenBy(2);
+    expect(await edict('checkpoint', '--vkey', file('acme-1.vkey'), '--policy', three)).toMatchObject({
+      code: 0,
+      stderr: expect.stringMatching(/^witnessed up to entry 5 by own\.example\/w, second\.example\/w, /) as string,
+    });
+  }, 120_000);
 });

@@ -1,5 +1,5 @@
 import { bytesEqual, hex, sha256 } from '../../shared/contracts/bytes.ts';
-import { parseVkey } from '../../shared/contracts/signatures.ts';
+import type { VerifierKey } from '../../shared/contracts/signatures.ts';
 import { openCheckpoint } from '../../shared/tlog/checkpoint.ts';
 import { createTreeHasher } from '../../shared/tlog/merkle.ts';
 import type { PublishedLog, TileReader } from '../../shared/tlog/tiles.ts';
@@ -34,22 +34,28 @@ export interface MetaLog {
   readonly alarmLogId: number;
 }
 
-/** A checkpoint of a tenant's log, with the verifier key that the log names. */
-export interface TenantCheckpoint {
+/** Which log a checkpoint is of: what its key is found by. */
+export interface CheckpointLog {
   readonly logId: number;
-  readonly size: bigint;
-  readonly note: Uint8Array;
-  readonly vkey: string;
+  readonly tenant: string;
+  readonly incarnation: number;
+  readonly origin: string;
 }
 
+export interface TenantCheckpoint extends CheckpointLog {
+  readonly size: bigint;
+  readonly note: Uint8Array;
+}
+
+/** The verifier of the signer's own key of a log, never the one in the database; undefined when it has none. */
+export type VerifierOf = (log: CheckpointLog) => VerifierKey | undefined;
+
 /** A leaf as it is read back, with the checkpoint that it names; no note when that is missing. */
-export interface MetaLeaf {
+export interface MetaLeaf extends CheckpointLog {
   readonly index: bigint;
   readonly entry: Uint8Array;
-  readonly logId: number;
   readonly size: bigint;
   readonly note?: Uint8Array;
-  readonly vkey: string;
 }
 
 export interface NewMetaLeaf {
@@ -94,18 +100,15 @@ export interface Attestation {
 /** Everything that the signer reads and writes: under its own role; embedded, through the audit service. */
 export type SignerStore = SigningStore & MetaStore;
 
-/** Whether a note is a checkpoint of that size which the key that its log names has signed. */
-const isSigned = ({ note, vkey, size }: TenantCheckpoint): boolean => {
-  try {
-    return openCheckpoint(note, parseVkey(vkey))?.size === size;
-  } catch {
-    return false;
-  }
-};
+/** Whether a note is a checkpoint of that size which the log's key has signed; nobody can tell without the key. */
+const isSigned = (note: Uint8Array, size: bigint, verifier: VerifierKey | undefined): boolean =>
+  verifier !== undefined && openCheckpoint(note, verifier)?.size === size;
 
 /** The leaves of the checkpoints that their logs' keys signed; what else lies in the table gets none. */
-export const leavesOf = (checkpoints: readonly TenantCheckpoint[]): readonly NewMetaLeaf[] =>
-  checkpoints.filter(isSigned).map(({ logId, size, note }) => ({ logId, size, entry: metaEntry(note) }));
+export const leavesOf = (checkpoints: readonly TenantCheckpoint[], verifierOf: VerifierOf): readonly NewMetaLeaf[] =>
+  checkpoints
+    .filter((checkpoint) => isSigned(checkpoint.note, checkpoint.size, verifierOf(checkpoint)))
+    .map(({ logId, size, note }) => ({ logId, size, entry: metaEntry(note) }));
 
 const damaged = (
   what: string,
@@ -116,14 +119,18 @@ const damaged = (
 });
 
 /** Why a leaf that was read back is not that of a signed checkpoint at this place. */
-const faultOf = (leaf: MetaLeaf, index: bigint): { readonly alarm: SigningAlarm } | undefined => {
-  const { note, logId, size, vkey, entry } = leaf;
+const faultOf = (
+  leaf: MetaLeaf,
+  index: bigint,
+  verifierOf: VerifierOf,
+): { readonly alarm: SigningAlarm } | undefined => {
+  const { note, logId, size, entry } = leaf;
   if (leaf.index !== index) return damaged('index of a leaf', index, leaf.index);
   const checkpoint = `checkpoint ${size} of log ${logId}`;
   if (note === undefined) return damaged(`${checkpoint}, leaf ${index}`, 'there', 'missing');
   const expected = metaEntry(note);
   if (!bytesEqual(expected, entry)) return damaged(`hash of ${checkpoint}, leaf ${index}`, hex(expected), hex(entry));
-  return isSigned({ note, logId, size, vkey })
+  return isSigned(note, size, verifierOf(leaf))
     ? undefined
     : damaged(`${checkpoint}, leaf ${index}`, 'signed by its log', 'not');
 };
@@ -132,6 +139,7 @@ const faultOf = (leaf: MetaLeaf, index: bigint): { readonly alarm: SigningAlarm 
 export const readMetaTree = async (
   plan: SigningPlan,
   leaves: (from: bigint, to: bigint) => Promise<readonly MetaLeaf[]>,
+  verifierOf: VerifierOf,
 ): Promise<ReadTree | { readonly alarm: SigningAlarm }> => {
   const nodes: TreeNode[] = [];
   const hasher = createTreeHasher(plan.from, (height, index, hash) => {
@@ -142,7 +150,8 @@ export const readMetaTree = async (
     const page = await leaves(hasher.size(), plan.to);
     if (page.length === 0) return damaged(`leaf ${hasher.size()}`, 'there', 'missing');
     for (const row of page) {
-      const fault = hasher.size() < plan.to ? faultOf(row, hasher.size()) : damaged('leaves', plan.to, row.index + 1n);
+      const fault =
+        hasher.size() < plan.to ? faultOf(row, hasher.size(), verifierOf) : damaged('leaves', plan.to, row.index + 1n);
       if (fault !== undefined) return fault;
       last = metaLeafHash(row.entry);
       hasher.add(last);
@@ -166,10 +175,11 @@ export interface MetaReader extends Pick<TileReader, 'hashes' | 'entries'> {
   /** With the newest checkpoint, and the cosignatures of it that are stored. */
   readonly published: (incarnation: number) => Promise<PublishedLog | undefined>;
   /**
-   * What is best known of a log's checkpoints larger than `above`: the newest meta checkpoint that most witnesses cosigned,
-   * with the newest checkpoint of the log below it; where that is none of them, the newest meta checkpoint.
+   * What is best known of a log's checkpoints larger than `above`, each with a meta checkpoint: for every count the newest
+   * that at least so many witnesses cosigned, the one of most witnesses first, the newest at the end. Which of them are
+   * enough only the policy of who asks can say.
    */
-  readonly covering: (logId: number, above: bigint) => Promise<CoveredCheckpoint | undefined>;
+  readonly covering: (logId: number, above: bigint) => Promise<readonly CoveredCheckpoint[]>;
 }
 
 /** A checkpoint of a tenant's log, and a checkpoint of the meta log that covers its leaf. */

@@ -1,5 +1,6 @@
 import { bytesEqual } from '../../shared/contracts/bytes.ts';
 import { isObject } from '../../shared/contracts/json.ts';
+import type { VerifierKey } from '../../shared/contracts/signatures.ts';
 import { openCheckpoint, parseCheckpoint, type Checkpoint } from '../../shared/tlog/checkpoint.ts';
 import type { Cosignature } from '../../shared/tlog/cosignature.ts';
 import { witnessed, type Policy } from '../../shared/tlog/policy.ts';
@@ -77,11 +78,13 @@ const openMeta = (policy: Policy, note: Uint8Array, meta: Readonly<Record<string
  * Judges the member `witnessed` of an answer, of which nothing is believed, for the log `origin`: the inclusion of its
  * checkpoint in the meta log, the meta log’s signature by a key of the policy, the quorum, and its age. `checkpoint` is
  * what was witnessed of the log: whether the log as it is shown goes on from there, or ends there, is the caller’s to see.
+ * `key` is the log’s own, else the policy’s of that origin; without either its signature is not checked, which the
+ * verdict says.
  */
 export const judgeWitnessed = (
   policy: Policy,
   shown: unknown,
-  asked: { readonly origin: string; readonly nowS: number; readonly maxAgeS: number },
+  asked: { readonly origin: string; readonly nowS: number; readonly maxAgeS: number; readonly key?: VerifierKey },
 ): { readonly verdict: WitnessedVerdict; readonly checkpoint?: Checkpoint } => {
   if (!isObject(shown) || !isObject(shown['meta']))
     return { verdict: failed('no checkpoint of the meta log covers the log') };
@@ -89,6 +92,9 @@ export const judgeWitnessed = (
   const checkpoint = parseCheckpoint(parseNote(note)?.text ?? '');
   if (checkpoint?.origin !== asked.origin)
     return { verdict: failed(`what is covered is no checkpoint of ${asked.origin}`) };
+  const key = asked.key ?? policy.logs.find((log) => log.key.name === asked.origin)?.key;
+  if (key !== undefined && openCheckpoint(note, key) === undefined)
+    return { verdict: failed(`what is covered was not signed with the key of ${asked.origin}`) };
   const meta = openMeta(policy, note, shown['meta']);
   if (typeof meta === 'string') return { verdict: failed(meta) };
   const facts = { size: String(checkpoint.size), meta: { origin: meta.origin, size: String(meta.size) } };
@@ -115,7 +121,7 @@ export const judgeWitnessed = (
     verdict: {
       ...all,
       status: 'ok',
-      note: `witnessed up to entry ${checkpoint.size - 1n} by ${witnesses}, ${age} s ago`,
+      note: `witnessed up to entry ${checkpoint.size - 1n} by ${witnesses}, ${age} s ago${key === undefined ? '; the log’s own signature was not checked' : ''}`,
     },
     checkpoint,
   };

@@ -1,7 +1,7 @@
 import type { RequestHandler } from 'express';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { consistencyProof, inclusionProof, type ReadHashes } from '../../shared/tlog/proofs.ts';
-import type { MetaReader } from '../core/meta-log.ts';
+import type { CoveredCheckpoint, MetaReader } from '../core/meta-log.ts';
 import type { ShownProof, ShownWitnessed } from '../core/query-show.ts';
 import type { LedgerReader } from '../core/query-reader.ts';
 import { auditorOf, parametersOf } from './access.ts';
@@ -54,34 +54,39 @@ export const proofOf = async (
   };
 };
 
-/**
- * How the meta log covers a log's checkpoint: the newest one, or one that covers entry `seq`. Undefined while no meta
- * checkpoint covers such a one.
- */
+const shownCovered = async (
+  meta: MetaReader,
+  { note, index, meta: { incarnation, origin, ...of } }: CoveredCheckpoint,
+  proof: ShownProof['proof'],
+): Promise<ShownWitnessed> => ({
+  checkpoint: Buffer.from(note).toString('utf8'),
+  proof,
+  meta: {
+    log: origin,
+    checkpoint: Buffer.from(of.note).toString('utf8'),
+    ...(await shownInclusion(index, of.size, (...range) => meta.hashes(incarnation, ...range))),
+  },
+});
+
+/** How the meta log covers a checkpoint that covers entry `seq`; undefined while it covers none. */
 export const witnessedOf = async (
   tiles: TileReader,
   meta: MetaReader,
   logId: number,
-  seq: bigint | undefined,
+  seq: bigint,
 ): Promise<ShownWitnessed | undefined> => {
-  const covered = await meta.covering(logId, seq ?? 0n);
+  const [covered] = await meta.covering(logId, seq);
   if (covered === undefined) return undefined;
-  const { incarnation, origin, size, note } = covered.meta;
-  return {
-    checkpoint: Buffer.from(covered.note).toString('utf8'),
-    proof:
-      seq === undefined ? null : await shownInclusion(seq, covered.size, (...range) => tiles.hashes(logId, ...range)),
-    meta: {
-      log: origin,
-      checkpoint: Buffer.from(note).toString('utf8'),
-      ...(await shownInclusion(covered.index, size, (...range) => meta.hashes(incarnation, ...range))),
-    },
-  };
+  const proof = await shownInclusion(seq, covered.size, (...range) => tiles.hashes(logId, ...range));
+  return shownCovered(meta, covered, proof);
 };
 
-/** `GET /v1/witnessed[?log=ORIGIN]`: of the tenant's newest log, or of that one. */
+/**
+ * `GET /v1/witnessed[?log=ORIGIN]`: of the tenant's newest log, or of that one. `witnessed` is what most witnesses
+ * cosigned; `others` are newer, with fewer cosignatures, the newest first.
+ */
 export const witnessedHandler =
-  (deps: { readonly reader: LedgerReader; readonly tiles: TileReader; readonly meta: MetaReader }): RequestHandler =>
+  (deps: { readonly reader: LedgerReader; readonly meta: MetaReader }): RequestHandler =>
   async (request, response) => {
     const { tenant } = auditorOf(response);
     const [asked, ...more] = parametersOf(request.originalUrl).getAll('log');
@@ -89,6 +94,7 @@ export const witnessedHandler =
     const logs = await deps.reader.logs(tenant);
     const log = asked === undefined ? logs[0] : logs.find(({ origin }) => origin === asked);
     if (log === undefined) throw new AppError('not_found', `tenant ${tenant} has no such log`);
-    const witnessed = await witnessedOf(deps.tiles, deps.meta, log.id, undefined);
-    response.json({ tenant, log: log.origin, witnessed: witnessed ?? null });
+    const covering = await deps.meta.covering(log.id, 0n);
+    const [witnessed, ...others] = await Promise.all(covering.map((each) => shownCovered(deps.meta, each, null)));
+    response.json({ tenant, log: log.origin, witnessed: witnessed ?? null, others: others.reverse() });
   };

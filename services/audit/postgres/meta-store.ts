@@ -46,9 +46,11 @@ const readMetaLog = async (sql: Pick<Sql, 'query'>): Promise<MetaLog | undefined
   };
 };
 
+const LOG = `l.id as "logId", l.tenant::text as tenant, l.incarnation, l.origin`;
+
 /** What is larger than the newest leaf of its log is found by two probes a log; anything else by reading both tables. */
 const UNLISTED = {
-  newest: `select c.log_id as "logId", c.size, c.note, l.vkey
+  newest: `select ${LOG}, c.size, c.note
     from edict.log l
     cross join lateral (
       select k.log_id, k.size, k.note, k.signed_us from edict.checkpoint k
@@ -56,7 +58,7 @@ const UNLISTED = {
         and k.size > coalesce((select max(m.size) from edict.meta_leaf m where m.log_id = l.id), 0)
       order by k.size limit ${PAGE}) c
     order by c.signed_us, c.log_id, c.size limit ${PAGE}`,
-  all: `select c.log_id as "logId", c.size, c.note, l.vkey
+  all: `select ${LOG}, c.size, c.note
     from edict.checkpoint c join edict.log l on l.id = c.log_id
     where not exists (select from edict.meta_leaf m where m.log_id = c.log_id and m.size = c.size)
     order by c.signed_us, c.log_id, c.size limit ${PAGE}`,
@@ -110,7 +112,7 @@ const createMetaStore = (options: Pick<SigningStoreOptions, 'database' | 'transa
     list: (incarnation, leaves) => transaction((sql) => insertLeaves(sql, incarnation, leaves)),
     leaves: async (incarnation, from, to) => {
       const rows = await database.query<Omit<MetaLeaf, 'note'> & { readonly note: Buffer | null }>(
-        `select m.index, m.entry, m.log_id as "logId", m.size, c.note, l.vkey
+        `select m.index, m.entry, ${LOG}, m.size, c.note
          from edict.meta_leaf m join edict.log l on l.id = m.log_id
          left join edict.checkpoint c on c.log_id = m.log_id and c.size = m.size
          where m.incarnation = $1::int and m.index >= $2::bigint and m.index < $3::bigint

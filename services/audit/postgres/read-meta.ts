@@ -23,25 +23,32 @@ const COSIGNED = `c.note || coalesce((
         where k.incarnation = c.incarnation and k.size = c.size and k.kind = 'cosignature'
         order by k.source, k.time_ms desc) a), ''::bytea)`;
 
-/** How many of the newest cosignatures are looked at for the checkpoint that most witnesses have. */
+/** How many of the newest cosignatures are looked at for the checkpoints that most witnesses have. */
 const RECENT = 256;
 
-const COVERING = `select f.size, k.note, f.index, c.incarnation, m.origin, c.size as meta_size, ${COSIGNED} as meta_note
-  from (select l.incarnation from edict.meta_leaf l where l.log_id = $1::int order by l.size desc limit 1) n
-  join edict.meta_log m on m.incarnation = n.incarnation
-  cross join lateral (
-    (select r.size, 0 as rank
-     from (select t.size, t.source from edict.meta_attestation t
-           where t.incarnation = n.incarnation and t.kind = 'cosignature' order by t.size desc limit ${RECENT}) r
-     group by r.size order by count(distinct r.source) desc, r.size desc limit 1)
-    union all
-    (select t.size, 1 from edict.meta_checkpoint t where t.incarnation = n.incarnation order by t.size desc limit 1)) b
+/** Meta checkpoints without a newer one that as many witnesses cosigned. */
+const COVERING = `with newest as (
+    select m.incarnation, m.origin from edict.meta_log m
+    where m.incarnation = (select l.incarnation from edict.meta_leaf l where l.log_id = $1::int order by l.size desc limit 1)
+  ), counted as (
+    select r.size, count(distinct r.source) as sources
+    from (
+      (select t.size, t.source from newest n join edict.meta_attestation t using (incarnation)
+       where t.kind = 'cosignature' order by t.size desc limit ${RECENT})
+      union all
+      (select t.size, null from newest n join edict.meta_checkpoint t using (incarnation) order by t.size desc limit 1)
+    ) r group by r.size
+  )
+  select f.size, k.note, f.index, c.incarnation, n.origin, c.size as meta_size, ${COSIGNED} as meta_note
+  from newest n
+  cross join counted b
   join edict.meta_checkpoint c on c.incarnation = n.incarnation and c.size = b.size
   cross join lateral (
     select l.index, l.size from edict.meta_leaf l
     where l.log_id = $1::int and l.incarnation = n.incarnation and l.index < b.size order by l.size desc limit 1) f
   join edict.checkpoint k on k.log_id = $1::int and k.size = f.size
-  where f.size > $2::bigint order by b.rank limit 1`;
+  where f.size > $2::bigint and not exists (select from counted d where d.size > b.size and d.sources >= b.sources)
+  order by b.size`;
 
 interface CoveringRow {
   readonly size: bigint;
@@ -78,10 +85,13 @@ export const createMetaReader = (sql: Pick<Sql, 'query'>): MetaReader => {
       return log;
     },
     covering: async (logId, above) => {
-      const [row] = await sql.query<CoveringRow>(COVERING, [logId, String(above)]);
-      if (row === undefined) return undefined;
-      const { size, note, index, incarnation, origin } = row;
-      return { size, note, index, meta: { incarnation, origin, size: row.meta_size, note: row.meta_note } };
+      const rows = await sql.query<CoveringRow>(COVERING, [logId, String(above)]);
+      return rows.map(({ size, note, index, incarnation, origin, ...meta }) => ({
+        size,
+        note,
+        index,
+        meta: { incarnation, origin, size: meta.meta_size, note: meta.meta_note },
+      }));
     },
     hashes: (incarnation, level, from, count) =>
       level === 0

@@ -5,7 +5,15 @@ import { formatVkey, type SigningKey, type VerifierKey } from '../../shared/cont
 import type { Handle } from '../../shared/runtime/lifecycle.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
 import { signCheckpoint } from '../../shared/tlog/checkpoint.ts';
-import { leavesOf, META_KEY, metaLeafHash, readMetaTree, type MetaLog, type SignerStore } from '../core/meta-log.ts';
+import {
+  leavesOf,
+  META_KEY,
+  metaLeafHash,
+  readMetaTree,
+  type MetaLog,
+  type SignerStore,
+  type VerifierOf,
+} from '../core/meta-log.ts';
 import {
   NOTHING_CHECKED,
   nextOrigin,
@@ -160,24 +168,26 @@ export const createSigner = (options: SignerOptions): Signer => {
     const before = remembered !== undefined || previous === undefined ? undefined : memory.read(previous.origin);
     const plan =
       (before !== 'unreadable' && planContinuation(previous, before)) || planSigning(log, verifier, remembered);
+    const note = newest();
+    if (plan !== undefined && 'alarm' in plan) return refuse(target, signedSize, plan.alarm, note);
+    // Stored as far as the memory knows, or it would be signed once more.
+    const isStored = remembered?.base.size === signedSize;
+    if (remembered !== undefined && note !== undefined && isStored && (log.checkpoint?.size ?? 0n) < signedSize)
+      await putBack(target, remembered, note);
     if (plan === undefined) {
       refusals.delete(log.origin);
-      const note = newest();
-      if (remembered !== undefined && note !== undefined && (log.checkpoint?.size ?? 0n) < signedSize)
-        await putBack(target, remembered, note);
       return;
     }
-    if ('alarm' in plan) return refuse(target, signedSize, plan.alarm, newest());
     if (remembered === undefined && log.checkpoint !== undefined)
       logger.warn({ origin: log.origin }, 'no memory of a log that was signed: it is read from its first entry');
     const read = await target.read(plan);
-    if ('alarm' in read) return refuse(target, signedSize, read.alarm, newest());
+    if ('alarm' in read) return refuse(target, signedSize, read.alarm, note);
     const { tree, root, nodes } = read;
     const base = remembered?.base ?? NOTHING_CHECKED;
     const signed: SigningMemory['signed'] = { size: tree.size, root };
     memory.write({ origin: log.origin, base, signed });
-    const note = signCheckpoint({ origin: log.origin, ...signed }, key, verifier);
-    await target.store({ ...signed, note, nodes, signedUs: nowUs() });
+    const signedNote = signCheckpoint({ origin: log.origin, ...signed }, key, verifier);
+    await target.store({ ...signed, note: signedNote, nodes, signedUs: nowUs() });
     memory.write({ origin: log.origin, base: tree, signed });
     refusals.delete(log.origin);
     metrics.checkpoints.inc();
@@ -197,7 +207,25 @@ export const createSigner = (options: SignerOptions): Signer => {
     raise: (signedSize, alarm) => store.raise(log.id, { ...alarm, signedSize, raisedUs: nowUs() }),
   });
 
-  const metaTree = (meta: MetaLog, closing: AbortSignal | undefined): Target => {
+  /** Each key is read once for all the checkpoints of its log. */
+  const createVerifiers = (): VerifierOf => {
+    const verifiers = new Map<string, VerifierKey | undefined>();
+    const read = (log: Parameters<VerifierOf>[0]): VerifierKey | undefined => {
+      try {
+        return keyOf(log).verifier;
+      } catch (error) {
+        logger.warn({ err: error, origin: log.origin }, 'checkpoints cannot be checked without the log’s key');
+        return undefined;
+      }
+    };
+    return (log) => {
+      const place = `${log.tenant}-${log.incarnation} ${log.origin}`;
+      if (!verifiers.has(place)) verifiers.set(place, read(log));
+      return verifiers.get(place);
+    };
+  };
+
+  const metaTree = (meta: MetaLog, verifierOf: VerifierOf, closing: AbortSignal | undefined): Target => {
     const { incarnation, origin, vkey, size, lastEntry, checkpoint } = meta;
     return {
       tree: {
@@ -210,10 +238,14 @@ export const createSigner = (options: SignerOptions): Signer => {
         ...(checkpoint === undefined ? {} : { checkpoint }),
       },
       read: (plan) =>
-        readMetaTree(plan, (from, to) => {
-          closing?.throwIfAborted();
-          return store.leaves(incarnation, from, to);
-        }),
+        readMetaTree(
+          plan,
+          (from, to) => {
+            closing?.throwIfAborted();
+            return store.leaves(incarnation, from, to);
+          },
+          verifierOf,
+        ),
       store: (signed) => store.storeMeta(incarnation, signed),
       raise: (signedSize, { alarm, ...why }) =>
         store.raise(meta.alarmLogId, { alarm: `meta_${alarm}`, ...why, signedSize, raisedUs: nowUs() }),
@@ -221,10 +253,18 @@ export const createSigner = (options: SignerOptions): Signer => {
   };
 
   /** Whatever is no leaf yet becomes one, wherever an earlier signer was killed; whether there was something. */
-  const listCheckpoints = async ({ incarnation }: MetaLog, closing: AbortSignal | undefined): Promise<boolean> => {
+  const listCheckpoints = async (
+    { incarnation }: MetaLog,
+    verifierOf: VerifierOf,
+    closing: AbortSignal | undefined,
+  ): Promise<boolean> => {
     for (let isNew = false; ; isNew = true) {
       closing?.throwIfAborted();
-      const leaves = leavesOf(await store.unlisted(!isListed));
+      const found = await store.unlisted(!isListed);
+      const leaves = leavesOf(
+        found.filter(({ origin }) => !refusals.has(origin)),
+        verifierOf,
+      );
       if (leaves.length === 0) {
         isListed = true;
         return isNew;
@@ -238,10 +278,11 @@ export const createSigner = (options: SignerOptions): Signer => {
     if (found === undefined) throw new AppError('ledger_missing', NO_META_LOG);
     metaOrigin = found.origin;
     // First what it is: leaves that were lost must not come back by themselves, in whatever order.
-    await sign(metaTree(found, closing));
-    if (refusals.has(found.origin) || !(await listCheckpoints(found, closing))) return;
+    const verifierOf = createVerifiers();
+    await sign(metaTree(found, verifierOf, closing));
+    if (refusals.has(found.origin) || !(await listCheckpoints(found, verifierOf, closing))) return;
     const meta = await store.metaLog();
-    if (meta !== undefined) await sign(metaTree(meta, closing));
+    if (meta !== undefined) await sign(metaTree(meta, verifierOf, closing));
   };
 
   return {

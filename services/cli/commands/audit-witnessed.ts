@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors.ts';
 import { DURATION_PATTERN, durationMs } from '../../shared/settings/units.ts';
+import type { VerifierKey } from '../../shared/contracts/signatures.ts';
 import type { Checkpoint } from '../../shared/tlog/checkpoint.ts';
 import { parsePolicy, type Policy } from '../../shared/tlog/policy.ts';
 import { consistencyProof, isConsistent, type ReadHashes } from '../../shared/tlog/proofs.ts';
@@ -12,6 +13,8 @@ import type { AuditClient, Parameters } from './audit-client.ts';
 /** A checkpoint that was signed just now is cosigned a moment later. */
 const WAIT_MS = 10_000;
 const POLL_MS = 250;
+/** One for each count of witnesses. */
+const MAX_OTHERS = 64;
 export const DEFAULT_MAX_AGE = '15m';
 
 /** The policy in a file. Throws `usage`. */
@@ -62,6 +65,8 @@ export interface SeenLog {
   readonly tenant: string | undefined;
   /** The newest checkpoint, opened. */
   readonly newest: Checkpoint;
+  /** The log’s own; without it the policy’s of that origin. */
+  readonly key?: VerifierKey;
 }
 
 /**
@@ -70,19 +75,20 @@ export interface SeenLog {
  */
 export const askWitnessed = async (
   client: AuditClient,
-  { origin, tenant, newest }: SeenLog,
+  { origin, tenant, newest, key }: SeenLog,
   policy: Policy | undefined,
   maxAgeS: number,
 ): Promise<WitnessedVerdict> => {
   if (policy === undefined) return NOT_ASKED;
   const parameters: Parameters = { log: origin, ...(tenant === undefined ? {} : { tenant }) };
   for (const deadline = Date.now() + WAIT_MS; ; await sleep(POLL_MS)) {
-    const { witnessed } = await client.get('/v1/witnessed', parameters);
-    const { verdict, checkpoint } = judgeWitnessed(policy, witnessed, {
-      origin,
-      nowS: Math.floor(Date.now() / 1_000),
-      maxAgeS,
-    });
+    const { witnessed, others } = await client.get('/v1/witnessed', parameters);
+    const nowS = Math.floor(Date.now() / 1_000);
+    const judge = (shown: unknown) =>
+      judgeWitnessed(policy, shown, { origin, nowS, maxAgeS, ...(key === undefined ? {} : { key }) });
+    // The newest first; what most witnesses cosigned says best why there is no quorum.
+    const fresher = Array.isArray(others) ? (others as readonly unknown[]).slice(0, MAX_OTHERS).map(judge) : [];
+    const { verdict, checkpoint } = fresher.find((judged) => judged.checkpoint !== undefined) ?? judge(witnessed);
     const isCovered = checkpoint !== undefined && checkpoint.size >= newest.size;
     if (!isCovered && Date.now() < deadline && policy.quorum.kind !== 'none') continue;
     if (checkpoint === undefined) return verdict;

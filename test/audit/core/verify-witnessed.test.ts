@@ -5,6 +5,7 @@ import {
   generateSigningKey,
   parseVkey,
   type SigningKey,
+  type VerifierKey,
 } from '../../../services/shared/contracts/signatures.ts';
 import { signCheckpoint } from '../../../services/shared/tlog/checkpoint.ts';
 import { formatWitnessVkey, parseWitnessVkey, signCosignature } from '../../../services/shared/tlog/cosignature.ts';
@@ -66,8 +67,14 @@ describe('whether witnesses have seen a log', () => {
       ...members,
     },
   });
-  const judge = (document: unknown, policy = policyOf('two'), maxAgeS = 900) =>
-    judgeWitnessed(policy, document, { origin: ORIGIN, nowS: NOW, maxAgeS });
+  const keyOf = (key: SigningKey): VerifierKey => parseVkey(formatVkey(ORIGIN, key.publicKey));
+  const judge = (document: unknown, policy = policyOf('two'), key: VerifierKey | undefined = keyOf(log)) =>
+    judgeWitnessed(policy, document, {
+      origin: ORIGIN,
+      nowS: NOW,
+      maxAgeS: 900,
+      ...(key === undefined ? {} : { key }),
+    });
 
   it('they have when a quorum cosigned a meta checkpoint that has its checkpoint; its age is that of the quorum', () => {
     const { verdict, checkpoint } = judge(shown([NOW - 5, NOW - 60, NOW - 5_000]));
@@ -90,6 +97,24 @@ describe('whether witnesses have seen a log', () => {
   });
 
   const stranger = generateSigningKey().key;
+
+  it('the log’s own signature is checked with its key, given or in the policy; without one it says so', () => {
+    const asked = { origin: ORIGIN, nowS: NOW, maxAgeS: 900 };
+    const listing = (key: SigningKey): Policy => {
+      const policy = policyOf('two');
+      return { ...policy, logs: [...policy.logs, { key: keyOf(key) }] };
+    };
+    const document = shown([NOW, NOW]);
+    const unsigned = { status: 'failed', note: expect.stringMatching(/key of test\.example\/acme\/0\/1/) as string };
+    expect(judge(document, policyOf('two'), keyOf(stranger))).toEqual({ verdict: unsigned });
+    expect(judgeWitnessed(listing(stranger), document, asked)).toEqual({ verdict: unsigned });
+    const good = judgeWitnessed(listing(log), document, asked).verdict;
+    expect(good).toMatchObject({ status: 'ok', note: expect.stringMatching(/0 s ago$/) as string });
+    expect(judgeWitnessed(policyOf('two'), document, asked).verdict).toEqual({
+      ...good,
+      note: `${good.note}; the log’s own signature was not checked`,
+    });
+  });
   // Without the log's own line.
   const ofOther = cosigned([NOW, NOW], signed(meta, META, 3n, root))
     .split('\n')

@@ -31,6 +31,7 @@ describe('the link between the embedded audit service and its signer', () => {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'edict-link-'));
   const file = path.join(folder, 'link.json');
   const called: unknown[] = [];
+  const named = { logId: 1, tenant: 'acme', incarnation: 1, origin: 'test.example/acme/0/1' };
   const store: SignerStore = {
     logs: () => Promise.resolve([log]),
     rows: (...given) => {
@@ -43,13 +44,12 @@ describe('the link between the embedded audit service and its signer', () => {
     },
     raise: () => Promise.reject(new AppError('database_unavailable', 'away')),
     metaLog: () => Promise.resolve(undefined),
-    unlisted: (isThorough) =>
-      Promise.resolve([{ logId: 1, size: isThorough ? 2n : 3n, note: log.head.leaf, vkey: 'v' }]),
+    unlisted: (isThorough) => Promise.resolve([{ ...named, size: isThorough ? 2n : 3n, note: log.head.leaf }]),
     list: (...given) => {
       called.push(given);
       return Promise.resolve();
     },
-    leaves: (_incarnation, index) => Promise.resolve([{ index, entry: row.leaf, logId: 1, size: 2n, vkey: 'v' }]),
+    leaves: (_incarnation, index) => Promise.resolve([{ ...named, index, entry: row.leaf, size: 2n }]),
     storeMeta: (...given) => {
       called.push(given);
       return Promise.resolve();
@@ -78,9 +78,9 @@ describe('the link between the embedded audit service and its signer', () => {
     called.splice(0);
     const leaf = { logId: 1, size: 2n, entry: row.leaf };
     expect(await linked.metaLog()).toBeUndefined();
-    expect(await linked.unlisted(true)).toEqual([{ logId: 1, size: 2n, note: log.head.leaf, vkey: 'v' }]);
+    expect(await linked.unlisted(true)).toEqual([{ ...named, size: 2n, note: log.head.leaf }]);
     await linked.list(1, [leaf]);
-    expect(await linked.leaves(1, 7n, 9n)).toEqual([{ ...leaf, index: 7n, vkey: 'v' }]);
+    expect(await linked.leaves(1, 7n, 9n)).toEqual([{ ...named, ...leaf, index: 7n }]);
     await linked.storeMeta(1, checkpoint);
     const attestation = { kind: 'cosignature', source: 'w', timeMs: 1, bytes: row.leaf, storedUs: 2n } as const;
     await linked.attest(1, 2n, attestation);

@@ -1,6 +1,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { memoryFile } from '../../../services/audit/signer/memory-file.ts';
+import { formatVkey, generateSigningKey, parseVkey } from '../../../services/shared/contracts/signatures.ts';
+import { signCheckpoint } from '../../../services/shared/tlog/checkpoint.ts';
 import { newDecision } from '../postgres/ledger-fixture.ts';
 import { metaRootOf, openSigningFixture, type SigningFixture } from './signing-fixture.ts';
 
@@ -112,6 +114,35 @@ describe('the meta log', () => {
         .query('select size from edict.meta_leaf where size = 2 and log_id = $1', [ledger.log.id]),
     ).toEqual([]);
     expect((await fixture.metaCheckpoints()).map((meta) => meta?.size)).toEqual([2n, 3n]);
+  });
+
+  it('believes no key that the database names: a stranger’s note gets no leaf, and no signature with one', async () => {
+    const { alarms, ledger, newSigner, tamper } = fixture;
+    const { id, origin } = ledger.log;
+    await grow();
+    const stranger = generateSigningKey().key;
+    const vkey = formatVkey(origin, stranger.publicKey);
+    const note = signCheckpoint({ origin, size: 9n, root: Buffer.alloc(32, 9) }, stranger, parseVkey(vkey));
+    const hex = `decode('${note.toString('hex')}', 'hex')`;
+    // Once as the newest incarnation, which is refused, and once as one that has ended, which nobody signs any more.
+    for (const isEnded of [false, true]) {
+      if (isEnded) await ledger.createTenant('acme', true);
+      await tamper(
+        `update edict.log set vkey = '${vkey}' where id = ${id};
+         delete from edict.checkpoint where log_id = ${id} and size = 9;
+         insert into edict.checkpoint select ${id}, 9, sha256('x'), ${hex}, signed_us + 1
+         from edict.checkpoint where log_id = ${id}`,
+      );
+      await newSigner().signAll();
+      expect(
+        await ledger.as('signer').query(`select size from edict.meta_leaf where log_id = ${id} and size = 9`, []),
+      ).toEqual([]);
+    }
+    const before = (await fixture.metaCheckpoints()).length;
+    await tamper(`insert into edict.meta_leaf select 1, max(index) + 1, ${id}, 9, sha256(${hex}) from edict.meta_leaf`);
+    await newSigner().signAll();
+    expect(await fixture.metaCheckpoints()).toHaveLength(before);
+    expect(await alarms()).toContainEqual(expect.objectContaining({ alarm: 'meta_row_damaged' }));
   });
 
   it.each([

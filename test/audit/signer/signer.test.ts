@@ -205,6 +205,22 @@ describe('what the signer finds in the database', () => {
     expect((await checkpoints(ledger.log.id)).map((checkpoint) => checkpoint?.size)).toEqual([5n, 7n]);
   });
 
+  it('the newest checkpoint taken away, and entries after it: puts it back before it signs what is new', async () => {
+    const { sealer, newSigner, ledger, checkpoints, alarms, tamper } = fixture;
+    await add(3);
+    await sealer.sealAll();
+    await newSigner().signAll();
+    const [before] = await checkpoints(ledger.log.id);
+    await add(1);
+    await sealer.sealAll();
+    await tamper(`delete from edict.checkpoint where log_id = ${ledger.log.id}`);
+    await newSigner().signAll();
+    const [first, ...more] = await checkpoints(ledger.log.id);
+    expect(first).toEqual(before);
+    expect(more.map((checkpoint) => checkpoint?.size)).toEqual([7n]);
+    expect(await alarms()).toMatchObject([{ alarm: 'checkpoint_removed', signed_size: 5n }]);
+  });
+
   it('an end that was written anew to the same size', async () => {
     const { sealer, newSigner, ledger, alarms, tamper } = fixture;
     await add(3);
