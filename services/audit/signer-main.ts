@@ -9,8 +9,9 @@ import { listen, parseListen } from '../shared/runtime/http-server.ts';
 import { createLifecycle, type Handle } from '../shared/runtime/lifecycle.ts';
 import { createLogger, type Logger } from '../shared/runtime/logger.ts';
 import { createRegistry } from '../shared/runtime/metrics.ts';
-import { parsePolicy, type Policy } from '../shared/tlog/policy.ts';
+import type { Policy } from '../shared/tlog/policy.ts';
 import { homePaths, readKeyFile } from '../shared/settings/home.ts';
+import { readPolicyFile } from '../shared/settings/policy-file.ts';
 import { isEmbedded, type LoadedSettings, type Settings } from '../shared/settings/settings.ts';
 import { durationMs } from '../shared/settings/units.ts';
 import type { SignerStore } from './core/meta-log.ts';
@@ -78,19 +79,12 @@ const keysIn =
 const readPolicy = (file: string | undefined): Policy | undefined => {
   if (file === undefined) return undefined;
   const invalid = (what: string, cause?: unknown): AppError =>
-    new AppError('settings_invalid', `/signer/witness_policy_file: ${file}: ${what}`, { cause });
-  let bytes: Buffer;
-  try {
-    bytes = readFileSync(file);
-  } catch (cause) {
-    throw invalid(`cannot be read (${errorCode(cause) ?? errorMessage(cause)})`, cause);
-  }
-  const policy = parsePolicy(bytes);
-  if ('problem' in policy) throw invalid(policy.problem);
+    new AppError('settings_invalid', `/signer/witness_policy_file: ${what}`, { cause });
+  const policy = readPolicyFile(file, invalid);
   const addresses = policy.witnesses.flatMap(({ url }) => url ?? []);
-  if (addresses.length === 0) throw invalid('no witness has an address');
+  if (addresses.length === 0) throw invalid(`${file}: no witness has an address`);
   const bad = addresses.find((url) => !URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol));
-  if (bad !== undefined) throw invalid(`${bad} is no address`);
+  if (bad !== undefined) throw invalid(`${file}: ${bad} is no address`);
   return policy;
 };
 

@@ -117,7 +117,9 @@ describe('what witnesses say, on the command line', () => {
     const seen = await edict('checkpoint', '--vkey', vkey, '--policy', good);
     expect(seen).toMatchObject({
       code: 0,
-      stderr: expect.stringMatching(/^witnessed up to entry 3 by own\.example\/w, \d+ s ago\n$/) as string,
+      stderr: expect.stringMatching(
+        /^entries up to 3 are in a meta checkpoint that own\.example\/w cosigned \d+ s ago; [^\n]+ can show\n$/,
+      ) as string,
     });
     const unasked = await edict('checkpoint', '--vkey', vkey, '--json');
     expect(unasked.code).toBe(0);

@@ -2,10 +2,13 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { generateSigningKey } from '../../services/shared/contracts/signatures.ts';
+import { leafHash } from '../../services/audit/core/entry.ts';
+import { generateSigningKey, parseVkey } from '../../services/shared/contracts/signatures.ts';
+import { openCheckpoint } from '../../services/shared/tlog/checkpoint.ts';
 import { formatWitnessVkey, parseWitnessVkey, signCosignature } from '../../services/shared/tlog/cosignature.ts';
 import { parsePolicy, witnessed } from '../../services/shared/tlog/policy.ts';
 import { formatProof } from '../../services/shared/tlog/proof-file.ts';
+import { rootOfInclusion } from '../../services/shared/tlog/proofs.ts';
 import { verifyWithTorchwood } from '../support/torchwood.ts';
 import { createTestLog } from './test-log.ts';
 
@@ -55,6 +58,9 @@ describe('torchwood', () => {
     expect(await verifyWithTorchwood(...files)).toMatchObject({ code: isGood ? 0 : 1 });
     const parsed = parsePolicy(Buffer.from(policy));
     if ('problem' in parsed) throw new Error(parsed.problem);
-    expect(witnessed(parsed, checkpoint)?.isQuorumReached).toBe(isGood || entry !== index);
+    const root = rootOfInclusion(leafHash(log.entry(entry)), BigInt(index), 200n, hashes);
+    const signed = openCheckpoint(checkpoint, parseVkey(log.vkey));
+    const isIncluded = root !== undefined && signed !== undefined && Buffer.from(signed.root).equals(root);
+    expect(isIncluded && witnessed(parsed, checkpoint)?.isQuorumReached).toBe(isGood);
   });
 });

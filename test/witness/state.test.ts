@@ -126,6 +126,15 @@ describe('the folder of a witness', () => {
     ['a checkpoint was changed', () => writeFileSync(checkpointFile(), log.note(3))],
     ['a checkpoint is cut', () => writeFileSync(checkpointFile(), readFileSync(checkpointFile()).subarray(0, 40))],
     ['a checkpoint is of another log', () => writeFileSync(checkpointFile(), createTestLog('b.example').note(5))],
+    ['a checkpoint is gone', () => rmSync(checkpointFile())],
+    ['the list of logs is gone', () => rmSync(path.join(state(), 'origins'))],
+    [
+      'nothing but the key and the list of logs is left',
+      () => {
+        rmSync(checkpointFile());
+        rmSync(path.join(state(), 'witness.vkey'));
+      },
+    ],
     ['the checkpoints are gone', () => rmSync(path.join(state(), 'logs'), { recursive: true })],
     ['the key is gone', () => rmSync(path.join(state(), 'witness.pem'))],
     ['the verifier key is gone', () => rmSync(path.join(state(), 'witness.vkey'))],
@@ -146,6 +155,26 @@ describe('the folder of a witness', () => {
     await ask(await open(), 0, 5);
     await closeAll();
     damage();
+    await expect(open()).rejects.toMatchObject({ code: 'witness_failed' });
+  });
+
+  it('is used when a log is not watched any more, or was never cosigned', async () => {
+    const other = createTestLog('b.example');
+    await ask(await open(), 0, 5);
+    await closeAll();
+    const found = await openWitnessFolder({ folder: state(), name: undefined, origins: [other.origin] });
+    opened.push(found);
+    await closeAll();
+    expect(await ask(await open(), 0, 3)).toMatchObject({ status: 409, size: 5n });
+  });
+
+  it('goes on when it was killed before it had listed a log: nobody has a cosignature of it', async () => {
+    await ask(await open(), 0, 5);
+    await closeAll();
+    writeFileSync(path.join(state(), 'origins'), '');
+    expect(await ask(await open(), 0, 3)).toMatchObject({ status: 409, size: 5n });
+    await closeAll();
+    rmSync(checkpointFile());
     await expect(open()).rejects.toMatchObject({ code: 'witness_failed' });
   });
 

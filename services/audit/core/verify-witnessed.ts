@@ -8,7 +8,10 @@ import { rootOfInclusion } from '../../shared/tlog/proofs.ts';
 import { canonicalBase64, parseNote } from '../../shared/tlog/signed-note.ts';
 import { metaEntry, metaLeafHash } from './meta-log.ts';
 
-/** Whether enough witnesses have seen a log as it is shown now. */
+/**
+ * Whether a checkpoint of a log is in a meta log that enough witnesses saw grow. They never see the leaves: two checkpoints
+ * of one log that contradict each other may both be in it, and so may an older one than the newest.
+ */
 export interface WitnessedVerdict {
   /** `not_checked`: nobody said which witnesses count. */
   readonly status: 'ok' | 'failed' | 'not_checked';
@@ -24,7 +27,7 @@ export interface WitnessedVerdict {
 
 export const NOT_ASKED: WitnessedVerdict = {
   status: 'not_checked',
-  note: 'no --policy: witnesses were not asked about, so nothing shows that others see the same log',
+  note: 'no --policy: witnesses were not asked about, so only the ledger’s own keys vouch for its checkpoints',
 };
 
 /** How far a witness’s clock may be ahead of the verifier’s. */
@@ -121,7 +124,10 @@ export const judgeWitnessed = (
     verdict: {
       ...all,
       status: 'ok',
-      note: `witnessed up to entry ${checkpoint.size - 1n} by ${witnesses}, ${age} s ago${key === undefined ? '; the log’s own signature was not checked' : ''}`,
+      note:
+        `entries up to ${checkpoint.size - 1n} are in a meta checkpoint that ${witnesses} cosigned ${age} s ago; whether the ` +
+        'log went on after them, only a later checkpoint that somebody holds can show' +
+        (key === undefined ? '; the log’s own signature was not checked' : ''),
     },
     checkpoint,
   };

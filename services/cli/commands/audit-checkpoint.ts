@@ -7,7 +7,7 @@ import type { VerifierKey } from '../../shared/contracts/signatures.ts';
 import { createAuditClient, type AuditConnection } from './audit-client.ts';
 import { readVkeys } from './audit-keys.ts';
 import { printable } from './audit-print.ts';
-import { askWitnessed, DEFAULT_MAX_AGE, hashesOver, logPath, maxAgeOf, readPolicyFile } from './audit-witnessed.ts';
+import { askWitnessed, DEFAULT_MAX_AGE, hashesOver, logPath, maxAgeOf, readMetaPolicy } from './audit-witnessed.ts';
 import { replaceFile } from './policy-build.ts';
 
 interface CheckpointOptions extends AuditConnection {
@@ -55,7 +55,7 @@ const breakOf = async (held: Checkpoint, newest: Checkpoint, read: ReadHashes): 
 
 const checkpoint = async (options: CheckpointOptions): Promise<void> => {
   const key = onlyKey(options.vkey);
-  const policy = options.policy === undefined ? undefined : readPolicyFile(options.policy);
+  const policy = options.policy === undefined ? undefined : readMetaPolicy(options.policy);
   const maxAgeS = maxAgeOf(options.maxAge);
   const held = options.hold === undefined ? undefined : readHeld(options.hold, key);
   const client = createAuditClient(options);

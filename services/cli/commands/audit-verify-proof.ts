@@ -1,7 +1,8 @@
 import { readFileSync, statSync } from 'node:fs';
 import { Command } from 'commander';
 import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors.ts';
-import { MAX_POLICY_BYTES, parsePolicy, type Policy } from '../../shared/tlog/policy.ts';
+import { readPolicyFile } from '../../shared/settings/policy-file.ts';
+import type { Policy } from '../../shared/tlog/policy.ts';
 import { MAX_PROOF_BYTES } from '../../shared/tlog/proof-file.ts';
 import {
   isMetaProof,
@@ -31,12 +32,6 @@ const readInput = (what: string, file: string, maxBytes: number): Buffer => {
       cause,
     });
   }
-};
-
-const readPolicy = (file: string): Policy => {
-  const policy = parsePolicy(readInput('--policy: ', file, MAX_POLICY_BYTES));
-  if ('problem' in policy) throw new AppError('usage', `--policy: ${file}: ${policy.problem}`);
-  return policy;
 };
 
 const TITLES: Readonly<Record<ProofVerdictName, string>> = {
@@ -99,7 +94,7 @@ const verifyWith = (
 };
 
 const verify = (files: readonly string[], options: VerifyProofOptions): void => {
-  const policy = readPolicy(options.policy);
+  const policy = readPolicyFile(options.policy, (what, cause) => new AppError('usage', `--policy: ${what}`, { cause }));
   const event = options.event === undefined ? undefined : readInput('--event: ', options.event, MAX_EVENT_BYTES);
   const read = files.map((file) => ({ file, bytes: readInput('', file, MAX_PROOF_BYTES) }));
   const metas = read.filter(({ bytes }) => isMetaProof(bytes)).map(({ bytes }) => bytes);

@@ -24,7 +24,7 @@ import {
 } from './audit-verify-memory.ts';
 import { verifyFile } from './audit-verify-file.ts';
 import { verifyPublicLog } from './audit-verify-public.ts';
-import { askWitnessed, DEFAULT_MAX_AGE, maxAgeOf, readPolicyFile } from './audit-witnessed.ts';
+import { askWitnessed, DEFAULT_MAX_AGE, maxAgeOf, readMetaPolicy } from './audit-witnessed.ts';
 import { verifyTenant, type Between } from './audit-verify-service.ts';
 
 interface VerifyOptions extends AuditConnection {
@@ -168,7 +168,7 @@ const verify = async (options: VerifyOptions): Promise<void> => {
       : [options.tenant];
   const { known, places } = memoryOf(options);
   const keys = options.vkey === undefined ? undefined : readVkeys(options.vkey);
-  const policy = options.policy === undefined ? undefined : readPolicyFile(options.policy);
+  const policy = options.policy === undefined ? undefined : readMetaPolicy(options.policy);
   const maxAgeS = maxAgeOf(options.maxAge);
   const witnessed: (WitnessedVerdict & { readonly origin: string })[] = [];
   const paint = paintFor(process.stdout, process.env);

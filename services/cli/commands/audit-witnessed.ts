@@ -1,10 +1,10 @@
-import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { AppError, errorCode, errorMessage } from '../../shared/contracts/errors.ts';
+import { AppError } from '../../shared/contracts/errors.ts';
+import { readPolicyFile } from '../../shared/settings/policy-file.ts';
 import { DURATION_PATTERN, durationMs } from '../../shared/settings/units.ts';
 import type { VerifierKey } from '../../shared/contracts/signatures.ts';
 import type { Checkpoint } from '../../shared/tlog/checkpoint.ts';
-import { parsePolicy, type Policy } from '../../shared/tlog/policy.ts';
+import type { Policy } from '../../shared/tlog/policy.ts';
 import { consistencyProof, isConsistent, type ReadHashes } from '../../shared/tlog/proofs.ts';
 import { formatTilePath, TILE_WIDTH } from '../../shared/tlog/tiles.ts';
 import { judgeWitnessed, NOT_ASKED, type WitnessedVerdict } from '../../audit/core/verify-witnessed.ts';
@@ -17,20 +17,11 @@ const POLL_MS = 250;
 const MAX_OTHERS = 64;
 export const DEFAULT_MAX_AGE = '15m';
 
-/** The policy in a file. Throws `usage`. */
-export const readPolicyFile = (file: string): Policy => {
-  let bytes: Buffer;
-  try {
-    bytes = readFileSync(file);
-  } catch (cause) {
-    throw new AppError('usage', `--policy: ${file} cannot be read (${errorCode(cause) ?? errorMessage(cause)})`, {
-      cause,
-    });
-  }
-  const policy = parsePolicy(bytes);
-  if ('problem' in policy) throw new AppError('usage', `--policy: ${file}: ${policy.problem}`);
-  if (policy.logs.length === 0)
-    throw new AppError('usage', `--policy: ${file}: names no log; \`log <verifier key of the meta log>\` does`);
+/** The policy in a file, which names the meta log. Throws `usage`. */
+export const readMetaPolicy = (file: string): Policy => {
+  const invalid = (what: string, cause?: unknown): AppError => new AppError('usage', `--policy: ${what}`, { cause });
+  const policy = readPolicyFile(file, invalid);
+  if (policy.logs.length === 0) throw invalid(`${file}: names no log; \`log <verifier key of the meta log>\` does`);
   return policy;
 };
 

@@ -31,10 +31,6 @@ export const formatProof = ({ extra, index, hashes, checkpoint }: TlogProof): Bu
   return Buffer.concat([Buffer.from(lines.join('\n'), 'utf8'), checkpoint]);
 };
 
-/** The bytes behind `<word> ` in base64; undefined when the line begins otherwise or is malformed. */
-const extraOf = (line: string): Buffer | undefined =>
-  line.startsWith('extra ') ? canonicalBase64(line.slice('extra '.length)) : undefined;
-
 /** The proof in a file; `problem` names the line that is not as it must be. Signatures and path are not looked at. */
 export const parseProof = (bytes: Uint8Array): TlogProof | { readonly problem: string } => {
   if (bytes.length > MAX_PROOF_BYTES) return { problem: `longer than ${MAX_PROOF_BYTES} bytes` };
@@ -44,8 +40,9 @@ export const parseProof = (bytes: Uint8Array): TlogProof | { readonly problem: s
   const at = (line: number, what: string) => ({ problem: `line ${line}: ${what}` });
   if (lines[0] !== FIRST_LINE) return at(1, `not "${FIRST_LINE}"`);
   if (end === -1) return { problem: 'no empty line, and so no checkpoint' };
-  const hasExtra = lines[1]?.startsWith('extra ') === true;
-  const extra = hasExtra ? extraOf(lines[1] ?? '') : undefined;
+  const extraLine = lines[1] ?? '';
+  const hasExtra = extraLine.startsWith('extra ');
+  const extra = hasExtra ? canonicalBase64(extraLine.slice('extra '.length)) : undefined;
   if (hasExtra && extra === undefined) return at(2, 'the extra data is not base64');
   const indexAt = hasExtra ? 2 : 1;
   const indexLine = lines[indexAt] ?? '';

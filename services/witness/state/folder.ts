@@ -16,7 +16,10 @@ import {
 import { MAX_NOTE_BYTES, parseNote } from '../../shared/tlog/signed-note.ts';
 import type { Seen, SeenStore } from '../core/witness.ts';
 
-/** A witness' folder: `witness.pem`, `witness.vkey`, and a checkpoint for each log. It belongs to one process. */
+/**
+ * A witness' folder: `witness.pem`, `witness.vkey`, a checkpoint for each log, and `origins`, the logs that have one, a line
+ * each. It belongs to one process.
+ */
 export interface WitnessFolder {
   readonly signer: SigningKey;
   readonly witness: WitnessKey;
@@ -38,6 +41,8 @@ export interface WitnessFolderOptions {
 const seenFile = (folder: string, origin: string): string =>
   join(folder, 'logs', `${sha256Hex(origin).slice(0, 32)}.checkpoint`);
 
+const originsFile = (folder: string): string => join(folder, 'origins');
+
 const failed = (what: string, cause?: unknown): AppError =>
   new AppError('witness_failed', cause === undefined ? what : `${what} (${errorCode(cause) ?? errorMessage(cause)})`, {
     cause,
@@ -58,7 +63,10 @@ const openKey = (
   name: string | undefined,
 ): { readonly signer: SigningKey; readonly witness: WitnessKey } => {
   const [keyFile, vkeyFile] = [join(folder, 'witness.pem'), join(folder, 'witness.vkey')];
-  const isFirst = readdirSync(join(folder, 'logs')).length === 0 && readText(vkeyFile) === undefined;
+  const isFirst =
+    readdirSync(join(folder, 'logs')).length === 0 &&
+    readText(vkeyFile) === undefined &&
+    (readText(originsFile(folder)) ?? '') === '';
   if (!isFirst && !existsSync(keyFile)) throw failed(`${keyFile}: is missing; put it back, or begin in another folder`);
   const pem = readOrCreateFile(keyFile, () => Buffer.from(generateSigningKey().pem, 'utf8')).toString('utf8');
   let signer: SigningKey;
@@ -70,6 +78,7 @@ const openKey = (
   if (isFirst) {
     const given = name ?? `witness/${hex(sha256(signer.publicKey)).slice(0, 16)}`;
     if (!/^[^\s+]+$/u.test(given)) throw new AppError('usage', `--name: "${given}" has a space, a plus, or nothing`);
+    replaceFile(originsFile(folder), '');
     replaceFile(vkeyFile, `${formatWitnessVkey(given, signer.publicKey)}\n`);
     chmodSync(vkeyFile, 0o644);
   }
@@ -95,6 +104,24 @@ const readSeen = (file: string, origin: string, witness: WitnessKey): Seen | und
   return { checkpoint, note };
 };
 
+/** The logs that were cosigned, each with its newest checkpoint; of those in `origins` none may be missing. */
+const readAll = (folder: string, origins: readonly string[], witness: WitnessKey): Map<string, Seen> => {
+  const list = originsFile(folder);
+  const listed = readText(list)
+    ?.split('\n')
+    .filter((line) => line !== '');
+  if (listed === undefined) throw failed(`${list}: is missing; put it back, or begin in another folder`);
+  const known = new Map<string, Seen>();
+  for (const origin of new Set([...listed, ...origins])) {
+    const file = seenFile(folder, origin);
+    const seen = readSeen(file, origin, witness);
+    if (seen !== undefined) known.set(origin, seen);
+    else if (listed.includes(origin))
+      throw failed(`${file}: is missing, the checkpoint of ${origin}; put it back, or begin in another folder`);
+  }
+  return known;
+};
+
 const openLocked = (
   { folder, name, origins, fs = realReplaceFs }: WitnessFolderOptions,
   close: WitnessFolder['close'],
@@ -106,11 +133,10 @@ const openLocked = (
   mkdirSync(logs, { recursive: true, mode: 0o700 });
   for (const file of readdirSync(logs)) if (file.endsWith('.tmp')) unlinkSync(join(logs, file));
   const { signer, witness } = openKey(folder, name);
-  const known = new Map<string, Seen>();
-  for (const origin of origins) {
-    const seen = readSeen(seenFile(folder, origin), origin, witness);
-    if (seen !== undefined) known.set(origin, seen);
-  }
+  const known = readAll(folder, origins, witness);
+  const list = (names: Iterable<string>): void =>
+    replaceFile(originsFile(folder), [...names].map((origin) => `${origin}\n`).join(''), fs);
+  list(known.keys());
   let failure: string | undefined;
   const write = (seen: Seen): void => {
     const { origin } = seen.checkpoint;
@@ -118,6 +144,8 @@ const openLocked = (
     try {
       if (Buffer.byteLength(seen.note) > MAX_NOTE_BYTES) throw new RangeError('longer than a note');
       replaceFile(file, seen.note, fs);
+      // Before anybody has a cosignature: from then on the checkpoint may not be missed.
+      if (!known.has(origin)) list([...known.keys(), origin]);
     } catch (cause) {
       const error = failed(`${file}: cannot be written`, cause);
       failure = error.message;

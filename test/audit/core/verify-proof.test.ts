@@ -14,7 +14,7 @@ import {
 import { formatVkey, generateSigningKey, parseVkey } from '../../../services/shared/contracts/signatures.ts';
 import { newUuidV7, uuidToBytes } from '../../../services/shared/contracts/uuid.ts';
 import { formatAddCheckpoint } from '../../../services/shared/tlog/add-checkpoint.ts';
-import { signCheckpoint } from '../../../services/shared/tlog/checkpoint.ts';
+import { openCheckpoint, signCheckpoint } from '../../../services/shared/tlog/checkpoint.ts';
 import { formatWitnessVkey, parseWitnessVkey, signCosignature } from '../../../services/shared/tlog/cosignature.ts';
 import { createTreeHasher } from '../../../services/shared/tlog/merkle.ts';
 import { parsePolicy } from '../../../services/shared/tlog/policy.ts';
@@ -256,6 +256,27 @@ describe('proof files', () => {
       await opened.close();
       rmSync(folder, { recursive: true, force: true });
     }
+  });
+
+  it('of two histories of one tenant are both good as leaves of one meta log: the limit of what witnesses see', async () => {
+    const histories = await Promise.all(
+      [entryAt(8n), entryAt(8n, Buffer.from('another'))].map((last) =>
+        logOf([...entries.slice(0, 8), last].map(leafHash), 5, tenant),
+      ),
+    );
+    const leaves = histories.map(({ checkpoint }) => metaLeafHash(metaEntry(checkpoint)));
+    const made = await Promise.all(
+      histories.map(async (shown, n) => ({ shown, above: await logOf(leaves, n, meta, meta.origin) })),
+    );
+    for (const { shown, above } of made)
+      expect(check({ entry: formatProof({ ...shown, extra }), meta: metaFile(above) })).toMatchObject({
+        notOk: {},
+        isGood: true,
+      });
+    // Who has both files has two notes of the log's key, of one size and of two roots.
+    const [one, other] = histories.map(({ checkpoint }) => openCheckpoint(checkpoint, parseVkey(tenant.vkey))!);
+    expect(one!.size).toBe(other!.size);
+    expect(one!.root).not.toEqual(other!.root);
   });
 
   it('are good for torchwood too, each with the policy of its log', async () => {

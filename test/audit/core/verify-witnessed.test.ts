@@ -81,7 +81,9 @@ describe('whether witnesses have seen a log', () => {
     expect(checkpoint).toMatchObject({ origin: ORIGIN, size: 7n });
     expect(verdict).toEqual({
       status: 'ok',
-      note: 'witnessed up to entry 6 by w0.example, w1.example, w2.example, 60 s ago',
+      note:
+        'entries up to 6 are in a meta checkpoint that w0.example, w1.example, w2.example cosigned 60 s ago; whether the log ' +
+        'went on after them, only a later checkpoint that somebody holds can show',
       size: '7',
       meta: { origin: META, size: '2' },
       cosignatures: [NOW - 5, NOW - 60, NOW - 5_000].map((time, n) => ({

@@ -141,11 +141,18 @@ describe('a policy', () => {
     ['a carriage return', `${w}\r${end}`, /^line 1: a control character/],
     ['a control character in a comment', `# \u0007\n${w}${end}`, /^line 1: a control character/],
     ['more bytes than are read', '#'.repeat(MAX_POLICY_BYTES + 1), /^longer/],
+    ['more witnesses than a note has room for', `${others(64)}quorum none\n`, /^line 64: more than 63 witnesses/],
     ['more names than are read', `${w}\n${groups(1_000)}quorum w\n`, /^line 1001: more than 1000/],
   ])('is refused with %s', (_name, file, problem) => {
     expect(parsePolicy(Buffer.from(file))).toEqual({ problem: expect.stringMatching(problem) });
   });
 });
+
+function others(count: number): string {
+  const line = (n: number): string =>
+    `witness o${n} ${formatWitnessVkey(`o${n}.example`, generateSigningKey().key.publicKey)}\n`;
+  return Array.from({ length: count }, (_, n) => line(n)).join('');
+}
 
 /** Each with the one before as its member. */
 function groups(count: number): string {
