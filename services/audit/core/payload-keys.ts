@@ -13,15 +13,16 @@ export type PayloadKeyReference = Pick<PayloadKeyRequest, 'seq' | 'eventId'>;
 export interface PayloadKeys {
   /**
    * One key for each request, in order, durable when this resolves; undefined where the data subject is erased. The
-   * first writer of a request wins: asked again, the same key is answered.
+   * first writer of a request wins: asked again, the same key is answered. Rejects where a subject's key is damaged:
+   * a new one would hide that.
    */
   readonly issue: (
     log: Pick<Log, 'tenant' | 'origin'>,
     requests: readonly PayloadKeyRequest[],
   ) => Promise<readonly (Buffer | undefined)[]>;
   /**
-   * The keys that may open each payload, in order: none when it was destroyed, and rarely more than one, left by a
-   * transaction that did not commit. Only the right one opens the payload.
+   * The keys that may open each payload, in order: none when it was destroyed or is damaged, and rarely more than one,
+   * left by a transaction that did not commit. Only the right one opens the payload.
    */
   readonly find: (
     log: Pick<Log, 'tenant' | 'origin'>,

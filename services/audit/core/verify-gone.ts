@@ -175,12 +175,10 @@ export const createGoneTracker = (saved?: SavedGone): GoneTracker => {
         if (fault === undefined && seq < coveredSize) addAll(proven, ranges);
         else if (fault === undefined && isAtOnce) addAll(unproven, ranges);
       for (const { ranges, isProven, notAfterUs } of elsewhere)
-        if (notAfterUs === undefined) addAll(isProven ? proven : unproven, ranges);
-        else
-          addAll(
-            proven,
-            ranges.filter((range) => isOlder(range, notAfterUs)),
-          );
+        addAll(
+          isProven ? proven : unproven,
+          notAfterUs === undefined ? ranges : ranges.filter((range) => isOlder(range, notAfterUs)),
+        );
       const whyOf = (seq: bigint): string => {
         const by = entries.find(({ ranges }) => ranges.some(([from, to]) => from <= seq && seq <= to));
         if (by === undefined) return 'gone, or its key is';

@@ -53,8 +53,10 @@ const encodeSlot = (eventId: string, name: Uint8Array, wrapped: Uint8Array): Buf
 };
 
 interface Subject {
-  /** Undefined once it is erased. */
+  /** Undefined once it is erased, and when it is damaged. */
   readonly key: Buffer | undefined;
+  /** Its file holds something that does not open, though the master key was checked. */
+  readonly isDamaged: boolean;
   /** Nothing new gets a key. */
   readonly isClosed: boolean;
 }
@@ -146,12 +148,8 @@ export const createFilePayloadKeys = (folder: string, options: FilePayloadKeysOp
     const wrapped = bytes.subarray(0, WRAPPED_BYTES);
     const isErased = wrapped.length === WRAPPED_BYTES && wrapped.every((byte) => byte === 0);
     const key = isErased ? undefined : unwrapSubjectKey(masterKey, tenant, Buffer.from(name, 'hex'), wrapped);
-    if (!isErased && key === undefined)
-      throw new AppError(
-        'keys_unavailable',
-        'a subject key does not open: not the master key that made it, or changed bytes',
-      );
-    const subject = { key, isClosed: isErased || bytes.length > WRAPPED_BYTES };
+    const isDamaged = !isErased && key === undefined;
+    const subject = { key, isDamaged, isClosed: isErased || bytes.length > WRAPPED_BYTES };
     subjects.set(`${tenant}/${name}`, subject);
     return subject;
   };
@@ -180,6 +178,8 @@ export const createFilePayloadKeys = (folder: string, options: FilePayloadKeysOp
     const fresh: { readonly name: string; readonly key: Buffer }[] = [];
     for (const name of wanted) {
       const subject = readSubject(tenant, name);
+      if (subject?.isDamaged === true)
+        throw new AppError('keys_unavailable', 'a subject key does not open: its bytes were changed');
       if (subject === undefined) fresh.push({ name, key: newKey() });
       else found.set(name, subject);
     }
@@ -190,7 +190,7 @@ export const createFilePayloadKeys = (folder: string, options: FilePayloadKeysOp
       })),
     );
     for (const { name, key } of fresh) {
-      const subject = { key, isClosed: false };
+      const subject = { key, isDamaged: false, isClosed: false };
       found.set(name, subject);
       subjects.set(`${tenant}/${name}`, subject);
     }

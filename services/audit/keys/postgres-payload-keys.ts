@@ -273,14 +273,17 @@ export const createPostgresPayloadKeys = (database: Database, options: PostgresP
     return found;
   };
 
-  /** The subject's key as its row wraps it, undefined once it is erased; opened once, for as long as it stays the same. */
+  /**
+   * The subject's key as its row wraps it; opened once, for as long as it stays the same. Undefined once it is erased,
+   * and where the row is damaged: the master key was checked, and one row must not hide everybody else's.
+   */
   const subjectKeyOf = ({ tenant, name, subjectWrapped }: KeyRow): Buffer | undefined => {
     if (subjectWrapped === null) return undefined;
     const place = `${tenant}/${name}`;
     const known = opened.get(place);
     if (known?.wrapped === subjectWrapped) return known.key;
     const key = unwrapSubjectKey(masterKey, tenant, Buffer.from(name, 'hex'), Buffer.from(subjectWrapped, 'hex'));
-    if (key === undefined) throw wrongMaster();
+    if (key === undefined) return undefined;
     opened.set(place, { wrapped: subjectWrapped, key });
     return key;
   };

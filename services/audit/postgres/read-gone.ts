@@ -8,7 +8,23 @@ import { keyOf } from '../core/verify-checkpoints.ts';
 import { parseObject } from '../core/verify-event.ts';
 import { createGoneTracker, type NamedElsewhere } from '../core/verify-gone.ts';
 
+interface EntryRow {
+  readonly seq: bigint;
+  readonly header: Buffer;
+  readonly ciphertext: Buffer | null;
+}
+
+/** Read at once. */
 const MAX_ENTRIES = 1_000;
+
+/** What entries of a log that were not verified say of payloads. */
+export interface GoneSince {
+  readonly ofThis: readonly NamedElsewhere[];
+  /** Of earlier logs, by origin. */
+  readonly ofEarlier: ReadonlyMap<string, readonly NamedElsewhere[]>;
+}
+
+const NOTHING: GoneSince = { ofThis: [], ofEarlier: new Map() };
 
 /**
  * What erasure and retention entries from `from` on name, as far as a checkpoint covers them now: a ledger goes on while
@@ -19,29 +35,41 @@ export const readGoneSince = async (
   keys: PayloadKeys,
   log: Log & { readonly vkey: string },
   from: bigint,
-): Promise<readonly NamedElsewhere[]> => {
+): Promise<GoneSince> => {
   const [newest] = await sql.query<{ size: bigint; note: Buffer }>(
     'select size, note from edict.checkpoint where log_id = $1::int order by size desc limit 1',
     [log.id],
   );
   const key = keyOf(log.vkey);
   const signed = newest === undefined || key === undefined ? undefined : openCheckpoint(newest.note, key);
-  if (signed === undefined || signed.size <= from) return [];
-  const rows = await sql.query<{ seq: bigint; header: Buffer; ciphertext: Buffer | null }>(
-    `select e.seq, e.header, p.ciphertext from edict.entry e
-     left join edict.payload p on p.log_id = e.log_id and p.segment = e.segment and p.seq = e.seq
-     where e.log_id = $1::int and e.segment >= ${from >> 16n} and e.seq >= $2::bigint and e.seq < $3::bigint
-       and get_byte(e.header, 1) in (5, 6)
-     order by e.segment, e.seq limit ${MAX_ENTRIES}`,
-    [log.id, String(from), String(signed.size)],
-  );
+  if (signed === undefined) return NOTHING;
   const tracker = createGoneTracker();
-  for (const [index, payload] of (await openPayloads(keys, log, rows)).entries()) {
-    const entry = entryOf(rows[index]?.header);
-    if (entry === undefined || payload.state !== 'opened') continue;
-    const { salt, contentType, payload: bytes } = payload;
-    if (bytesEqual(commitPayload(salt, contentType, bytes), entry.commitment))
-      tracker.named(entry, parseObject(bytes) ?? {});
+  for (let next: bigint | undefined = from; next !== undefined && next < signed.size;) {
+    const rows: readonly EntryRow[] = await sql.query<EntryRow>(
+      `select e.seq, e.header, p.ciphertext from edict.entry e
+       left join edict.payload p on p.log_id = e.log_id and p.segment = e.segment and p.seq = e.seq
+       where e.log_id = $1::int and e.segment >= ${next >> 16n} and e.seq >= $2::bigint and e.seq < $3::bigint
+         and get_byte(e.header, 1) in (5, 6)
+       order by e.segment, e.seq limit ${MAX_ENTRIES}`,
+      [log.id, String(next), String(signed.size)],
+    );
+    for (const [index, payload] of (await openPayloads(keys, log, rows)).entries()) {
+      const entry = entryOf(rows[index]?.header);
+      if (entry === undefined || payload.state !== 'opened') continue;
+      const { salt, contentType, payload: bytes } = payload;
+      if (bytesEqual(commitPayload(salt, contentType, bytes), entry.commitment))
+        tracker.named(entry, parseObject(bytes) ?? {});
+    }
+    const last = rows.at(-1);
+    next = last === undefined || rows.length < MAX_ENTRIES ? undefined : last.seq + 1n;
   }
-  return [{ ranges: tracker.ofThis(signed.size), isProven: false }];
+  return {
+    ofThis: [{ ranges: tracker.ofThis(signed.size), isProven: false }],
+    ofEarlier: new Map(
+      [...tracker.ofEarlier(signed.size)].map(([origin, named]) => [
+        origin,
+        named.map((each) => ({ ...each, isProven: false })),
+      ]),
+    ),
+  };
 };

@@ -16,7 +16,7 @@ import { searchColumns } from '../core/verify-search.ts';
 import type { EmitterRow, StreamRow } from '../core/verify-state.ts';
 import type { StreamClaim } from '../core/verify-streams.ts';
 import type { VerifyTenant } from '../core/verify-tenant.ts';
-import { readGoneSince } from './read-gone.ts';
+import { readGoneSince, type GoneSince } from './read-gone.ts';
 import { insertReport, readReports } from './read-reports.ts';
 import { readCheckpoints, readPages } from './read-verification-pages.ts';
 
@@ -176,6 +176,8 @@ export const createVerifier = (options: VerifierOptions): VerifyTenant => {
     const out: VerificationReport[] = [];
     let done = 0n;
     const goneOfEarlier = new Map<string, NamedElsewhere[]>();
+    /** What came into the newest log since it was verified: it speaks for earlier ones too. */
+    let newest: (() => Promise<GoneSince>) | undefined;
     for (const row of logs) {
       const { id, origin, vkey, end, previous_origin: previous, previous_size: size, previous_root: root } = row;
       const log: LogFacts = {
@@ -239,10 +241,12 @@ export const createVerifier = (options: VerifierOptions): VerifyTenant => {
             : {}),
         },
         expectedSearch: (entry, event) => searchColumns(nameForSearch, tenant, entry, event),
-        goneElsewhere: async (coveredSize) => [
-          ...(goneOfEarlier.get(origin) ?? []),
-          ...(await readGoneSince(database, keys, { id, tenant, origin, vkey }, coveredSize)),
-        ],
+        goneElsewhere: async (coveredSize) => {
+          const since = await readGoneSince(database, keys, { id, tenant, origin, vkey }, coveredSize);
+          const newer = await newest?.();
+          newest ??= () => readGoneSince(database, keys, { id, tenant, origin, vkey }, coveredSize);
+          return [...(goneOfEarlier.get(origin) ?? []), ...since.ofThis, ...(newer?.ofEarlier.get(origin) ?? [])];
+        },
         onGoneOfEarlier: (gone) => {
           for (const [of, named] of gone) goneOfEarlier.set(of, [...(goneOfEarlier.get(of) ?? []), ...named]);
         },

@@ -1,8 +1,9 @@
 import { fromHex } from '../../../services/shared/contracts/bytes.ts';
+import { formatVkey, generateSigningKey } from '../../../services/shared/contracts/signatures.ts';
 import { openPlace, sealPlace, type Place, type SealedPlace } from '../../../services/audit/core/verify-place.ts';
 import { verifyLog } from '../../../services/audit/core/verify.ts';
 import type { VerifyInput } from '../../../services/audit/core/verify-input.ts';
-import { ORIGIN, type TestLog } from './verify-log.ts';
+import { createTestLog, ORIGIN, type TestLog } from './verify-log.ts';
 import { newLog, sign } from './verify-signed-log.ts';
 
 const KEY = Buffer.alloc(32, 3);
@@ -104,10 +105,28 @@ describe('a verification that goes on', () => {
     expect(without.findings).toMatchObject([{ verdict: 'append_only', attack: 'checkpoint_removed', seq: '4' }]);
     const checkpoint = { size: 5n, root: Buffer.alloc(32), note: Buffer.alloc(0) };
     const another = await goOn(log, input(), place, { from: { ...from, checkpoint } });
-    expect(another.findings).toMatchObject([{ verdict: 'append_only', attack: 'history_rewritten', seq: '4' }]);
+    expect(another.findings).toMatchObject([
+      { verdict: 'authenticity', attack: 'checkpoint_forged', seq: '4' },
+      { verdict: 'append_only', attack: 'history_rewritten', seq: '4' },
+    ]);
     // A log that somebody else signed from the beginning does not continue this place.
     const stranger = newLog(4);
     expect(redOf(await goOn(stranger.log, stranger.input(), place))).toContain('append_only');
+  });
+
+  it('goes red when the database names another key than the one that signed up to there', async () => {
+    const log = createTestLog();
+    log.decision();
+    const [place] = await placesOf(log.input({ newest: sign(log) }));
+    if (place === undefined) throw new Error('no place');
+    log.decision();
+    const { key } = generateSigningKey();
+    const facts = { ...log.input({}).log, vkey: formatVkey(ORIGIN, key.publicKey) };
+    const { findings } = await goOn(log, log.input({ newest: sign(log, {}, key), log: facts }), place);
+    expect(findings).toMatchObject([
+      { verdict: 'integrity', what: 'genesis hash of the log', attack: 'log_relabelled', seq: '2' },
+      { verdict: 'authenticity', attack: 'checkpoint_forged', seq: '2' },
+    ]);
   });
 
   it('takes no place that was altered, or that is of another log, tenant or service', async () => {

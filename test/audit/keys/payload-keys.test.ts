@@ -174,6 +174,45 @@ describe.each(['files', 'postgres'])('the key store in %s', (kind) => {
     expect(await open().find(log, asked)).toEqual([issued]);
   });
 
+  /** Flips a bit of somebody's key. */
+  const damage = async (name: Buffer): Promise<void> => {
+    const hex = name.toString('hex');
+    if (test === undefined) {
+      const file = path.join(folder, 'subjects', hex.slice(0, 2), hex);
+      const bytes = readFileSync(file);
+      bytes.writeUInt8(bytes.readUInt8(20) ^ 1, 20);
+      writeFileSync(file, bytes);
+      return;
+    }
+    const database = connectPostgres(test.adminUrl, { poolSize: 1 });
+    await database.query(
+      `update edict_keys.subject_key set wrapped = set_byte(wrapped, 20, get_byte(wrapped, 20) # 1)
+       where name = $1::bytea`,
+      [name],
+    );
+    await database.close();
+  };
+
+  it('finds no key where a person’s key is damaged, and everybody else’s; it issues that person none', async () => {
+    const asked = requests(4, 0n, (index) => ['alice', 'bob'][index % 2]!);
+    const issued = await open().issue(log, asked);
+    await damage(open().nameOf('acme', person('alice')));
+    const store = open();
+    expect(await store.find(log, asked)).toEqual([[], [issued[1]], [], [issued[3]]]);
+    await expect(
+      store.issue(
+        log,
+        requests(1, 10n, () => 'alice'),
+      ),
+    ).rejects.toMatchObject({ code: 'keys_unavailable' });
+    expect(
+      await store.issue(
+        log,
+        requests(1, 11n, () => 'bob'),
+      ),
+    ).toEqual([expect.any(Buffer)]);
+  });
+
   it('reveals no person by its names', async () => {
     await open().issue(
       log,
