@@ -33,6 +33,8 @@ create table edict.erasure (
   erased bigint,
   ended_us bigint,
   check ((state in ('entered', 'done')) = (log_id is not null)),
+  constraint erasure_approved check (state not in ('approved', 'entered', 'done') or coalesce(
+    jsonb_array_length(approvals) >= 2 and approvals -> 0 ->> 'by' <> approvals -> 1 ->> 'by', false)),
   check (num_nulls(log_id, first_seq, last_seq, erased) in (0, 4))
 );
 create index erasure_tenant on edict.erasure (tenant, requested_us);

@@ -56,9 +56,9 @@ do $$
 declare
   -- Rows that the programs change as they go, and never remove.
   moving constant text[] := array['log_head', 'stream', 'emitter', 'source_cursor', 'ingest_count', 'verification',
-                                  'signer_alarm', 'tripwire_alarm'];
-  -- Rows that the maintainer removes for an erasure, and nobody changes.
-  removable constant text[] := array['decision'];
+                                  'signer_alarm', 'tripwire_alarm', 'erasure'];
+  -- Rows that go, through their functions, by an erasure or a retention entry, and nobody changes.
+  removable constant text[] := array['decision', 'artifact_part'];
   -- The owner's own list of readers, and what only an embedded database uses.
   unwatched constant text[] := array['reader_tenant', 'journal_mark'];
   appended text;

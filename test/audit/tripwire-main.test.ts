@@ -1,7 +1,9 @@
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
+import { createEraser } from '../../services/audit/erasure/eraser.ts';
+import { createErasures } from '../../services/audit/erasure/requests.ts';
 import { openPayloads } from '../../services/audit/core/query-reader.ts';
 import { freshIds } from '../../services/audit/core/own-entry.ts';
 import { parseLsn } from '../../services/audit/core/wal-changes.ts';
@@ -9,10 +11,12 @@ import { readNewestLogs } from '../../services/audit/ingest/statements.ts';
 import { enterTripwireAlarms } from '../../services/audit/ingest/tripwire-alerts.ts';
 import { PUBLICATIONS } from '../../services/audit/postgres/tripwire-slot.ts';
 import { serveChanges, type RunningTripwire } from '../../services/audit/tripwire-main.ts';
+import { formatVkey, parseVkey, signingKeyFromPem } from '../../services/shared/contracts/signatures.ts';
+import { signCheckpoint } from '../../services/shared/tlog/checkpoint.ts';
 import { loadSettings, type Settings } from '../../services/shared/settings/settings.ts';
 import { freePorts } from '../support/free-ports.ts';
 import { startPostgres, type PostgresServer } from '../support/postgres.ts';
-import { newDecision, openLedgerFixture, type LedgerFixture } from './postgres/ledger-fixture.ts';
+import { nameForSearch, newDecision, openLedgerFixture, type LedgerFixture } from './postgres/ledger-fixture.ts';
 
 interface Alarm {
   readonly relation: string;
@@ -87,6 +91,32 @@ describe('the tripwire', () => {
   const newAlarms = async (before: readonly Alarm[], count: number): Promise<readonly Alarm[]> =>
     (await until(alarms, ({ length }) => length >= before.length + count)).slice(before.length);
 
+  /** As the programs do it, with a checkpoint of the log's own key. */
+  const erase = async (seq: bigint): Promise<void> => {
+    const database = ledger.as('writer');
+    const { keys, log, folder } = ledger;
+    const nowUs = (): bigint => BigInt(Date.now()) * 1_000n;
+    const erasures = createErasures({ database, keys, nowUs, expiryMs: 60_000, copies: [] });
+    const eraser = createEraser({ database, keys, writeLedger: ledger.write, nameForSearch, nowUs, logger });
+    const [ann, ben] = ['ann', 'ben'].map((name) => ({ name, isAuthenticated: true }));
+    const scope = { decisions: [], seqs: [seq] };
+    const { id } = await erasures.request('acme', ann!, { scope, reference: 't', legalBasis: 'l', copies: [] });
+    await erasures.approve('acme', id, ann!);
+    await erasures.approve('acme', id, ben!);
+    await eraser.advance();
+    const size = ((await erasures.get('acme', id)).lastSeq ?? 0n) + 1n;
+    const root = Buffer.alloc(32, 1);
+    const key = signingKeyFromPem(readFileSync(path.join(folder, 'acme-1.pem'), 'utf8'));
+    const verifier = parseVkey(formatVkey(log.origin, key.publicKey));
+    await ledger
+      .as('signer')
+      .query(
+        'insert into edict.checkpoint (log_id, size, root, note, signed_us) values (1, $1::bigint, $2::bytea, $3::bytea, 0)',
+        [String(size), root, Buffer.from(signCheckpoint({ origin: log.origin, size, root }, key, verifier))],
+      );
+    expect(await eraser.advance()).toBe(1);
+  };
+
   /** A superuser who passes by every trigger. */
   const tamper = (...statements: readonly string[]): Promise<void> =>
     ledger.as('admin').transaction(async (sql) => {
@@ -127,9 +157,10 @@ describe('the tripwire', () => {
         .filter(({ published }) => published[0] === publication)
         .map(({ relname }) => relname);
     expect(by(undefined)).toEqual(['journal_mark', 'reader_tenant']);
-    expect(by('edict_no_change')).toEqual(['decision']);
+    expect(by('edict_no_change')).toEqual(['artifact_part', 'decision']);
     expect(by('edict_no_removal')).toEqual([
       'emitter',
+      'erasure',
       'ingest_count',
       'log_head',
       'signer_alarm',
@@ -138,7 +169,7 @@ describe('the tripwire', () => {
       'tripwire_alarm',
       'verification',
     ]);
-    expect(by('edict_append_only').length).toBe(rows.length - 11);
+    expect(by('edict_append_only').length).toBe(rows.length - 13);
     expect(by('edict_append_only')).toEqual(
       expect.arrayContaining(['entry', 'payload', 'log', 'checkpoint', 'tree_node', 'received', 'migration']),
     );
@@ -172,7 +203,7 @@ describe('the tripwire', () => {
       .as('admin')
       .query('update edict.entry set seq = seq')
       .catch(() => undefined);
-    await ledger.as('maintainer').query('delete from edict.decision where log_id = 1 and seq = 4');
+    await erase(4n);
     // The lawful retention of a partition.
     await ledger.as('writer').query('select edict.create_segment(1, 1)');
     await ledger.as('admin').query('drop table edict.payload_l1_s1');

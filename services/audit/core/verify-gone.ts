@@ -78,7 +78,7 @@ const wholeNumber = (value: unknown): number =>
   typeof value === 'string' && /^\d{1,6}$/.test(value) ? Number(value) : -1;
 
 /** Two different people must have approved a request, which the entry names by its digest. */
-const faultOfRequest = (document: Json): string | undefined => {
+export const faultOfRequest = (document: Json): string | undefined => {
   const listed: readonly unknown[] = Array.isArray(document['approvers']) ? document['approvers'] : [];
   const approvers = new Set(listed.filter((name) => typeof name === 'string' && name !== ''));
   if (approvers.size < 2) return `has ${approvers.size === 1 ? 'one approver' : 'no approvers'}, not two`;

@@ -3,13 +3,14 @@ import { isObject } from '../../shared/contracts/json.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
 import type { Sql, WriteLedger } from '../core/append.ts';
 import type { Database } from '../core/database.ts';
-import { erasureDocuments, type Erasure } from '../core/erasure.ts';
+import { ENTRY_KINDS } from '../core/entry.ts';
+import { APPROVALS, erasureDocuments, type Erasure } from '../core/erasure.ts';
 import { freshIds, ownEntry } from '../core/own-entry.ts';
 import type { PayloadKeyReference, PayloadKeys } from '../core/payload-keys.ts';
 import type { NameSubject } from '../core/pseudonym.ts';
 import { openPayloads } from '../core/query-reader.ts';
 import { goneSeqs, parseObject } from '../core/verify-event.ts';
-import type { SeqRanges } from '../core/verify-gone.ts';
+import { faultOfRequest, type SeqRanges } from '../core/verify-gone.ts';
 import {
   newestCheckpoint,
   putEntered,
@@ -48,6 +49,19 @@ export interface Eraser {
 type Found = Map<string, readonly bigint[]>;
 
 const ascending = (seqs: Iterable<bigint>): readonly bigint[] => [...new Set(seqs)].sort((a, b) => (a < b ? -1 : 1));
+
+/** Whoever may write the row of a request is no approver: throws unless two different ones stand in it. */
+const requireApproved = ({ id, approvals }: Erasure): void => {
+  if (new Set(approvals.map(({ by }) => by).filter((by) => by !== '')).size < APPROVALS)
+    throw new AppError('state_conflict', `erasure ${id} is not approved by ${APPROVALS}`);
+};
+
+/** Why an entry is no erasure entry of this request; undefined: it is one. */
+const faultOfEntry = (erasure: Erasure, kind: number | undefined, document: Readonly<Record<string, unknown>>) => {
+  if (kind !== ENTRY_KINDS.erasure || document['reason'] !== 'request') return 'erases nobody on request';
+  if (document['erasure'] !== erasure.id || (document['key'] ?? null) !== erasure.key) return 'is of another request';
+  return faultOfRequest(document);
+};
 
 /**
  * Carries out approved erasures: closes the subject's key, so that nothing new stands under it; writes the erasure entry
@@ -97,6 +111,7 @@ export const createEraser = (options: EraserOptions): Eraser => {
 
   const enter = async (erasure: Erasure): Promise<void> => {
     const { id, tenant, key, entries } = erasure;
+    requireApproved(erasure);
     const logs = await readLogsOf(database, tenant);
     const [newest] = logs;
     if (newest === undefined) throw new AppError('ledger_missing', `tenant ${tenant} has no ledger`);
@@ -145,15 +160,24 @@ export const createEraser = (options: EraserOptions): Eraser => {
     );
   };
 
-  /** What the request's erasure entries name, by origin. */
-  const readNamed = async (log: TenantLog, first: bigint, last: bigint): Promise<ReadonlyMap<string, SeqRanges>> => {
+  /** What the request's erasure entries name, by origin; the row only says where they are. */
+  const readNamed = async (
+    erasure: Erasure,
+    log: TenantLog,
+    first: bigint,
+    last: bigint,
+  ): Promise<ReadonlyMap<string, SeqRanges>> => {
+    if (first > last) throw new AppError('ledger_corrupt', `erasure ${erasure.id} has no entry`);
     const named = new Map<string, SeqRanges>();
     const add = (origin: string, ranges: SeqRanges): void =>
       void named.set(origin, [...(named.get(origin) ?? []), ...ranges]);
     for (let seq = first; seq <= last; seq += 1n) {
-      const [payload] = await openPayloads(keys, log, await readOwnRows(database, log.id, seq, seq));
+      const [row] = await readOwnRows(database, log.id, seq, seq);
+      const [payload] = await openPayloads(keys, log, row === undefined ? [] : [row]);
       const document = payload?.state === 'opened' ? parseObject(payload.payload) : undefined;
       if (document === undefined) throw new AppError('ledger_corrupt', `${log.origin}: entry ${seq} cannot be read`);
+      const fault = faultOfEntry(erasure, row?.header[1], document);
+      if (fault !== undefined) throw new AppError('ledger_corrupt', `${log.origin}: entry ${seq} ${fault}`);
       add(log.origin, goneSeqs(document));
       for (const item of Array.isArray(document['earlier']) ? (document['earlier'] as readonly unknown[]) : [])
         if (isObject(item)) add(String(item['log']), goneSeqs(item));
@@ -184,6 +208,7 @@ export const createEraser = (options: EraserOptions): Eraser => {
   const finish = async (erasure: Erasure): Promise<boolean> => {
     const { id, tenant, key, logId, firstSeq, lastSeq } = erasure;
     if (logId === null || firstSeq === null || lastSeq === null) return false;
+    requireApproved(erasure);
     const logs = await readLogsOf(database, tenant);
     const log = logs.find((each) => each.id === logId);
     if (log === undefined) throw new AppError('ledger_missing', `there is no log ${logId}`);
@@ -197,7 +222,7 @@ export const createEraser = (options: EraserOptions): Eraser => {
         );
       return false;
     }
-    const named = await readNamed(log, firstSeq, lastSeq);
+    const named = await readNamed(erasure, log, firstSeq, lastSeq);
     if (key !== null) await keys.destroySubject(tenant, Buffer.from(key, 'hex'));
     for (const each of logs) await destroy(each, named.get(each.origin) ?? []);
     for (const each of logs) await clean(each, named.get(each.origin) ?? [], { id: log.id, seq: lastSeq });

@@ -275,6 +275,53 @@ describe('an erasure', () => {
   });
 });
 
+describe('a request whose row the writer wrote itself', () => {
+  const hands = (): Promise<unknown> =>
+    database.query('alter table edict.erasure drop constraint if exists erasure_approved');
+  const keyed = (): Promise<number> => count('edict_keys.payload_key where log_id = 2 and seq in (1, 2, 9)');
+  const two = '[{"by":"ann","us":"1"},{"by":"ben","us":"2"}]';
+
+  it.each([
+    ['nobody', '[]'],
+    ['one', '[{"by":"ann","us":"1"}]'],
+    ['the same one twice', '[{"by":"ann","us":"1"},{"by":"ann","us":"2"}]'],
+    ['nameless ones', '[{},{}]'],
+  ])('is refused by the database, and not carried out, where %s approved it', async (_name, approvals) => {
+    const { id } = await erasures.request('acme', ann!, { scope: { subject: ALICE }, ...REFERENCE });
+    const forge = (): Promise<unknown> =>
+      database.query(`update edict.erasure set state = 'approved', approvals = $2::text::jsonb where id = $1::uuid`, [
+        id,
+        approvals,
+      ]);
+    await expect(forge()).rejects.toMatchObject({ details: { sqlstate: '23514' } });
+    await hands();
+    await forge();
+    expect(await newEraser().advance()).toBe(0);
+    expect((await erasures.get('acme', id)).state).toBe('approved');
+    expect(await keyed()).toBe(3);
+  });
+
+  it('destroys nothing unless it stands at its own erasure entry', async () => {
+    const { firstSeq } = await erased({ issuer: '', type: 'user', id: 'bob' });
+    const { id } = await erasures.request('acme', ann!, { scope: { subject: ALICE }, ...REFERENCE });
+    const entries: readonly (readonly [first: bigint, last: bigint])[] = [
+      [0n, 0n],
+      [firstSeq ?? 0n, firstSeq ?? 0n],
+      [1n, 0n],
+    ];
+    for (const [first, last] of entries) {
+      await database.query(
+        `update edict.erasure set state = 'entered', approvals = $4::text::jsonb, log_id = 2, first_seq = $2::bigint,
+                last_seq = $3::bigint, erased = 0 where id = $1::uuid`,
+        [id, String(first), String(last), two],
+      );
+      expect(await newEraser().advance()).toBe(0);
+      expect((await erasures.get('acme', id)).state).toBe('entered');
+      expect(await keyed()).toBe(3);
+    }
+  });
+});
+
 describe('an erasure that is cut off at any statement', () => {
   /** The database and key store of a process that dies before its n-th step. */
   const mortal = (
