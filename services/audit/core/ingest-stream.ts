@@ -31,8 +31,8 @@ export interface Stream {
 /** A stream with what its emitter may give up. */
 export interface AckedStream extends Stream {
   /**
-   * Everything up to here is covered by a signed checkpoint; in a log without any, is complete, and covered once what
-   * was read is flushed.
+   * Everything up to here is covered by a signed checkpoint; where no incarnation of the log has any, is complete, and
+   * covered once what was read is flushed.
    */
   readonly coveredTo: bigint;
 }

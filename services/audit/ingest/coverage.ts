@@ -2,7 +2,7 @@ import { parseVkey } from '../../shared/contracts/signatures.ts';
 import { openCheckpoint } from '../../shared/tlog/checkpoint.ts';
 import type { Log, Sql } from '../core/append.ts';
 import type { AckedStream, Stream } from '../core/ingest-stream.ts';
-import type { Logs } from './statements.ts';
+import { SIGNED, type Logs } from './statements.ts';
 
 /** In the transaction of a seal: everything that is complete now is covered by whatever checkpoint has its size. */
 export const markSealed = async (sql: Sql, logId: number, size: bigint): Promise<void> => {
@@ -29,7 +29,7 @@ export const markFlushed = async (
      from jsonb_to_recordset($1::text::jsonb)
        as w(log_id integer, emitter edict.emitter_id, boot edict.u64, covered_to numeric)
      where s.log_id = w.log_id and s.emitter = w.emitter and s.boot = w.boot 
-       and not exists (select from edict.checkpoint c where c.log_id = s.log_id)`,
+       and not ${SIGNED}`,
     [JSON.stringify(rows)],
   );
 };

@@ -190,8 +190,13 @@ interface StoredHole {
   readonly gap?: string;
 }
 
-/** True for a log of which a checkpoint exists: what is covered is what that says, not what is committed. */
-const SIGNED = 'exists (select from edict.checkpoint c where c.log_id = s.log_id)';
+/**
+ * True for a log of which a checkpoint exists, or of an incarnation that it continues: what is covered is what a
+ * checkpoint says, not what is committed.
+ */
+export const SIGNED = `exists (
+  select from edict.log n join edict.log o on o.tenant = n.tenant and o.shard = n.shard
+  join edict.checkpoint c on c.log_id = o.id where n.id = s.log_id)`;
 
 const STREAM_COLUMNS =
   's.log_id, s.emitter::text as emitter, s.boot::text as boot, s.highest::text as highest, s.holes, s.state, s.last_event_ms';
@@ -301,8 +306,8 @@ export const readStreamsOf = async (
   );
 
 /**
- * `isCovered`: a commit of this database survives a power cut, so what is complete is covered too, as long as the log
- * has no checkpoint.
+ * `isCovered`: a commit of this database survives a power cut, so what is complete is covered too, as long as no
+ * incarnation of the log has a checkpoint.
  */
 export const putStreams = async (
   sql: Sql,

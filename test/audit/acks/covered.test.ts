@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { openAckKey } from '../../../services/audit/acks/ack-key.ts';
 import { createAckPublisher, type AckPublisher } from '../../../services/audit/acks/ack-publisher.ts';
 import { createFileSink } from '../../../services/audit/acks/file-sink.ts';
-import { followCheckpoints } from '../../../services/audit/ingest/coverage.ts';
+import { followCheckpoints, markFlushed } from '../../../services/audit/ingest/coverage.ts';
 import { createIngest, type Ingest } from '../../../services/audit/ingest/ingest.ts';
 import { createIngestMetrics } from '../../../services/audit/ingest/metrics.ts';
 import { readNewestLogs, readStreamsOf } from '../../../services/audit/ingest/statements.ts';
@@ -100,6 +100,31 @@ describe('what is covered', () => {
     const reader = createLedgerReader({ database: ledger.as('reader_all'), keys: ledger.keys });
     const shown = (await reader.emitters('acme')).flatMap(({ boots }) => boots);
     expect(shown.map(({ completeTo, coveredTo }) => `${completeTo}/${coveredTo}`).sort()).toEqual(['4/4', '9/9']);
+  });
+
+  it('waits for the first checkpoint of a new incarnation where the log before it was signed', async () => {
+    const { sealer, newSigner, ledger } = fixture;
+    await take(5);
+    await sealer.sealAll();
+    await newSigner().signAll();
+    const { id } = await ledger.createTenant('acme', true);
+    ingest.close();
+    ingest = ingestOf();
+    await take(3);
+    expect(await covered()).toEqual([5]);
+    const writer = ledger.as('writer');
+    const claimed = (await streamsOf()).map((stream) => ({ ...stream, coveredTo: 8n }));
+    await markFlushed(writer, await readNewestLogs(writer), claimed);
+    expect(
+      await writer.query('select covered_to::text as covered from edict.stream where log_id = $1::int', [id]),
+    ).toEqual([{ covered: '5' }]);
+    emitter = createEmitter(2n);
+    await take(2);
+    expect(await covered()).toEqual(expect.arrayContaining([5, 0]));
+    await sealer.sealAll();
+    await newSigner().signAll();
+    expect(await follow()).toHaveLength(2);
+    expect(await covered()).toEqual(expect.arrayContaining([8, 2]));
   });
 
   it('does not pass a hole', async () => {
