@@ -195,7 +195,9 @@ describe('what witnesses say, on the command line', () => {
     await untilSeenBy(2);
     expect(await edict('checkpoint', '--vkey', file('acme-1.vkey'), '--policy', three)).toMatchObject({
       code: 0,
-      stderr: expect.stringMatching(/^entries up to 5 are in a meta checkpoint that own\.example\/w, second\.example\/w cosigned /) as string,
+      stderr: expect.stringMatching(
+        /^entries up to 5 are in a meta checkpoint that own\.example\/w, second\.example\/w cosigned /,
+      ) as string,
     });
   }, 120_000);
 });
