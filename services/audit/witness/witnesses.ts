@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { hex } from '../../shared/contracts/bytes.ts';
 import { errorMessage } from '../../shared/contracts/errors.ts';
 import type { Handle } from '../../shared/runtime/lifecycle.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
@@ -74,6 +75,9 @@ interface Asked {
   busy: Promise<void> | undefined;
 }
 
+/** Two keys may have one name. */
+const sourceOf = ({ witness: { key } }: Asked): string => `${key.name}+${hex(key.keyId)}`;
+
 /**
  * Sends each checkpoint of the meta log to the witnesses of a policy that have an address, beside the signer and never in
  * its way, and stores what they say. Each is asked by itself, with a time-out and growing pauses.
@@ -125,17 +129,17 @@ export const startWitnesses = (options: WitnessOptions): Witnesses => {
   };
 
   const keep = async (to: Asked, of: Round, { line, timeS }: Cosignature): Promise<void> => {
-    const { name } = to.witness.key;
+    const source = sourceOf(to);
     await store.attest(of.meta.incarnation, of.size, {
       kind: 'cosignature',
-      source: name,
+      source,
       timeMs: timeS * 1_000,
       bytes: Buffer.from(line, 'utf8'),
       storedUs: BigInt(nowMs()) * 1_000n,
     });
     to.cosigned = { size: of.size, timeMs: timeS * 1_000 };
-    metrics.size.set({ witness: name }, Number(of.size));
-    metrics.time.set({ witness: name }, timeS);
+    metrics.size.set({ witness: source }, Number(of.size));
+    metrics.time.set({ witness: source }, timeS);
     of.lines.push(line);
     const all = Buffer.concat([of.note, Buffer.from(of.lines.join(''), 'utf8')]);
     of.isQuorumReached = witnessed(policy, all)?.isQuorumReached === true;
@@ -211,9 +215,9 @@ export const startWitnesses = (options: WitnessOptions): Witnesses => {
     to.failures = failure === undefined ? 0 : to.failures + 1;
     to.retryAtMs =
       failure === undefined ? 0 : nowMs() + Math.min(FIRST_RETRY_MS * 2 ** (to.failures - 1), MAX_RETRY_MS);
-    const { name } = to.witness.key;
-    if (failure !== undefined) metrics.failures.inc({ witness: name });
-    if (failure !== to.failure) logger.info({ witness: name, failure }, failure === undefined ? 'cosigns' : 'does not');
+    const witness = sourceOf(to);
+    if (failure !== undefined) metrics.failures.inc({ witness });
+    if (failure !== to.failure) logger.info({ witness, failure }, failure === undefined ? 'cosigns' : 'does not');
     to.failure = failure;
   };
 

@@ -122,7 +122,9 @@ describe('witnesses of the meta log', () => {
     expect(witnesses.trouble()).toBeUndefined();
     expect(witnesses.states()).toMatchObject([{ failure: null }, { failure: null }]);
     expect(await fixture.ledger.as('signer').query('select source from edict.meta_attestation', [])).toHaveLength(6);
-    expect(await registry.metrics()).toMatch(/edict_witness_cosigned_size\{witness="own\.example\/w"[^}]*\} 4/);
+    expect(await registry.metrics()).toMatch(
+      /edict_witness_cosigned_size\{witness="own\.example\/w\+[0-9a-f]{8}"[^}]*\} 4/,
+    );
   }, 120_000);
 
   it('a signer that starts anew learns from the witness which proof it wants', async () => {
@@ -228,6 +230,24 @@ describe('witnesses of the meta log', () => {
       expect(await fixture.alarms()).toEqual([]);
     },
   );
+
+  it('two with one name are two', async () => {
+    const vkey = formatWitnessVkey('own.example/w', hostile.publicKey);
+    misbehave = (text, _request, response) =>
+      answer(response, 200, signCosignature(text, nowS(), hostile, parseWitnessVkey(vkey)));
+    const size = await grow();
+    const witnesses = start(
+      policyOf(
+        `witness own ${own.vkey} ${own.url}`,
+        `witness twin ${vkey} ${server.url}`,
+        'group both all own twin',
+        'quorum both',
+      ),
+    );
+    await until(() => witnesses.quorumSize() === size);
+    const published = await createMetaReader(fixture.ledger.as('reader_all')).published(1);
+    expect(openCosignatures(published!.note, [own.vkey, vkey].map(parseWitnessVkey))).toHaveLength(2);
+  });
 
   it.each<readonly [string, string, typeof misbehave]>([
     ['another tree of the same size', 'meta_split_view', (_text, _request, response) => answer(response, 422, '')],
