@@ -106,6 +106,8 @@ export const startWitnesses = (options: WitnessOptions): Witnesses => {
   let round: Round | undefined;
   let quorumSize = 0n;
   let lackingSinceMs: number | undefined;
+  /** When a quorum was last reached, of whatever size. */
+  let quorumAtMs: number | undefined;
 
   const raise = async (
     { witness, ...state }: Asked,
@@ -146,6 +148,7 @@ export const startWitnesses = (options: WitnessOptions): Witnesses => {
     if (!of.isQuorumReached) return;
     if (of.size > quorumSize) quorumSize = of.size;
     lackingSinceMs = undefined;
+    quorumAtMs = nowMs();
     metrics.quorum.set(Number(quorumSize));
   };
 
@@ -269,9 +272,17 @@ export const startWitnesses = (options: WitnessOptions): Witnesses => {
     trouble: () => {
       const liar = asked.find(({ contradicted }) => contradicted !== undefined);
       if (liar !== undefined) return `witness ${liar.witness.key.name} has seen another tree of the meta log`;
-      return lackingSinceMs !== undefined && nowMs() - lackingSinceMs > GRACE_MS
-        ? `no quorum of witnesses has cosigned the meta log since ${new Date(lackingSinceMs).toISOString()}`
-        : undefined;
+      const isOver = (sinceMs: number | undefined, forMs: number): boolean =>
+        sinceMs !== undefined && nowMs() - sinceMs > forMs;
+      // An idle log lacks no quorum, but the last one is renewed.
+      const sinceMs = isOver(lackingSinceMs, GRACE_MS)
+        ? lackingSinceMs
+        : isOver(quorumAtMs, REFRESH_MS + GRACE_MS)
+          ? quorumAtMs
+          : undefined;
+      return sinceMs === undefined
+        ? undefined
+        : `no quorum of witnesses has cosigned the meta log since ${new Date(sinceMs).toISOString()}`;
     },
     close: () => {
       closing.abort();

@@ -88,8 +88,9 @@ describe('witnesses of the meta log', () => {
     return policy;
   };
 
-  const start = (policy: Policy, timeoutMs = 20_000): Witnesses => {
-    running = startWitnesses({ policy, store: fixture.store, intervalMs: 20, timeoutMs, logger: silent, metrics });
+  const start = (policy: Policy, timeoutMs = 20_000, nowMs = Date.now): Witnesses => {
+    const { store } = fixture;
+    running = startWitnesses({ policy, store, intervalMs: 20, timeoutMs, logger: silent, metrics, nowMs });
     return running;
   };
 
@@ -247,6 +248,18 @@ describe('witnesses of the meta log', () => {
     await until(() => witnesses.quorumSize() === size);
     const published = await createMetaReader(fixture.ledger.as('reader_all')).published(1);
     expect(openCosignatures(published!.note, [own.vkey, vkey].map(parseWitnessVkey))).toHaveLength(2);
+  });
+
+  it('says when a quorum was last there, also where nothing new is to be cosigned', async () => {
+    const size = await grow();
+    let aheadMs = 0;
+    const policy = policyOf(`witness own ${own.vkey} ${own.url}`, 'quorum own');
+    const witnesses = start(policy, 20_000, () => Date.now() + aheadMs);
+    await until(() => witnesses.quorumSize() === size);
+    aheadMs = 600_000;
+    expect(witnesses.trouble()).toBeUndefined();
+    aheadMs = 3_600_000;
+    expect(witnesses.trouble()).toMatch(/^no quorum of witnesses has cosigned the meta log since /);
   });
 
   it.each<readonly [string, string, typeof misbehave]>([
