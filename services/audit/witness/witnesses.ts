@@ -163,7 +163,7 @@ export const startWitnesses = (options: WitnessOptions): Witnesses => {
     const signal = AbortSignal.any([closing.signal, AbortSignal.timeout(timeoutMs)]);
     const response = await askWitness(url, request, signal);
     if (typeof response === 'string') return { kind: 'failed', reason: response };
-    return readWitnessAnswer(response, note, key, Math.floor(nowMs() / 1_000));
+    return readWitnessAnswer(response, { note, size, oldSize: to.known }, key, Math.floor(nowMs() / 1_000));
   };
 
   /** Undefined when it cosigned, or has a later checkpoint of ours; else why not. */

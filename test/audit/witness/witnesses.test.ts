@@ -265,6 +265,11 @@ describe('witnesses of the meta log', () => {
   it.each<readonly [string, string, typeof misbehave]>([
     ['another tree of the same size', 'meta_split_view', (_text, _request, response) => answer(response, 422, '')],
     [
+      'another tree of the same size, as C2SP has it,',
+      'meta_split_view',
+      (text, _request, response) => answer(response, 409, `${text.split('\n')[1]}\n`, 'text/x.tlog.size'),
+    ],
+    [
       'a larger tree',
       'meta_witness_ahead',
       (_text, _request, response) => answer(response, 409, '999\n', 'text/x.tlog.size'),
