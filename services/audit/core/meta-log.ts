@@ -89,7 +89,7 @@ export interface MetaStore {
 export interface Attestation {
   /** A signature line of the note; or a DER TimeStampResp (RFC 3161). */
   readonly kind: 'cosignature' | 'timestamp';
-  /** The witness’s name, or the authority’s address. */
+  /** The witness’s `<name>+<key id, hex>`, or the authority’s address. */
   readonly source: string;
   /** When it saw the checkpoint, by its own clock. */
   readonly timeMs: number;

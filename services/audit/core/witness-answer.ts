@@ -22,15 +22,24 @@ export type WitnessAnswer =
 
 const failed = (reason: string): WitnessAnswer => ({ kind: 'failed', reason });
 
-/** `note`: the checkpoint that was sent. Believes nothing but a signature of the witness’s own key over it, made now. */
+/** The checkpoint that was sent, and the size that the proof goes from. */
+export interface SentCheckpoint {
+  readonly note: Uint8Array;
+  readonly size: bigint;
+  readonly oldSize: bigint;
+}
+
+/** Believes nothing but a signature of the witness’s own key over what was sent, made now. */
 export const readWitnessAnswer = (
   { status, contentType, body }: WitnessResponse,
-  note: Uint8Array,
+  { note, size: sentSize, oldSize }: SentCheckpoint,
   witness: WitnessKey,
   nowS: number,
 ): WitnessAnswer => {
   if (status === 409) {
     const size = contentType.split(';')[0]?.trim() === TREE_SIZE_TYPE ? parseTreeSizeBody(body) : undefined;
+    // It has a checkpoint of this size, and no proof is left that could be wrong: its root is another (C2SP tlog-witness).
+    if (oldSize === sentSize && (size === undefined || size === sentSize)) return { kind: 'contradicts' };
     return size === undefined ? failed('answered 409 without the size that it has') : { kind: 'has', size };
   }
   if (status === 422) return { kind: 'contradicts' };

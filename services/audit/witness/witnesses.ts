@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { hex } from '../../shared/contracts/bytes.ts';
 import { errorMessage } from '../../shared/contracts/errors.ts';
 import type { Handle } from '../../shared/runtime/lifecycle.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
@@ -74,6 +75,9 @@ interface Asked {
   busy: Promise<void> | undefined;
 }
 
+/** Two keys may have one name. */
+const sourceOf = ({ witness: { key } }: Asked): string => `${key.name}+${hex(key.keyId)}`;
+
 /**
  * Sends each checkpoint of the meta log to the witnesses of a policy that have an address, beside the signer and never in
  * its way, and stores what they say. Each is asked by itself, with a time-out and growing pauses.
@@ -102,6 +106,8 @@ export const startWitnesses = (options: WitnessOptions): Witnesses => {
   let round: Round | undefined;
   let quorumSize = 0n;
   let lackingSinceMs: number | undefined;
+  /** When a quorum was last reached, of whatever size. */
+  let quorumAtMs: number | undefined;
 
   const raise = async (
     { witness, ...state }: Asked,
@@ -125,23 +131,24 @@ export const startWitnesses = (options: WitnessOptions): Witnesses => {
   };
 
   const keep = async (to: Asked, of: Round, { line, timeS }: Cosignature): Promise<void> => {
-    const { name } = to.witness.key;
+    const source = sourceOf(to);
     await store.attest(of.meta.incarnation, of.size, {
       kind: 'cosignature',
-      source: name,
+      source,
       timeMs: timeS * 1_000,
       bytes: Buffer.from(line, 'utf8'),
       storedUs: BigInt(nowMs()) * 1_000n,
     });
     to.cosigned = { size: of.size, timeMs: timeS * 1_000 };
-    metrics.size.set({ witness: name }, Number(of.size));
-    metrics.time.set({ witness: name }, timeS);
+    metrics.size.set({ witness: source }, Number(of.size));
+    metrics.time.set({ witness: source }, timeS);
     of.lines.push(line);
     const all = Buffer.concat([of.note, Buffer.from(of.lines.join(''), 'utf8')]);
     of.isQuorumReached = witnessed(policy, all)?.isQuorumReached === true;
     if (!of.isQuorumReached) return;
     if (of.size > quorumSize) quorumSize = of.size;
     lackingSinceMs = undefined;
+    quorumAtMs = nowMs();
     metrics.quorum.set(Number(quorumSize));
   };
 
@@ -156,7 +163,7 @@ export const startWitnesses = (options: WitnessOptions): Witnesses => {
     const signal = AbortSignal.any([closing.signal, AbortSignal.timeout(timeoutMs)]);
     const response = await askWitness(url, request, signal);
     if (typeof response === 'string') return { kind: 'failed', reason: response };
-    return readWitnessAnswer(response, note, key, Math.floor(nowMs() / 1_000));
+    return readWitnessAnswer(response, { note, size, oldSize: to.known }, key, Math.floor(nowMs() / 1_000));
   };
 
   /** Undefined when it cosigned, or has a later checkpoint of ours; else why not. */
@@ -211,9 +218,9 @@ export const startWitnesses = (options: WitnessOptions): Witnesses => {
     to.failures = failure === undefined ? 0 : to.failures + 1;
     to.retryAtMs =
       failure === undefined ? 0 : nowMs() + Math.min(FIRST_RETRY_MS * 2 ** (to.failures - 1), MAX_RETRY_MS);
-    const { name } = to.witness.key;
-    if (failure !== undefined) metrics.failures.inc({ witness: name });
-    if (failure !== to.failure) logger.info({ witness: name, failure }, failure === undefined ? 'cosigns' : 'does not');
+    const witness = sourceOf(to);
+    if (failure !== undefined) metrics.failures.inc({ witness });
+    if (failure !== to.failure) logger.info({ witness, failure }, failure === undefined ? 'cosigns' : 'does not');
     to.failure = failure;
   };
 
@@ -265,9 +272,17 @@ export const startWitnesses = (options: WitnessOptions): Witnesses => {
     trouble: () => {
       const liar = asked.find(({ contradicted }) => contradicted !== undefined);
       if (liar !== undefined) return `witness ${liar.witness.key.name} has seen another tree of the meta log`;
-      return lackingSinceMs !== undefined && nowMs() - lackingSinceMs > GRACE_MS
-        ? `no quorum of witnesses has cosigned the meta log since ${new Date(lackingSinceMs).toISOString()}`
-        : undefined;
+      const isOver = (sinceMs: number | undefined, forMs: number): boolean =>
+        sinceMs !== undefined && nowMs() - sinceMs > forMs;
+      // An idle log lacks no quorum, but the last one is renewed.
+      const sinceMs = isOver(lackingSinceMs, GRACE_MS)
+        ? lackingSinceMs
+        : isOver(quorumAtMs, REFRESH_MS + GRACE_MS)
+          ? quorumAtMs
+          : undefined;
+      return sinceMs === undefined
+        ? undefined
+        : `no quorum of witnesses has cosigned the meta log since ${new Date(sinceMs).toISOString()}`;
     },
     close: () => {
       closing.abort();

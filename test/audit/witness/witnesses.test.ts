@@ -88,8 +88,9 @@ describe('witnesses of the meta log', () => {
     return policy;
   };
 
-  const start = (policy: Policy, timeoutMs = 20_000): Witnesses => {
-    running = startWitnesses({ policy, store: fixture.store, intervalMs: 20, timeoutMs, logger: silent, metrics });
+  const start = (policy: Policy, timeoutMs = 20_000, nowMs = Date.now): Witnesses => {
+    const { store } = fixture;
+    running = startWitnesses({ policy, store, intervalMs: 20, timeoutMs, logger: silent, metrics, nowMs });
     return running;
   };
 
@@ -122,7 +123,9 @@ describe('witnesses of the meta log', () => {
     expect(witnesses.trouble()).toBeUndefined();
     expect(witnesses.states()).toMatchObject([{ failure: null }, { failure: null }]);
     expect(await fixture.ledger.as('signer').query('select source from edict.meta_attestation', [])).toHaveLength(6);
-    expect(await registry.metrics()).toMatch(/edict_witness_cosigned_size\{witness="own\.example\/w"[^}]*\} 4/);
+    expect(await registry.metrics()).toMatch(
+      /edict_witness_cosigned_size\{witness="own\.example\/w\+[0-9a-f]{8}"[^}]*\} 4/,
+    );
   }, 120_000);
 
   it('a signer that starts anew learns from the witness which proof it wants', async () => {
@@ -229,8 +232,43 @@ describe('witnesses of the meta log', () => {
     },
   );
 
+  it('two with one name are two', async () => {
+    const vkey = formatWitnessVkey('own.example/w', hostile.publicKey);
+    misbehave = (text, _request, response) =>
+      answer(response, 200, signCosignature(text, nowS(), hostile, parseWitnessVkey(vkey)));
+    const size = await grow();
+    const witnesses = start(
+      policyOf(
+        `witness own ${own.vkey} ${own.url}`,
+        `witness twin ${vkey} ${server.url}`,
+        'group both all own twin',
+        'quorum both',
+      ),
+    );
+    await until(() => witnesses.quorumSize() === size);
+    const published = await createMetaReader(fixture.ledger.as('reader_all')).published(1);
+    expect(openCosignatures(published!.note, [own.vkey, vkey].map(parseWitnessVkey))).toHaveLength(2);
+  });
+
+  it('says when a quorum was last there, also where nothing new is to be cosigned', async () => {
+    const size = await grow();
+    let aheadMs = 0;
+    const policy = policyOf(`witness own ${own.vkey} ${own.url}`, 'quorum own');
+    const witnesses = start(policy, 20_000, () => Date.now() + aheadMs);
+    await until(() => witnesses.quorumSize() === size);
+    aheadMs = 600_000;
+    expect(witnesses.trouble()).toBeUndefined();
+    aheadMs = 3_600_000;
+    expect(witnesses.trouble()).toMatch(/^no quorum of witnesses has cosigned the meta log since /);
+  });
+
   it.each<readonly [string, string, typeof misbehave]>([
     ['another tree of the same size', 'meta_split_view', (_text, _request, response) => answer(response, 422, '')],
+    [
+      'another tree of the same size, as C2SP has it,',
+      'meta_split_view',
+      (text, _request, response) => answer(response, 409, `${text.split('\n')[1]}\n`, 'text/x.tlog.size'),
+    ],
     [
       'a larger tree',
       'meta_witness_ahead',
