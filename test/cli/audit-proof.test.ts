@@ -162,6 +162,13 @@ describe('proof files of a ledger', () => {
     write('honest.json', event.replace('nonce', 'nonsense'));
     const altered = await verify('honest', '--json');
     expect(altered.code).toBe(1);
+    // An older file of the meta log, which too few cosigned, does not hide the good one, whichever comes first.
+    const lonely = readFileSync(file('honest.meta.tlog-proof'), 'utf8').replace(/— witness\.example\/w1 .*\n/, '');
+    const both = [write('lonely.meta.tlog-proof', lonely), file('honest.meta.tlog-proof')];
+    for (const metas of [both, both.toReversed()]) {
+      const files = [file('honest.tlog-proof'), ...metas];
+      expect((await runEdict(['audit', 'verify-proof', ...files, '--policy', policy])).code).toBe(0);
+    }
     expect(JSON.parse(altered.stdout)).toMatchObject({
       proofs: [
         {
