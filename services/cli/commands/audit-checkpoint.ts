@@ -15,7 +15,7 @@ interface CheckpointOptions extends AuditConnection {
   readonly vkey: string;
   readonly hold?: string;
   readonly policy?: string;
-  readonly maxAge: string;
+  readonly maxAge?: string;
   readonly json?: boolean;
 }
 
@@ -56,7 +56,7 @@ const breakOf = async (held: Checkpoint, newest: Checkpoint, read: ReadHashes): 
 const checkpoint = async (options: CheckpointOptions): Promise<void> => {
   const key = onlyKey(options.vkey);
   const policy = options.policy === undefined ? undefined : readMetaPolicy(options.policy);
-  const maxAgeS = maxAgeOf(options.maxAge);
+  const maxAgeS = maxAgeOf(options);
   const held = options.hold === undefined ? undefined : readHeld(options.hold, key);
   const client = createAuditClient(options);
   const path = logPath(key.name, options.tenant);
@@ -101,7 +101,7 @@ export const auditCheckpointCommand = (common: (command: Command) => Command): C
     .requiredOption('--vkey <file>', 'verifier key of the log, as you hold it')
     .option('--hold <file>', 'the checkpoint of last time; replaced by the newest when that continues it')
     .option('--policy <file>', 'C2SP tlog-policy: the meta log’s key and the witnesses that must have cosigned')
-    .option('--max-age <duration>', 'how old the cosignatures may be', DEFAULT_MAX_AGE)
+    .option('--max-age <duration>', `with --policy: how old the cosignatures may be (default: ${DEFAULT_MAX_AGE})`)
     .addHelpText(
       'after',
       '\nThe log is the one that the key names; --tenant says whose it is when its name hides that.\n' +

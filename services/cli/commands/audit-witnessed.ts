@@ -22,8 +22,11 @@ export const readMetaPolicy = (file: string): Policy => {
   return policy;
 };
 
-/** Seconds of `--max-age`. Throws `usage`. */
-export const maxAgeOf = (text: string): number => {
+/** Seconds of `--max-age`, which goes with `--policy`. Throws `usage`. */
+export const maxAgeOf = (options: { readonly policy?: string; readonly maxAge?: string }): number => {
+  if (options.maxAge !== undefined && options.policy === undefined)
+    throw new AppError('usage', '--max-age: goes with --policy only');
+  const text = options.maxAge ?? DEFAULT_MAX_AGE;
   if (!new RegExp(DURATION_PATTERN).test(text))
     throw new AppError('usage', `--max-age: ${JSON.stringify(text)} is no duration, such as 15m`);
   return durationMs(text) / 1_000;
