@@ -80,18 +80,20 @@ const openMeta = (policy: Policy, note: Uint8Array, meta: Readonly<Record<string
  * Judges the member `witnessed` of an answer, of which nothing is believed, for the log `origin`: the inclusion of its
  * checkpoint in the meta log, the meta log’s signature by a key of the policy, the quorum, and its age. `checkpoint` is
  * what was witnessed of the log: whether the log as it is shown goes on from there, or ends there, is the caller’s to see.
+ * `mayHeal`: a moment later it may be witnessed.
  */
 export const judgeWitnessed = (
   policy: Policy,
   shown: unknown,
   asked: { readonly origin: string; readonly nowS: number; readonly maxAgeS: number },
-): { readonly verdict: WitnessedVerdict; readonly checkpoint?: Checkpoint } => {
+): { readonly verdict: WitnessedVerdict; readonly checkpoint?: Checkpoint; readonly mayHeal?: true } => {
   if (!isObject(shown) || !isObject(shown['meta']))
-    return { verdict: failed('no checkpoint of the meta log covers the log') };
+    return { verdict: failed('no checkpoint of the meta log covers the log'), mayHeal: true };
   const note = Buffer.from(text(shown['checkpoint']), 'utf8');
   const checkpoint = parseCheckpoint(parseNote(note)?.text ?? '');
   if (checkpoint?.origin !== asked.origin)
     return { verdict: failed(`what is covered is no checkpoint of ${asked.origin}`) };
+  if (checkpoint.size === 0n) return { verdict: failed('what is covered is an empty log') };
   const meta = openMeta(policy, note, shown['meta']);
   if (typeof meta === 'string') return { verdict: failed(meta) };
   const facts = { size: String(checkpoint.size), meta: { origin: meta.origin, size: String(meta.size) } };
@@ -103,7 +105,8 @@ export const judgeWitnessed = (
     cosignatures.length === 0 ? 'by nobody' : `by ${cosignatures.map(({ witness }) => witness).join(', ')} only`;
   if (policy.quorum.kind === 'none')
     return { verdict: { ...facts, cosignatures, status: 'not_checked', note: 'the policy asks for no witness' } };
-  if (!found.isQuorumReached) return { verdict: failed(`no quorum, cosigned ${by}`, { ...facts, cosignatures }) };
+  if (!found.isQuorumReached)
+    return { verdict: failed(`no quorum, cosigned ${by}`, { ...facts, cosignatures }), mayHeal: true };
   const timeS = quorumTime(policy, metaNote, found.cosignatures) ?? 0;
   const all = { ...facts, cosignatures, witnessedAt: iso(timeS) };
   if (timeS > asked.nowS + MAX_AHEAD_S)
@@ -112,6 +115,7 @@ export const judgeWitnessed = (
   if (age > asked.maxAgeS)
     return {
       verdict: failed(`the quorum is ${age} s old, of ${iso(timeS)}; at most ${asked.maxAgeS} s may pass`, all),
+      mayHeal: true,
     };
   const witnesses = cosignatures.map(({ witness }) => witness).join(', ');
   return {

@@ -69,16 +69,18 @@ export const askWitnessed = async (
   maxAgeS: number,
 ): Promise<WitnessedVerdict> => {
   if (policy === undefined) return NOT_ASKED;
+  if (newest.size === 0n) return { status: 'failed', note: 'not witnessed: the newest checkpoint is of an empty log' };
   const parameters: Parameters = { log: origin, ...(tenant === undefined ? {} : { tenant }) };
   for (const deadline = Date.now() + WAIT_MS; ; await sleep(POLL_MS)) {
     const { witnessed } = await client.get('/v1/witnessed', parameters);
-    const { verdict, checkpoint } = judgeWitnessed(policy, witnessed, {
+    const { verdict, checkpoint, mayHeal } = judgeWitnessed(policy, witnessed, {
       origin,
       nowS: Math.floor(Date.now() / 1_000),
       maxAgeS,
     });
     const isCovered = checkpoint !== undefined && checkpoint.size >= newest.size;
-    if (!isCovered && Date.now() < deadline && policy.quorum.kind !== 'none') continue;
+    const isEarly = checkpoint === undefined ? mayHeal === true : !isCovered;
+    if (isEarly && Date.now() < deadline && policy.quorum.kind !== 'none') continue;
     if (checkpoint === undefined) return verdict;
     const [smaller, larger] = checkpoint.size < newest.size ? [checkpoint, newest] : [newest, checkpoint];
     const proof = await consistencyProof(smaller.size, larger.size, hashesOver(client, logPath(origin, tenant)));
