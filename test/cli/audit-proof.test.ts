@@ -1,6 +1,6 @@
 /** From a real ledger and signer over a real witness to files, and back; and what a thief of the keys can make of them. */
 import { createServer } from 'node:http';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { verifyProof } from '../../services/audit/core/verify-proof.ts';
 import { createAuditApp, type AuditApp } from '../../services/audit/http/app.ts';
@@ -9,6 +9,7 @@ import { createMetaReader } from '../../services/audit/postgres/read-meta.ts';
 import { createTileReader } from '../../services/audit/postgres/read-tiles.ts';
 import { createAuthenticate, newApiKey } from '../../services/shared/callers/api-keys.ts';
 import { listen, type ListeningServer } from '../../services/shared/runtime/http-server.ts';
+import { writeProofFiles } from '../../services/cli/commands/audit-proof-files.ts';
 import { createRegistry } from '../../services/shared/runtime/metrics.ts';
 import { formatAddCheckpoint } from '../../services/shared/tlog/add-checkpoint.ts';
 import { openCosignatures, parseWitnessVkey } from '../../services/shared/tlog/cosignature.ts';
@@ -29,6 +30,8 @@ describe('proof files of a ledger', () => {
   let server: ListeningServer;
   let policy: string;
   let keyFile: string;
+  /** The event of the first test. */
+  let honest: string;
   const file = (name: string): string => path.join(fixture.ledger.folder, name);
   const write = (name: string, content: string | Uint8Array): string => {
     writeFileSync(file(name), content);
@@ -149,6 +152,7 @@ describe('proof files of a ledger', () => {
 
   it('are written whole, and verify with nothing but the policy', async () => {
     const id = await grow();
+    honest = id;
     expect(await askWitness(0n)).toBe(200);
     // A newer checkpoint that nobody cosigned yet: the proof hangs on the one that was.
     await grow();
@@ -158,6 +162,13 @@ describe('proof files of a ledger', () => {
     expect({ code, stdout }).toMatchObject({ code: 0, stdout: expect.stringContaining(`event ${id}`) });
     expect(stdout.match(/ {2}ok {2}/g)).toHaveLength(6);
     expect(stdout).toContain('witness.example/w1');
+    // An older file of the meta log, which too few cosigned, does not hide the good one, whichever comes first.
+    const lonely = readFileSync(file('honest.meta.tlog-proof'), 'utf8').replace(/— witness\.example\/w1 .*\n/, '');
+    const both = [write('lonely.meta.tlog-proof', lonely), file('honest.meta.tlog-proof')];
+    for (const metas of [both, both.toReversed()]) {
+      const files = [file('honest.tlog-proof'), ...metas];
+      expect((await runEdict(['audit', 'verify-proof', ...files, '--policy', policy])).code).toBe(0);
+    }
     const event = readFileSync(file('honest.json'), 'utf8');
     write('honest.json', event.replace('nonce', 'nonsense'));
     const altered = await verify('honest', '--json');
@@ -187,6 +198,19 @@ describe('proof files of a ledger', () => {
     expect(await askWitness(BigInt(/meta\/1\\n(\d+)\\n/.exec(known)?.[1] ?? '0'))).toBe(200);
     expect((await show(id, 'young')).code).toBe(0);
     expect(verdictsOf('young')).toEqual({ isGood: true, notOk: {} });
+  }, 60_000);
+
+  it('leave no file of the meta log of an earlier run behind, where it does not cover the entry', async () => {
+    const key = readFileSync(keyFile, 'utf8').trim();
+    const answer = await fetch(`${server.url}/v1/decisions/${honest}`, { headers: { authorization: `Bearer ${key}` } });
+    const shown = { ...((await answer.json()) as Record<string, unknown>), witnessed: null };
+    const stale = write('stale.meta.tlog-proof', 'of an earlier run');
+    expect(await writeProofFiles(honest, shown, { proof: file('stale.tlog-proof') })).toEqual({
+      files: [file('stale.tlog-proof')],
+      warnings: ['the meta log does not cover it yet: no witness can have seen it'],
+      isWhole: true,
+    });
+    expect(existsSync(stale)).toBe(false);
   }, 60_000);
 
   it('cannot be made by who rewrites the ledger with the stolen keys of its logs', async () => {
@@ -220,9 +244,9 @@ describe('proof files of a ledger', () => {
 
   it('are asked for with what they need', async () => {
     const bad = write('bad.policy', 'quorum w9\n');
-    const honest = file('honest.tlog-proof');
+    const whole = file('honest.tlog-proof');
     const run = (...args: readonly string[]) => runEdict(['audit', 'verify-proof', ...args]);
-    expect(await run(honest, '--policy', bad)).toMatchObject({ code: 2, stderr: expect.stringContaining('line 1: ') });
+    expect(await run(whole, '--policy', bad)).toMatchObject({ code: 2, stderr: expect.stringContaining('line 1: ') });
     expect(await run(file('honest.meta.tlog-proof'), '--policy', policy)).toMatchObject({ code: 2 });
   });
 });

@@ -99,12 +99,13 @@ describe('what witnesses say, on the command line', () => {
   });
 
   const edict = (command: string, ...args: readonly string[]) =>
+    run([command, '--url', server.url, '--tenant', 'acme', ...args]);
+  const run = (args: readonly string[]) =>
     new Promise<{ code: number | null; stdout: string; stderr: string }>((resolve, reject) => {
-      const child = spawn(
-        process.execPath,
-        ['dist/services/cli/main.js', 'audit', command, '--url', server.url, '--tenant', 'acme', ...args],
-        { cwd: repositoryRoot, env: { PATH: process.env['PATH'] } },
-      );
+      const child = spawn(process.execPath, ['dist/services/cli/main.js', 'audit', ...args], {
+        cwd: repositoryRoot,
+        env: { PATH: process.env['PATH'] },
+      });
       const out = { stdout: '', stderr: '' };
       child.stdout.on('data', (chunk: Buffer) => (out.stdout += chunk.toString('utf8')));
       child.stderr.on('data', (chunk: Buffer) => (out.stderr += chunk.toString('utf8')));
@@ -159,6 +160,37 @@ describe('what witnesses say, on the command line', () => {
       stderr: expect.stringContaining('names no log') as string,
     });
     expect((await edict('verify', '--policy', good, '--max-age', 'soon')).code).toBe(2);
+  }, 60_000);
+
+  it.each([
+    ['verify --max-age without --policy', ['verify', '--max-age', '1m'], '--max-age: goes with --policy only'],
+    [
+      'checkpoint --max-age without --policy',
+      ['checkpoint', '--vkey', 'acme-1.vkey', '--max-age', '1m'],
+      '--max-age: goes with --policy only',
+    ],
+    ['verify --file with --max-age', ['verify', '--file', 'x', '--max-age', '1m'], '--file: goes with'],
+    ['verify --log-url with --full', ['verify', '--log-url', 'http://127.0.0.1:1/log', '--full'], '--log-url names'],
+    [
+      'verify --log-url with --max-age',
+      ['verify', '--log-url', 'http://127.0.0.1:1/log', '--max-age', '1m'],
+      '--log-url names',
+    ],
+  ] as const)('ends with 2 for an option that would do nothing: %s', async (_name, args, reason) => {
+    const named = args.map((arg) => (arg === 'acme-1.vkey' ? file(arg) : arg));
+    expect(await run(named)).toMatchObject({ code: 2, stderr: expect.stringContaining(reason) as string });
+  });
+
+  it('prints and holds of a checkpoint what was verified of it', async () => {
+    const { id } = fixture.ledger.log;
+    const [hold, vkey] = [file('held-clean'), file('acme-1.vkey')];
+    const clean = (await edict('checkpoint', '--vkey', vkey)).stdout;
+    await fixture.tamper(
+      `update edict.checkpoint set note = note || convert_to(E'— evil\\u009b AAAAAAECAwQ=\\n', 'UTF8') where log_id = ${id}`,
+    );
+    expect(await edict('checkpoint', '--vkey', vkey, '--hold', hold)).toMatchObject({ code: 0, stdout: clean });
+    expect(readFileSync(hold, 'utf8')).toBe(clean);
+    await fixture.tamper(`update edict.checkpoint set note = convert_to('${clean}', 'UTF8') where log_id = ${id}`);
   }, 60_000);
 
   it('is beside the proof of a decision, whose own tree is the witnessed one', async () => {

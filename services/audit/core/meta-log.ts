@@ -87,12 +87,13 @@ export interface MetaStore {
 
 /** What somebody else says of a checkpoint of the meta log. */
 export interface Attestation {
-  /** A signature line of the note; or a DER TimeStampResp (RFC 3161). */
-  readonly kind: 'cosignature' | 'timestamp';
-  /** The witness’s `<name>+<key id, hex>`, or the authority’s address. */
+  /** The table's other kind, `timestamp`, is reserved. */
+  readonly kind: 'cosignature';
+  /** The witness’s `<name>+<key id, hex>`. */
   readonly source: string;
   /** When it saw the checkpoint, by its own clock. */
   readonly timeMs: number;
+  /** A signature line of the note. */
   readonly bytes: Uint8Array;
   readonly storedUs: bigint;
 }

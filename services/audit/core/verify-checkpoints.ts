@@ -272,5 +272,4 @@ export const coverage = (covered: Covered, size: bigint): string =>
 export const age = (covered: Covered): string =>
   covered.size === 0n
     ? 'no checkpoint yet whose age could be told'
-    : `the newest checkpoint was sealed at ${new Date(Number(covered.sealedUs / 1_000n)).toISOString()} by the ledger’s own ` +
-      'clock; no witness says when it was signed';
+    : `the newest checkpoint was sealed at ${new Date(Number(covered.sealedUs / 1_000n)).toISOString()} by the ledger’s own clock`;

@@ -83,18 +83,20 @@ const openMeta = (policy: Policy, note: Uint8Array, meta: Readonly<Record<string
  * what was witnessed of the log: whether the log as it is shown goes on from there, or ends there, is the caller’s to see.
  * `key` is the log’s own, else the policy’s of that origin; without either its signature is not checked, which the
  * verdict says.
+ * `mayHeal`: a moment later it may be witnessed.
  */
 export const judgeWitnessed = (
   policy: Policy,
   shown: unknown,
   asked: { readonly origin: string; readonly nowS: number; readonly maxAgeS: number; readonly key?: VerifierKey },
-): { readonly verdict: WitnessedVerdict; readonly checkpoint?: Checkpoint } => {
+): { readonly verdict: WitnessedVerdict; readonly checkpoint?: Checkpoint; readonly mayHeal?: true } => {
   if (!isObject(shown) || !isObject(shown['meta']))
-    return { verdict: failed('no checkpoint of the meta log covers the log') };
+    return { verdict: failed('no checkpoint of the meta log covers the log'), mayHeal: true };
   const note = Buffer.from(text(shown['checkpoint']), 'utf8');
   const checkpoint = parseCheckpoint(parseNote(note)?.text ?? '');
   if (checkpoint?.origin !== asked.origin)
     return { verdict: failed(`what is covered is no checkpoint of ${asked.origin}`) };
+  if (checkpoint.size === 0n) return { verdict: failed('what is covered is an empty log') };
   const key = asked.key ?? policy.logs.find((log) => log.key.name === asked.origin)?.key;
   if (key !== undefined && openCheckpoint(note, key) === undefined)
     return { verdict: failed(`what is covered was not signed with the key of ${asked.origin}`) };
@@ -109,7 +111,8 @@ export const judgeWitnessed = (
     cosignatures.length === 0 ? 'by nobody' : `by ${cosignatures.map(({ witness }) => witness).join(', ')} only`;
   if (policy.quorum.kind === 'none')
     return { verdict: { ...facts, cosignatures, status: 'not_checked', note: 'the policy asks for no witness' } };
-  if (!found.isQuorumReached) return { verdict: failed(`no quorum, cosigned ${by}`, { ...facts, cosignatures }) };
+  if (!found.isQuorumReached)
+    return { verdict: failed(`no quorum, cosigned ${by}`, { ...facts, cosignatures }), mayHeal: true };
   const timeS = quorumTime(policy, metaNote, found.cosignatures) ?? 0;
   const all = { ...facts, cosignatures, witnessedAt: iso(timeS) };
   if (timeS > asked.nowS + MAX_AHEAD_S)
@@ -118,6 +121,7 @@ export const judgeWitnessed = (
   if (age > asked.maxAgeS)
     return {
       verdict: failed(`the quorum is ${age} s old, of ${iso(timeS)}; at most ${asked.maxAgeS} s may pass`, all),
+      mayHeal: true,
     };
   const witnesses = cosignatures.map(({ witness }) => witness).join(', ');
   return {

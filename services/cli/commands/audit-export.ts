@@ -99,7 +99,7 @@ const exportDecisions = async (options: ExportOptions): Promise<void> => {
     if (options.json === true)
       return print(jsonLine({ out, format, rows, bytes: String(bytes), sha256: digest, log, seq }));
     return print(
-      `${printable(out)}: ${rows} ${format === 'bundle' ? 'entries' : 'decisions'}, ${bytes} bytes\nsha256  ${digest}\nentry   ${seq} of ${printable(log)} says who exported what\n`,
+      `${printable(out)}: ${printable(rows)} ${format === 'bundle' ? 'entries' : 'decisions'}, ${bytes} bytes\nsha256  ${digest}\nentry   ${printable(seq)} of ${printable(log)} says who exported what\n`,
     );
   } catch (error) {
     if (errorCode(error) === 'ENOENT' || errorCode(error) === 'EACCES' || errorCode(error) === 'EEXIST')

@@ -1,3 +1,4 @@
+import { rmSync } from 'node:fs';
 import { isObject } from '../../shared/contracts/json.ts';
 import { fromHex } from '../../shared/contracts/bytes.ts';
 import { parseTreeSize } from '../../shared/tlog/checkpoint.ts';
@@ -83,6 +84,10 @@ export const writeProofFiles = async (
     const file = metaProofFile(proof);
     await replaceFile(file, made.meta);
     files.push(file);
-  } else if (proof !== undefined) warnings.push('the meta log does not cover it yet: no witness can have seen it');
+  } else if (proof !== undefined) {
+    // One of an earlier run would be taken for that of this proof.
+    rmSync(metaProofFile(proof), { force: true });
+    warnings.push('the meta log does not cover it yet: no witness can have seen it');
+  }
   return { files, warnings, isWhole };
 };

@@ -80,7 +80,10 @@ const jsonOf = (file: string, { treeSize, eventId, isGood, cosignatures, ...repo
   good: isGood,
 });
 
-/** The proof of the meta log that fits best: two entries may have been proven over different checkpoints. */
+/**
+ * With the proof of the meta log that makes it good, else one that fits: two entries may have been proven over different
+ * checkpoints, and one checkpoint over several of the meta log.
+ */
 const verifyWith = (
   entry: Uint8Array,
   metas: readonly Uint8Array[],
@@ -90,7 +93,11 @@ const verifyWith = (
   const reports = (metas.length === 0 ? [undefined] : metas).map((meta) => verifyProof({ entry, meta, event }, policy));
   const [first] = reports;
   if (first === undefined) throw new AppError('internal', 'nothing was verified');
-  return reports.find(({ verdicts }) => verdicts.meta_inclusion.status === 'ok') ?? first;
+  return (
+    reports.find(({ isGood }) => isGood) ??
+    reports.find(({ verdicts }) => verdicts.meta_inclusion.status === 'ok') ??
+    first
+  );
 };
 
 const verify = (files: readonly string[], options: VerifyProofOptions): void => {

@@ -39,7 +39,7 @@ interface VerifyOptions extends AuditConnection {
   readonly to?: string;
   readonly file?: string;
   readonly policy?: string;
-  readonly maxAge: string;
+  readonly maxAge?: string;
 }
 
 /** Whether the log's own key, as the auditor holds it, signed what the report says; one line of it. */
@@ -121,9 +121,12 @@ const memoryOf = ({ remember }: VerifyOptions): Memory => {
 };
 
 const verifyPublic = async (options: VerifyOptions, logUrl: string): Promise<void> => {
-  for (const name of ['allTenants', 'tenant', 'url', 'policy'] as const)
+  for (const name of ['allTenants', 'tenant', 'url', 'policy', 'maxAge', 'full'] as const)
     if (options[name] !== undefined)
-      throw new AppError('usage', '--log-url names the log: no --tenant, --all-tenants, --url or --policy with it');
+      throw new AppError(
+        'usage',
+        '--log-url names the log, and all of it is read: no --tenant, --all-tenants, --url, --policy, --max-age or --full with it',
+      );
   const { known } = memoryOf(options);
   const report = await verifyPublicLog(options, logUrl, { known, ...betweenOf(options) });
   if (report === undefined) {
@@ -148,6 +151,7 @@ const verify = async (options: VerifyOptions): Promise<void> => {
       'logUrl',
       'full',
       'policy',
+      'maxAge',
     ] as const;
     for (const name of foreign)
       if (options[name] !== undefined) throw new AppError('usage', '--file: goes with --vkey and --json only');
@@ -169,7 +173,7 @@ const verify = async (options: VerifyOptions): Promise<void> => {
   const { known, places } = memoryOf(options);
   const keys = options.vkey === undefined ? undefined : readVkeys(options.vkey);
   const policy = options.policy === undefined ? undefined : readMetaPolicy(options.policy);
-  const maxAgeS = maxAgeOf(options.maxAge);
+  const maxAgeS = maxAgeOf(options);
   const witnessed: (WitnessedVerdict & { readonly origin: string })[] = [];
   const paint = paintFor(process.stdout, process.env);
   const reports: VerificationReport[] = [];
@@ -234,7 +238,7 @@ export const auditVerifyCommand = (common: (command: Command) => Command): Comma
       '--policy <file>',
       'C2SP tlog-policy: the meta log’s key, witnesses, quorum; enough of them must have seen the newest checkpoint',
     )
-    .option('--max-age <duration>', 'how old their cosignatures may be', DEFAULT_MAX_AGE)
+    .option('--max-age <duration>', `with --policy: how old their cosignatures may be (default: ${DEFAULT_MAX_AGE})`)
     .option(
       '--log-url <url>',
       'verify one log from its public tiles alone, with the one key in --vkey; payloads and tables are not checked then',

@@ -25,8 +25,11 @@ export const readMetaPolicy = (file: string): Policy => {
   return policy;
 };
 
-/** Seconds of `--max-age`. Throws `usage`. */
-export const maxAgeOf = (text: string): number => {
+/** Seconds of `--max-age`, which goes with `--policy`. Throws `usage`. */
+export const maxAgeOf = (options: { readonly policy?: string; readonly maxAge?: string }): number => {
+  if (options.maxAge !== undefined && options.policy === undefined)
+    throw new AppError('usage', '--max-age: goes with --policy only');
+  const text = options.maxAge ?? DEFAULT_MAX_AGE;
   if (!new RegExp(DURATION_PATTERN).test(text))
     throw new AppError('usage', `--max-age: ${JSON.stringify(text)} is no duration, such as 15m`);
   return durationMs(text) / 1_000;
@@ -71,6 +74,7 @@ export const askWitnessed = async (
   maxAgeS: number,
 ): Promise<WitnessedVerdict> => {
   if (policy === undefined) return NOT_ASKED;
+  if (newest.size === 0n) return { status: 'failed', note: 'not witnessed: the newest checkpoint is of an empty log' };
   const parameters: Parameters = { log: origin, ...(tenant === undefined ? {} : { tenant }) };
   for (const deadline = Date.now() + WAIT_MS; ; await sleep(POLL_MS)) {
     const { witnessed, others } = await client.get('/v1/witnessed', parameters);
@@ -79,9 +83,11 @@ export const askWitnessed = async (
       judgeWitnessed(policy, shown, { origin, nowS, maxAgeS, ...(key === undefined ? {} : { key }) });
     // The newest first; what most witnesses cosigned says best why there is no quorum.
     const fresher = Array.isArray(others) ? (others as readonly unknown[]).slice(0, MAX_OTHERS).map(judge) : [];
-    const { verdict, checkpoint } = fresher.find((judged) => judged.checkpoint !== undefined) ?? judge(witnessed);
+    const { verdict, checkpoint, mayHeal } =
+      fresher.find((judged) => judged.checkpoint !== undefined) ?? judge(witnessed);
     const isCovered = checkpoint !== undefined && checkpoint.size >= newest.size;
-    if (!isCovered && Date.now() < deadline && policy.quorum.kind !== 'none') continue;
+    const isEarly = checkpoint === undefined ? mayHeal === true : !isCovered;
+    if (isEarly && Date.now() < deadline && policy.quorum.kind !== 'none') continue;
     if (checkpoint === undefined) return verdict;
     const [smaller, larger] = checkpoint.size < newest.size ? [checkpoint, newest] : [newest, checkpoint];
     const proof = await consistencyProof(smaller.size, larger.size, hashesOver(client, logPath(origin, tenant)));

@@ -306,7 +306,7 @@ export const SettingsSchema = Type.Object(
         witness_policy_file: File(
           'C2SP tlog-policy: witnesses (with addresses) that are asked to cosign the meta log, and their quorum.',
         ),
-        witness_timeout: Duration('5s', 'How long a witness, or a time stamp authority, is waited for.'),
+        witness_timeout: Duration('5s', 'How long a witness is waited for.'),
         listen: Type.Optional(
           Type.String({
             pattern: LISTEN_PATTERN,
