@@ -240,6 +240,7 @@ const checkOpened = (
   if (document === undefined) return arrive(walk, entry);
   if (row.seq === 0n) checkGenesis(walk, row, document);
   if (entry.kind === ENTRY_KINDS.seal) walk.checkpoints.seal(entry, document);
+  walk.gone.there(entry);
   if (KINDS_OF_GONE.has(entry.kind)) walk.gone.named(entry, document);
   if (facts.isEvent) {
     const data = isObject(document['data']) ? document['data'] : {};
