@@ -91,7 +91,7 @@ export interface LedgerReader {
   readonly artifact: (tenant: string, digest: string) => Promise<FoundArtifact | undefined>;
   readonly range: RangeReader;
   readonly emitters: (tenant: string) => Promise<readonly EmitterState[]>;
-  /** The newest finished report of each of the tenant's logs. */
+  /** The newest finished report of each of the tenant's logs, and one that failed before it, until everything passes. */
   readonly reports: (tenant: string) => Promise<readonly VerificationReport[]>;
 }
 

@@ -259,6 +259,7 @@ export const readTree = async (
         const commitment = salt.length === 32 ? commitPayload(salt, contentType, bytes) : new Uint8Array();
         if (!bytesEqual(commitment, entry.commitment))
           return alarm('row_damaged', `commitment of entry ${seq}`, hex(entry.commitment), hex(commitment));
+        gone.there(entry);
         if (KINDS_OF_GONE.has(entry.kind)) gone.named(entry, parseObject(bytes) ?? {});
       }
       ({ leaf } = checked);

@@ -39,6 +39,8 @@ export interface GoodCheckpoint {
 const MAX_GOOD = 4_096;
 
 export interface CheckpointChecker {
+  /** The root that the log's key signed for this size; undefined, with a finding, when it signed none or another. */
+  readonly open: (checkpoint: StoredCheckpoint) => Uint8Array | undefined;
   /** After the entry's leaf was added to `tree`; `nodes`: the hashes of tiles that it completed. */
   readonly row: (row: StoredEntry, tree: TreeHasher, nodes: readonly TreeNode[]) => void;
   /** A header that could be decoded, before its payload is looked at. */
@@ -134,7 +136,6 @@ export const createCheckpointChecker = (
     [kinds, decisions, reasons, isPart] = [new Map(), new Map(), new Map(), false];
   };
 
-  /** The size and root that the key signed, undefined with a finding. */
   const open = ({ size, root, note }: StoredCheckpoint): Uint8Array | undefined => {
     findings.count('authenticity', 'checkpoints');
     const signed = key === undefined ? undefined : openCheckpoint(note, key);
@@ -196,6 +197,7 @@ export const createCheckpointChecker = (
   };
 
   return {
+    open,
     row: (row, tree, nodes) => {
       compareNodes(row, nodes);
       before = stored;

@@ -33,6 +33,8 @@ interface Named {
   readonly ranges: SeqRanges;
   /** Written in the transaction of what it names, so that nothing waited for a checkpoint. */
   readonly isAtOnce: boolean;
+  /** What it names of its own batch as never stored, and is there: it would allow to delete that later. */
+  readonly present?: SeqRanges;
   /** Why it allows nothing. */
   readonly fault?: string;
 }
@@ -40,6 +42,8 @@ interface Named {
 /** Payloads that are gone, and the entries that allow it. Memory grows with ranges, not with entries. */
 export interface GoneTracker {
   readonly missing: (entry: Entry) => void;
+  /** An entry whose payload is there. */
+  readonly there: (entry: Entry) => void;
   /** The payload of an erasure or retention entry. */
   readonly named: (entry: Entry, document: Json) => void;
   /**
@@ -106,6 +110,10 @@ export const createGoneTracker = (saved?: SavedGone): GoneTracker => {
   let batchUs = saved?.batchUs ?? -1n;
   let batch: [bigint, bigint][] = (saved?.batch ?? []).map(([from, to]) => [from, to]);
 
+  /** What is there of the entries of one ingest time. Not saved: a checkpoint ends no place within a batch. */
+  let thereUs = -1n;
+  let there = createNumberSet();
+
   const faultOfRetention = (entry: Entry, document: Json, ranges: SeqRanges): string | undefined => {
     const days = wholeNumber(document['period_days']);
     if (days < 0) return 'names no period';
@@ -137,7 +145,20 @@ export const createGoneTracker = (saved?: SavedGone): GoneTracker => {
     });
   };
 
+  /** What is there in the same batch though the entry names it. */
+  const presentIn = (entry: Entry, ranges: SeqRanges): SeqRanges =>
+    entry.ingestUs === thereUs
+      ? ranges.flatMap(([from, to]) => {
+          const open = createNumberSet(there.missing(from, to));
+          return open.missing(from, to);
+        })
+      : [];
+
   return {
+    there: ({ seq, ingestUs }) => {
+      if (ingestUs !== thereUs) [thereUs, there] = [ingestUs, createNumberSet()];
+      there.add(seq);
+    },
     missing: ({ seq, ingestUs }) => {
       gone.add(seq);
       lastUs.set(segmentOf(seq), ingestUs);
@@ -151,7 +172,7 @@ export const createGoneTracker = (saved?: SavedGone): GoneTracker => {
       // An entry allows nothing that comes after it.
       const ranges = goneSeqs(document).filter(([, to]) => to < seq);
       if (entry.kind === ENTRY_KINDS.erasure && document['reason'] === 'subject_erased_before') {
-        entries.push({ seq, ranges: inBatch(entry, ranges), isAtOnce: true });
+        entries.push({ seq, ranges: inBatch(entry, ranges), isAtOnce: true, present: presentIn(entry, ranges) });
         return;
       }
       const fault =
@@ -192,6 +213,9 @@ export const createGoneTracker = (saved?: SavedGone): GoneTracker => {
           open += end - start + 1n - sizeOf(rest);
           for (const [first, last] of rest) unlawful.push({ from: first, to: last, why: whyOf(first) });
         }
+      for (const { seq, present = [] } of entries)
+        for (const [from, to] of present)
+          unlawful.push({ from, to, why: `entry ${seq} names a payload that is there as one that never was` });
       return { unlawful, unproven: open, missing: sizeOf(gone.ranges()) };
     },
     ofThis: (size) => entries.flatMap(({ seq, ranges, fault }) => (fault === undefined && seq < size ? ranges : [])),

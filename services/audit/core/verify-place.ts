@@ -9,6 +9,8 @@ import type { SavedStreams } from './verify-streams.ts';
 
 /** Everything that a verification knows at a good checkpoint: enough to go on behind it. */
 export interface Place {
+  /** The log's genesis hash, so also its key: who changes the key in the database changes the log. */
+  readonly genesis: Uint8Array;
   readonly tree: TreeState;
   readonly root: Uint8Array;
   readonly leaf: Uint8Array;
@@ -35,7 +37,7 @@ export interface SealedPlace {
 
 /** A log whose place is longer (thousands of streams or holes) is verified from its beginning each time. */
 export const MAX_PLACE_BYTES = 1024 * 1024;
-const DOMAIN = Buffer.from('edict/place/v1\0', 'utf8');
+const DOMAIN = Buffer.from('edict/place/v2\0', 'utf8');
 
 const encode = (place: Place): string =>
   JSON.stringify(place, function (this: Readonly<Record<string, unknown>>, name, shown: unknown) {

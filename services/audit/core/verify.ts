@@ -50,12 +50,17 @@ const failer =
   ): void =>
     walk.findings.fail(verdict, { seq: String(seq), what, expected, actual, attack });
 
-/** The log must still have the checkpoint up to which it was verified. */
+/** It must be the same log, of the same key, and still have the checkpoint up to which it was verified. */
 const checkPlace = (walk: Walk): void => {
   const { from } = walk.input;
   if (from === undefined) return;
   const { size } = from.place.tree;
   const fail = failer(walk, size - 1n);
+  // Entry 0, which proves it otherwise, is not read.
+  const genesis = genesisHash(walk.input.log);
+  if (!bytesEqual(genesis, from.place.genesis))
+    fail('integrity', 'genesis hash of the log', hex(from.place.genesis), hex(genesis), 'log_relabelled');
+  if (from.checkpoint !== undefined) walk.checkpoints.open(from.checkpoint);
   const what = `checkpoint of size ${size}, up to which it was verified on ${from.verifiedAt}`;
   if (from.checkpoint === undefined) fail('append_only', what, hex(from.place.root), 'none', 'checkpoint_removed');
   else if (!bytesEqual(from.checkpoint.root, from.place.root) || !bytesEqual(walk.tree.root(), from.place.root))
@@ -64,6 +69,7 @@ const checkPlace = (walk: Walk): void => {
 };
 
 const placeOf = (walk: Walk, leaf: Uint8Array): Place => ({
+  genesis: genesisHash(walk.input.log),
   tree: walk.tree.state(),
   root: walk.tree.root(),
   leaf,
@@ -240,6 +246,7 @@ const checkOpened = (
   if (document === undefined) return arrive(walk, entry);
   if (row.seq === 0n) checkGenesis(walk, row, document);
   if (entry.kind === ENTRY_KINDS.seal) walk.checkpoints.seal(entry, document);
+  walk.gone.there(entry);
   if (KINDS_OF_GONE.has(entry.kind)) walk.gone.named(entry, document);
   if (facts.isEvent) {
     const data = isObject(document['data']) ? document['data'] : {};

@@ -9,12 +9,26 @@ const isReport = (value: unknown): value is VerificationReport =>
   isObject(value['verdicts']) &&
   VERDICTS.every((name) => isObject(value['verdicts']) && isObject(value['verdicts'][name]));
 
-/** The newest finished report of each log of the tenant, newest incarnation first. */
+const FAILED = `coalesce(v.report @? '$.verdicts.*.status ? (@ == "failed")', false)`;
+
+/**
+ * The newest finished report of each log of the tenant, newest incarnation first, and behind it the newest one that
+ * failed, for as long as nothing that read the whole log has passed since: a later one may not have read what failed.
+ */
 export const readReports = async (sql: Pick<Sql, 'query'>, tenant: string): Promise<readonly VerificationReport[]> => {
   const rows = await sql.query<{ report: unknown }>(
-    `select distinct on (v.log_id) v.report
-     from edict.verification v join edict.log l on l.id = v.log_id and l.tenant = $1
-     where v.state = 'done' order by v.log_id desc, v.started_us desc`,
+    `select f.report
+     from edict.log l cross join lateral (
+       (select v.started_us, v.report from edict.verification v where v.log_id = l.id and v.state = 'done'
+        order by v.started_us desc limit 1)
+       union
+       (select v.started_us, v.report from edict.verification v
+        where v.log_id = l.id and v.state = 'done' and ${FAILED} and v.started_us > coalesce(
+          (select v.started_us from edict.verification v
+           where v.log_id = l.id and v.state = 'done' and not ${FAILED} and not v.report ? 'since'
+           order by v.started_us desc limit 1), -1)
+        order by v.started_us desc limit 1)) f
+     where l.tenant = $1 order by l.id desc, f.started_us desc`,
     [tenant],
   );
   return rows.map(({ report }) => report).filter(isReport);

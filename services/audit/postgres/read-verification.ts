@@ -9,7 +9,7 @@ import { verifyLog } from '../core/verify.ts';
 import type { NamedElsewhere } from '../core/verify-gone.ts';
 import { openPlace, sealPlace, type SealedPlace } from '../core/verify-place.ts';
 import type { KnownSize, LogFacts, Orphan, VerifyInput } from '../core/verify-input.ts';
-import type { VerificationReport } from '../core/verify-report.ts';
+import { hasFailed, type VerificationReport } from '../core/verify-report.ts';
 import { parseObject } from '../core/verify-event.ts';
 import { carriedNumbers, type CarriedNumbers } from '../core/verify-numbers.ts';
 import { searchColumns } from '../core/verify-search.ts';
@@ -209,7 +209,14 @@ export const createVerifier = (options: VerifierOptions): VerifyTenant => {
       ];
       const orphans: Orphan[] = [];
       const sealed = window === undefined ? places.find((place) => place.origin === origin) : undefined;
-      const from = sealed === undefined ? undefined : await placeIn(database, placeKey, { id, tenant, end }, sealed);
+      // What failed since may lie before the place: everything is read until that has passed.
+      const hasFailedSince = earlier.some(
+        (report) => report.origin === origin && hasFailed(report) && report.endedAt >= (sealed?.verifiedAt ?? ''),
+      );
+      const from =
+        sealed === undefined || hasFailedSince
+          ? undefined
+          : await placeIn(database, placeKey, { id, tenant, end }, sealed);
       const next = logs.find((other) => other.previous_origin === origin);
       const report = await verifyLog({
         log,

@@ -75,6 +75,17 @@ describe('payloads that are gone', () => {
     expect(tracker.finish(10n)).toMatchObject({ unlawful: [{ from: 2n, to: 2n }], unproven: 0n });
   });
 
+  it('may not be named as never stored while they are there: that would allow to delete them later', () => {
+    const tracker = createGoneTracker();
+    tracker.there(entryAt(4n, 'decision', 77n));
+    tracker.missing(entryAt(5n, 'decision', 77n));
+    for (const seq of [6n, 7n]) tracker.there(entryAt(seq, 'decision', 77n));
+    tracker.named(entryAt(8n, 'erasure', 77n), { reason: 'subject_erased_before', ranges: [['5', '7']] });
+    expect(tracker.finish(0n).unlawful).toMatchObject([
+      { from: 6n, to: 7n, why: expect.stringContaining('a payload that is there') as string },
+    ]);
+  });
+
   it('may be named by a newer log, or by an entry that came later', () => {
     const older = createGoneTracker();
     older.missing(entryAt(3n));
