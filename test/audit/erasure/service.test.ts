@@ -123,6 +123,9 @@ describe('an erasure on one machine', () => {
     ['nobody', {}],
     ['the ledger itself', { subject: { type: 'edict.tenant', id: 'default' } }],
     ['an unknown member', { subject: { type: 'user', id: 'x', name: 'X' } }],
+    ['an issuer that no column holds', { subject: { issuer: 'a\0', type: 'user', id: 'x' } }],
+    ['a subject that is no text', { subject: { type: 'user', id: '\ud800' } }],
+    ['a copy that is no text', { subject: { type: 'user', id: 'x' }, copies: ['\udc00'] }],
     ['an entry that is none', { seqs: ['-1'] }],
     ['an entry that names nobody', { seqs: ['0'] }],
   ])('refuses %s', async (_name, members) => {
