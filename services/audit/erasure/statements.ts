@@ -3,6 +3,7 @@ import { parseVkey } from '../../shared/contracts/signatures.ts';
 import { bytesToUuid } from '../../shared/contracts/uuid.ts';
 import { openCheckpoint } from '../../shared/tlog/checkpoint.ts';
 import type { DataSubject, Log, Sql } from '../core/append.ts';
+import { ENTRY_KINDS } from '../core/entry.ts';
 import type { ErasedEntry, Erasure, ErasureState } from '../core/erasure.ts';
 import type { PayloadKeyReference } from '../core/payload-keys.ts';
 
@@ -75,7 +76,10 @@ export const readCommitted = async (
   return rows.map(({ seq }) => seq);
 };
 
-/** Entries whose search rows have this pseudonym, behind `after`, at most `limit`. */
+/**
+ * Decisions whose search rows have this pseudonym, behind `after`, at most `limit`. Their ids are those of the headers,
+ * which are signed: whoever may write search rows could else have a key looked for that never was.
+ */
 export const readSearched = async (
   sql: Pick<Sql, 'query'>,
   logId: number,
@@ -84,7 +88,9 @@ export const readSearched = async (
   limit: number,
 ): Promise<readonly PayloadKeyReference[]> => {
   const rows = await sql.query<{ seq: bigint; event_id: string }>(
-    `select d.seq, d.event_id from edict.decision d
+    `select d.seq, encode(substr(e.header, 19, 16), 'hex')::uuid as event_id from edict.decision d
+     join edict.entry e on e.log_id = d.log_id and e.segment = (d.seq >> 16)::int and e.seq = d.seq
+                       and get_byte(e.header, 1) = ${ENTRY_KINDS.decision}
      where d.log_id = $1::int and d.subject = $2::bytea and d.seq > $3::bigint order by d.seq limit $4::int`,
     [logId, Buffer.from(pseudonym), String(after), limit],
   );

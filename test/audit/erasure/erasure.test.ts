@@ -260,6 +260,20 @@ describe('an erasure', () => {
     expect(await count('edict.decision where log_id = 2 and seq = 1')).toBe(0);
   });
 
+  it('names nobody else, whatever a search row says', async () => {
+    await erased();
+    // Rows of the erased person at entries of bob and of the ledger, each with the id of an event that never was.
+    await database.query(`delete from edict.decision where log_id = 2 and seq = 3`);
+    await database.query(`insert into edict.decision (log_id, seq, event_id, event_time_ms, ingest_us, decision,
+        reasons, subject, action, resource_type, resource, caller)
+      select 2, seq, '0197d2a0-0000-7000-8000-000000000000', 0, 0, 'allow', '{}',
+        '\\x${searchNames('acme', ALICE).toString('hex')}', 'read', 'dataset', 'x', 'gw-1'
+      from unnest(array[0, 3]) as s(seq)`);
+    const again = await erased();
+    expect(again.erased).toBe(0n);
+    expect(await count('edict_keys.payload_key where log_id = 2 and seq in (0, 3)')).toBe(2);
+  });
+
   it('expires, can be withdrawn, and keeps no name then', async () => {
     const scope = { subject: ALICE };
     const first = await erasures.request('acme', ann!, { scope, ...REFERENCE });
