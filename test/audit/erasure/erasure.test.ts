@@ -246,6 +246,43 @@ describe('an erasure', () => {
     expect(await count(`edict_keys.subject_key where wrapped is null`)).toBe(1);
   });
 
+  it('is closed again, where it still waits for a checkpoint; and keys of dropped segments go again', async () => {
+    const { id } = await approved();
+    await newEraser().advance();
+    expect((await erasures.get('acme', id)).state).toBe('entered');
+    await database.query(`update edict_keys.subject_key set closed = false;
+      insert into edict.dropped_segment (log_id, segment, retention_seq, retention_log) values (2, 3, 1, 2)`);
+    const eventId = '0197d2a0-0000-7000-8000-000000000000';
+    const later = { seq: 3n << 16n, eventId, subject: { issuer: '', type: 'user', id: 'bob' } };
+    await keys.issue(ACME, [later]);
+    expect(await newEraser().repeat()).toBe(1);
+    const { keys: fresh } = openLedger(database);
+    expect(await fresh.issue(ACME, [{ seq: 900n, eventId, subject: ALICE }])).toEqual([undefined]);
+    expect(await count('edict_keys.payload_key where log_id = 2 and seq in (1, 2, 9)')).toBe(3);
+    expect(await fresh.find(ACME, [later])).toEqual([[]]);
+  });
+
+  it('is repeated where the copy of the key store is from before the erasure entry, but never for a forged row', async () => {
+    const { firstSeq } = await erased();
+    await database.query(
+      `with entry as (delete from edict_keys.payload_key where log_id = 2 and seq = $1::bigint)
+       update edict_keys.subject_key set wrapped = (select wrapped from edict_keys.subject_key
+         where wrapped is not null limit 1), closed = false where wrapped is null`,
+      [String(firstSeq)],
+    );
+    const bob = keys.nameOf('acme', { issuer: '', type: 'user', id: 'bob' });
+    await database.query(
+      `insert into edict.erasure (id, tenant, state, request, legal_basis, key, requested_by, requested_us, expires_us,
+                                  approvals, log_id, first_seq, last_seq, erased)
+       values ('0197d2a0-0000-7000-8000-000000000001', 'acme', 'done', sha256(''), 'x', $1::bytea, 'x', 0, 0,
+               '[{"by":"ann","us":"1"},{"by":"ben","us":"2"}]', 2, 0, 0, 0)`,
+      [bob],
+    );
+    expect(await newEraser().repeat()).toBe(1);
+    expect(await count('edict_keys.subject_key where wrapped is null')).toBe(1);
+    expect(await count(`edict_keys.subject_key where wrapped is null and name = '\\x${bob.toString('hex')}'`)).toBe(0);
+  });
+
   it('names again what a restored database has of somebody whose keys are gone', async () => {
     await erased();
     // The database from before: its entries and search rows are back, the key store is not.
