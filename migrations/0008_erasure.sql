@@ -179,6 +179,8 @@ revoke all on function edict.clean_search(integer, jsonb, integer, bigint) from 
 revoke all on function edict.drop_payload_segment(integer, integer, integer, bigint) from public;
 grant execute on function edict.clean_search(integer, jsonb, integer, bigint) to edict_writer;
 grant execute on function edict.drop_payload_segment(integer, integer, integer, bigint) to edict_maintainer;
+-- Search rows go only through the functions above.
+revoke delete on edict.decision from edict_maintainer;
 grant select, insert on edict.erasure to edict_writer;
 grant update (state, subject, approvals, authenticated, log_id, first_seq, last_seq, erased, ended_us) on edict.erasure
   to edict_writer;

@@ -7,7 +7,7 @@
 --   edict_reader      queries, limited to the logs of the tenants that edict.reader_tenant gives its roles
 --   edict_reader_all  the audit service's own reader: every tenant (the service checks each caller itself)
 --   edict_signer      reads headers and payloads, signs checkpoints
---   edict_maintainer  retention: drops payload segments, cleans the search table
+--   edict_maintainer  retention: drops payload segments with their search rows
 --   edict_tripwire    raises alarms; its login needs the attribute REPLICATION too, which no role passes on
 do $$
 declare

@@ -163,11 +163,13 @@ const startUpkeep = (what: string, waitMs: number, upkeep: () => Promise<unknown
 };
 
 /**
- * Before anything is read: what was acknowledged and is missing now (a restored database) becomes holes; then every
- * acknowledgement is published as the database has it. Tries until it works, in the background.
+ * Before anything is read: who is erased is erased again in the key store, which may be a restored copy; what was
+ * acknowledged and is missing now (a restored database) becomes holes; then every acknowledgement is published as the
+ * database has it. Tries until it works, in the background.
  */
 const startSource = (
   ingest: Ingest,
+  repeatErasures: () => Promise<void>,
   sink: AckSink,
   acks: AckPublisher,
   source: EventSource,
@@ -177,6 +179,7 @@ const startSource = (
   const begin = async (): Promise<void> => {
     for (let isReclaimed = false; !isReclaimed && !closing.signal.aborted;) {
       try {
+        await unlessAborted(repeatErasures(), closing.signal);
         const streams = await ingest.reclaim(await unlessAborted(sink.published(), closing.signal));
         if (streams > 0) logger.warn({ streams }, 'acknowledged once and not in the database: asked for again');
         // Without a broker this waits for one; the publisher, closed after this part, gives it up.
@@ -184,7 +187,7 @@ const startSource = (
         isReclaimed = true;
       } catch (error) {
         if (closing.signal.aborted) return;
-        logger.warn({ err: error }, 'cannot compare acknowledgements with the database yet');
+        logger.warn({ err: error }, 'cannot begin to read: key store, acknowledgements or database do not answer');
         await sleep(RECLAIM_RETRY_MS, undefined, { signal: closing.signal }).catch(() => undefined);
       }
     }
@@ -324,7 +327,14 @@ const openAudit = async (
     client === undefined
       ? createSpoolSource({ home, batch: settings.audit.batch, logger })
       : createKafkaSource({ kafka: client, topic: DECISIONS_TOPIC, groupId: KAFKA_GROUP, logger });
-  parts.push(startSource(ingest, sink, acks, source, logger));
+  const erasing = { database: store.database, keys: store.keys, nowUs: () => BigInt(Date.now()) * 1_000n };
+  const eraser = createEraser({ ...erasing, writeLedger: store.write, nameForSearch: store.nameForSearch, logger });
+  let isRepeated = false;
+  const repeatErasures = async (): Promise<void> => {
+    if (!isRepeated) await eraser.repeat();
+    isRepeated = true;
+  };
+  parts.push(startSource(ingest, repeatErasures, sink, acks, source, logger));
   const gapCheckMs = Math.max(100, Math.min(graceMs / 2, MAX_GAP_CHECK_MS));
   parts.push(startUpkeep('gap entries', gapCheckMs, ingest.writeGaps, logger));
   const own = { database: store.database, writeLedger: store.write, logs: ingest.logs, ids: freshIds() };
@@ -342,13 +352,11 @@ const openAudit = async (
     await enterTripwireAlarms(own);
   };
   parts.push(startUpkeep('seals', durationMs(settings.audit.seal_interval), seal, logger));
-  const erasing = { database: store.database, keys: store.keys, nowUs: () => BigInt(Date.now()) * 1_000n };
   const erasures = createErasures({
     ...erasing,
     expiryMs: durationMs(settings.audit.erasure_expiry),
     copies: copiesOf(settings),
   });
-  const eraser = createEraser({ ...erasing, writeLedger: store.write, nameForSearch: store.nameForSearch, logger });
   const periodMs = settings.audit.retention === undefined ? undefined : durationMs(settings.audit.retention);
   const retention = createRetention({
     ...erasing,
@@ -357,10 +365,8 @@ const openAudit = async (
     periodDays: periodMs === undefined ? null : periodMs / DAY_MS,
     logger,
   });
-  let isRepeated = false;
   const erase = async (): Promise<void> => {
-    if (!isRepeated) await eraser.repeat();
-    isRepeated = true;
+    await repeatErasures();
     await erasures.expire();
     await eraser.advance();
     await retention.advance();

@@ -1,9 +1,19 @@
 import { lp, sha256 } from '../../shared/contracts/bytes.ts';
 import type { DataSubject } from './append.ts';
+import type { EntryKind } from './entry.ts';
 
 /** pending → approved → entered → done; or it ends before the second approval. */
 export type ErasureState = 'pending' | 'approved' | 'entered' | 'done' | 'expired' | 'withdrawn';
 
+/** What may name people beside its data subject; what proves the log itself is not among it. */
+export const ERASABLE: readonly EntryKind[] = [
+  'decision',
+  'quarantine',
+  'conflict',
+  'access',
+  'fulfilment',
+  'refusals',
+];
 export const APPROVALS = 2;
 /** Requests of one tenant that wait or are worked on. */
 export const MAX_OPEN_ERASURES = 100;

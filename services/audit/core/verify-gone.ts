@@ -1,6 +1,7 @@
 import { isObject } from '../../shared/contracts/json.ts';
 import { RETENTION_FLOOR_DAYS } from '../../shared/contracts/retention.ts';
 import { ENTRY_KINDS, segmentOf, type Entry } from './entry.ts';
+import { ERASABLE } from './erasure.ts';
 import { goneSeqs } from './verify-event.ts';
 import { createNumberSet, type NumberSet, type Ranges } from './verify-ranges.ts';
 import type { Findings } from './verify-report.ts';
@@ -19,6 +20,8 @@ export interface NamedElsewhere {
   readonly isProven: boolean;
   /** By a retention entry: nothing younger than this may be gone. */
   readonly notAfterUs?: bigint;
+  /** By a request, which reaches only what may name people. */
+  readonly isRequest?: boolean;
 }
 
 /** A payload that is gone and may not be. */
@@ -69,6 +72,7 @@ interface NamedEarlier extends NamedElsewhere {
 
 export interface SavedGone {
   readonly gone: Ranges;
+  readonly beyondRequests: Ranges;
   readonly entries: readonly Named[];
   readonly earlier: readonly NamedEarlier[];
   readonly lastUs: readonly (readonly [segment: number, us: bigint])[];
@@ -76,6 +80,7 @@ export interface SavedGone {
   readonly batch: readonly (readonly [bigint, bigint])[];
 }
 
+const ERASABLE_KINDS: ReadonlySet<number> = new Set(ERASABLE.map((kind) => ENTRY_KINDS[kind]));
 const sizeOf = (ranges: SeqRanges): bigint => ranges.reduce((sum, [from, to]) => sum + (to - from + 1n), 0n);
 const text = (value: unknown): string => (typeof value === 'string' ? value : '');
 const wholeNumber = (value: unknown): number =>
@@ -102,6 +107,9 @@ const addAll = (set: NumberSet, ranges: SeqRanges): void => {
 
 export const createGoneTracker = (saved?: SavedGone): GoneTracker => {
   const gone = createNumberSet(saved?.gone);
+  /** What is gone of kinds that prove the log itself: no request allows it. */
+  const beyondRequests = createNumberSet(saved?.beyondRequests);
+  const ofRequest = (ranges: SeqRanges): SeqRanges => ranges.flatMap(([from, to]) => beyondRequests.missing(from, to));
   const entries: Named[] = [...(saved?.entries ?? [])];
   const earlier: NamedEarlier[] = [...(saved?.earlier ?? [])];
   /** Of each segment the ingest time of the last entry without payload: what a retention period counts from. */
@@ -159,8 +167,9 @@ export const createGoneTracker = (saved?: SavedGone): GoneTracker => {
       if (ingestUs !== thereUs) [thereUs, there] = [ingestUs, createNumberSet()];
       there.add(seq);
     },
-    missing: ({ seq, ingestUs }) => {
+    missing: ({ seq, ingestUs, kind }) => {
       gone.add(seq);
+      if (!ERASABLE_KINDS.has(kind)) beyondRequests.add(seq);
       lastUs.set(segmentOf(seq), ingestUs);
       if (ingestUs !== batchUs) [batchUs, batch] = [ingestUs, []];
       const last = batch.at(-1);
@@ -177,7 +186,8 @@ export const createGoneTracker = (saved?: SavedGone): GoneTracker => {
       }
       const fault =
         entry.kind === ENTRY_KINDS.retention ? faultOfRetention(entry, document, ranges) : faultOfRequest(document);
-      entries.push({ seq, ranges, isAtOnce: false, ...(fault === undefined ? {} : { fault }) });
+      const allowed = entry.kind === ENTRY_KINDS.retention ? ranges : ofRequest(ranges);
+      entries.push({ seq, ranges: allowed, isAtOnce: false, ...(fault === undefined ? {} : { fault }) });
       if (fault === undefined)
         for (const [origin, of] of earlierIn(document)) {
           const days = entry.kind === ENTRY_KINDS.retention ? wholeNumber(document['period_days']) : undefined;
@@ -186,7 +196,7 @@ export const createGoneTracker = (saved?: SavedGone): GoneTracker => {
             origin,
             ranges: of,
             isProven: true,
-            ...(days === undefined ? {} : { notAfterUs: entry.ingestUs - BigInt(days) * DAY_US }),
+            ...(days === undefined ? { isRequest: true } : { notAfterUs: entry.ingestUs - BigInt(days) * DAY_US }),
           });
         }
     },
@@ -195,10 +205,14 @@ export const createGoneTracker = (saved?: SavedGone): GoneTracker => {
       for (const { seq, ranges, isAtOnce, fault } of entries)
         if (fault === undefined && seq < coveredSize) addAll(proven, ranges);
         else if (fault === undefined && isAtOnce) addAll(unproven, ranges);
-      for (const { ranges, isProven, notAfterUs } of elsewhere)
+      for (const { ranges, isProven, notAfterUs, isRequest = false } of elsewhere)
         addAll(
           isProven ? proven : unproven,
-          notAfterUs === undefined ? ranges : ranges.filter((range) => isOlder(range, notAfterUs)),
+          notAfterUs === undefined
+            ? isRequest
+              ? ofRequest(ranges)
+              : ranges
+            : ranges.filter((range) => isOlder(range, notAfterUs)),
         );
       const whyOf = (seq: bigint): string => {
         const by = entries.find(({ ranges }) => ranges.some(([from, to]) => from <= seq && seq <= to));
@@ -221,6 +235,7 @@ export const createGoneTracker = (saved?: SavedGone): GoneTracker => {
     ofThis: (size) => entries.flatMap(({ seq, ranges, fault }) => (fault === undefined && seq < size ? ranges : [])),
     save: () => ({
       gone: gone.ranges(),
+      beyondRequests: beyondRequests.ranges(),
       entries: [...entries],
       earlier: [...earlier],
       lastUs: [...lastUs],

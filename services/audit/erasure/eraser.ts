@@ -14,8 +14,9 @@ import { faultOfRequest, type SeqRanges } from '../core/verify-gone.ts';
 import {
   newestCheckpoint,
   putEntered,
-  readDone,
   readCommitted,
+  readDropped,
+  readEntered,
   readErasures,
   readHeaders,
   readLogsOf,
@@ -41,7 +42,10 @@ export interface EraserOptions {
 export interface Eraser {
   /** Takes every approved request as far as it goes now; how many are done by it. One that fails stops no other. */
   readonly advance: () => Promise<number>;
-  /** Destroys again what the ledger says is erased: the key store may be a copy from before. How many requests. */
+  /**
+   * Closes and destroys again what the ledger says is erased or dropped: the key store may be a copy from before. To be
+   * done before anything gets a key. How many requests; rejects where the key store does not answer.
+   */
   readonly repeat: () => Promise<number>;
 }
 
@@ -56,9 +60,15 @@ const requireApproved = ({ id, approvals }: Erasure): void => {
     throw new AppError('state_conflict', `erasure ${id} is not approved by ${APPROVALS}`);
 };
 
-/** Why an entry is no erasure entry of this request; undefined: it is one. */
-const faultOfEntry = (erasure: Erasure, kind: number | undefined, document: Readonly<Record<string, unknown>>) => {
-  if (kind !== ENTRY_KINDS.erasure || document['reason'] !== 'request') return 'erases nobody on request';
+/** Why an entry is no erasure entry of this request; undefined: it is one, as far as it can be read. */
+const faultOfEntry = (
+  erasure: Erasure,
+  kind: number | undefined,
+  document: Readonly<Record<string, unknown>> | undefined,
+): string | undefined => {
+  if (kind !== ENTRY_KINDS.erasure) return 'is no erasure entry';
+  if (document === undefined) return undefined;
+  if (document['reason'] !== 'request') return 'erases nobody on request';
   if (document['erasure'] !== erasure.id || (document['key'] ?? null) !== erasure.key) return 'is of another request';
   return faultOfRequest(document);
 };
@@ -160,6 +170,16 @@ export const createEraser = (options: EraserOptions): Eraser => {
     );
   };
 
+  /** One erasure entry of the request; undefined where its payload does not open. Throws where it is none. */
+  const readDocument = async (erasure: Erasure, log: TenantLog, seq: bigint) => {
+    const [row] = await readOwnRows(database, log.id, seq, seq);
+    const [payload] = await openPayloads(keys, log, row === undefined ? [] : [row]);
+    const document = payload?.state === 'opened' ? parseObject(payload.payload) : undefined;
+    const fault = faultOfEntry(erasure, row?.header[1], document);
+    if (fault !== undefined) throw new AppError('ledger_corrupt', `${log.origin}: entry ${seq} ${fault}`);
+    return document;
+  };
+
   /** What the request's erasure entries name, by origin; the row only says where they are. */
   const readNamed = async (
     erasure: Erasure,
@@ -172,12 +192,8 @@ export const createEraser = (options: EraserOptions): Eraser => {
     const add = (origin: string, ranges: SeqRanges): void =>
       void named.set(origin, [...(named.get(origin) ?? []), ...ranges]);
     for (let seq = first; seq <= last; seq += 1n) {
-      const [row] = await readOwnRows(database, log.id, seq, seq);
-      const [payload] = await openPayloads(keys, log, row === undefined ? [] : [row]);
-      const document = payload?.state === 'opened' ? parseObject(payload.payload) : undefined;
+      const document = await readDocument(erasure, log, seq);
       if (document === undefined) throw new AppError('ledger_corrupt', `${log.origin}: entry ${seq} cannot be read`);
-      const fault = faultOfEntry(erasure, row?.header[1], document);
-      if (fault !== undefined) throw new AppError('ledger_corrupt', `${log.origin}: entry ${seq} ${fault}`);
       add(log.origin, goneSeqs(document));
       for (const item of Array.isArray(document['earlier']) ? (document['earlier'] as readonly unknown[]) : [])
         if (isObject(item)) add(String(item['log']), goneSeqs(item));
@@ -235,26 +251,46 @@ export const createEraser = (options: EraserOptions): Eraser => {
     return true;
   };
 
+  const repeatOne = async (erasure: Erasure): Promise<void> => {
+    const { tenant, state, key, entries, logId, firstSeq, lastSeq } = erasure;
+    const log = (await readLogsOf(database, tenant)).find(({ id }) => id === logId);
+    if (log === undefined || firstSeq === null || lastSeq === null || firstSeq > lastSeq)
+      throw new AppError('ledger_corrupt', `erasure ${erasure.id} has no entry`);
+    requireApproved(erasure);
+    // A copy of the key store from before these entries cannot open them; the headers are signed all the same.
+    for (let seq = firstSeq; seq <= lastSeq; seq += 1n) await readDocument(erasure, log, seq);
+    if (key !== null) await keys.closeSubject(tenant, Buffer.from(key, 'hex'));
+    if (entries.length > 0)
+      await keys.closeEvents(
+        tenant,
+        entries.map(({ event_id: eventId }) => eventId),
+      );
+    if (state !== 'done') return;
+    if (key !== null) await keys.destroySubject(tenant, Buffer.from(key, 'hex'));
+    for (const { log: origin, seq, event_id: eventId } of entries)
+      await keys.destroyEntries({ tenant, origin }, [{ seq: BigInt(seq), eventId }]);
+  };
+
   return {
     async repeat() {
       let repeated = 0;
       for (let after = ''; ;) {
-        const page = await readDone(database, after);
+        const page = await readEntered(database, after);
         const last = page.at(-1);
-        if (last === undefined) return repeated;
-        for (const { tenant, key, entries } of page) {
-          if (key !== null) await keys.destroySubject(tenant, Buffer.from(key, 'hex'));
-          if (entries.length > 0)
-            await keys.closeEvents(
-              tenant,
-              entries.map(({ event_id: eventId }) => eventId),
-            );
-          for (const { log, seq, event_id: eventId } of entries)
-            await keys.destroyEntries({ tenant, origin: log }, [{ seq: BigInt(seq), eventId }]);
-          repeated += 1;
-        }
+        if (last === undefined) break;
+        for (const erasure of page)
+          try {
+            await repeatOne(erasure);
+            repeated += 1;
+          } catch (error) {
+            // A row that proves nothing stops no other; whatever else may pass is tried again.
+            if (!isAppError(error) || !['ledger_corrupt', 'state_conflict'].includes(error.code)) throw error;
+            logger.warn({ err: error, erasure: erasure.id }, 'an erasure is not repeated');
+          }
         after = last.id;
       }
+      for (const { segment, ...log } of await readDropped(database)) await keys.destroySegment(log, segment);
+      return repeated;
     },
     async advance() {
       let done = 0;

@@ -2,9 +2,10 @@ import { AppError } from '../../shared/contracts/errors.ts';
 import { newUuidV7 } from '../../shared/contracts/uuid.ts';
 import type { Sql } from '../core/append.ts';
 import type { Database } from '../core/database.ts';
-import { ENTRY_KINDS, type EntryKind } from '../core/entry.ts';
+import { ENTRY_KINDS } from '../core/entry.ts';
 import {
   APPROVALS,
+  ERASABLE,
   MAX_OPEN_ERASURES,
   requestDigest,
   type ErasedEntry,
@@ -14,9 +15,6 @@ import {
 } from '../core/erasure.ts';
 import type { PayloadKeys } from '../core/payload-keys.ts';
 import { newestCheckpoint, readErasures, readHeaders, readLogsOf, type TenantLog } from './statements.ts';
-
-/** What may name people beside its data subject; what proves the log itself is not among it. */
-const ERASABLE: readonly EntryKind[] = ['decision', 'quarantine', 'conflict', 'access', 'fulfilment', 'refusals'];
 
 export interface ErasuresOptions {
   readonly database: Database;

@@ -3,6 +3,7 @@ import { parseVkey } from '../../shared/contracts/signatures.ts';
 import { bytesToUuid } from '../../shared/contracts/uuid.ts';
 import { openCheckpoint } from '../../shared/tlog/checkpoint.ts';
 import type { DataSubject, Log, Sql } from '../core/append.ts';
+import { ENTRY_KINDS } from '../core/entry.ts';
 import type { ErasedEntry, Erasure, ErasureState } from '../core/erasure.ts';
 import type { PayloadKeyReference } from '../core/payload-keys.ts';
 
@@ -75,7 +76,10 @@ export const readCommitted = async (
   return rows.map(({ seq }) => seq);
 };
 
-/** Entries whose search rows have this pseudonym, behind `after`, at most `limit`. */
+/**
+ * Decisions whose search rows have this pseudonym, behind `after`, at most `limit`. Their ids are those of the headers,
+ * which are signed: whoever may write search rows could else have a key looked for that never was.
+ */
 export const readSearched = async (
   sql: Pick<Sql, 'query'>,
   logId: number,
@@ -84,7 +88,9 @@ export const readSearched = async (
   limit: number,
 ): Promise<readonly PayloadKeyReference[]> => {
   const rows = await sql.query<{ seq: bigint; event_id: string }>(
-    `select d.seq, d.event_id from edict.decision d
+    `select d.seq, encode(substr(e.header, 19, 16), 'hex')::uuid as event_id from edict.decision d
+     join edict.entry e on e.log_id = d.log_id and e.segment = (d.seq >> 16)::int and e.seq = d.seq
+                       and get_byte(e.header, 1) = ${ENTRY_KINDS.decision}
      where d.log_id = $1::int and d.subject = $2::bytea and d.seq > $3::bigint order by d.seq limit $4::int`,
     [logId, Buffer.from(pseudonym), String(after), limit],
   );
@@ -105,20 +111,6 @@ export const readOwnRows = (
      order by e.seq`,
     [logId, String(from), String(to)],
   );
-
-/** What is erased, in the order of the ids, behind `after` (empty: from the beginning). */
-export const readDone = async (
-  sql: Pick<Sql, 'query'>,
-  after: string,
-): Promise<readonly Pick<Erasure, 'id' | 'tenant' | 'key' | 'entries'>[]> => {
-  const rows = await sql.query<Pick<ErasureRow, 'id' | 'tenant' | 'key' | 'entries'>>(
-    `select id, tenant::text as tenant, key, entries from edict.erasure
-     where state = 'done' and id > coalesce(nullif($1::text, '')::uuid, '00000000-0000-0000-0000-000000000000')
-     order by id limit ${MAX_ROWS}`,
-    [after],
-  );
-  return rows.map(({ key, ...row }) => ({ ...row, key: key === null ? null : hex(key) }));
-};
 
 interface ErasureRow {
   readonly id: string;
@@ -142,6 +134,31 @@ interface ErasureRow {
   readonly ended_us: bigint | null;
 }
 
+const COLUMNS = `id, tenant::text as tenant, state, request, legal_basis, subject, key, entries, copies, requested_by,
+            requested_us, expires_us, approvals, authenticated, log_id, first_seq, last_seq, erased, ended_us`;
+
+const fromRow = (row: ErasureRow): Erasure => ({
+  id: row.id,
+  tenant: row.tenant,
+  state: row.state,
+  request: hex(row.request),
+  legalBasis: row.legal_basis,
+  subject: row.subject,
+  key: row.key === null ? null : hex(row.key),
+  entries: row.entries,
+  copies: row.copies,
+  requestedBy: row.requested_by,
+  requestedUs: row.requested_us,
+  expiresUs: row.expires_us,
+  approvals: row.approvals,
+  authenticated: row.authenticated,
+  logId: row.log_id,
+  firstSeq: row.first_seq,
+  lastSeq: row.last_seq,
+  erased: row.erased,
+  endedUs: row.ended_us,
+});
+
 /** Requests, newest first; `where` is text of ours. */
 export const readErasures = async (
   sql: Pick<Sql, 'query'>,
@@ -150,33 +167,34 @@ export const readErasures = async (
   lock: '' | 'for update' = '',
 ): Promise<readonly Erasure[]> => {
   const rows = await sql.query<ErasureRow>(
-    `select id, tenant::text as tenant, state, request, legal_basis, subject, key, entries, copies, requested_by,
-            requested_us, expires_us, approvals, authenticated, log_id, first_seq, last_seq, erased, ended_us
-     from edict.erasure where ${where} order by requested_us desc, id desc limit ${MAX_ROWS} ${lock}`,
+    `select ${COLUMNS} from edict.erasure where ${where}
+     order by requested_us desc, id desc limit ${MAX_ROWS} ${lock}`,
     parameters,
   );
-  return rows.map((row) => ({
-    id: row.id,
-    tenant: row.tenant,
-    state: row.state,
-    request: hex(row.request),
-    legalBasis: row.legal_basis,
-    subject: row.subject,
-    key: row.key === null ? null : hex(row.key),
-    entries: row.entries,
-    copies: row.copies,
-    requestedBy: row.requested_by,
-    requestedUs: row.requested_us,
-    expiresUs: row.expires_us,
-    approvals: row.approvals,
-    authenticated: row.authenticated,
-    logId: row.log_id,
-    firstSeq: row.first_seq,
-    lastSeq: row.last_seq,
-    erased: row.erased,
-    endedUs: row.ended_us,
-  }));
+  return rows.map(fromRow);
 };
+
+/** Requests that have their erasure entries, in the order of the ids, behind `after` (empty: from the beginning). */
+export const readEntered = async (sql: Pick<Sql, 'query'>, after: string): Promise<readonly Erasure[]> => {
+  const rows = await sql.query<ErasureRow>(
+    `select ${COLUMNS} from edict.erasure
+     where state in ('entered', 'done')
+       and id > coalesce(nullif($1::text, '')::uuid, '00000000-0000-0000-0000-000000000000')
+     order by id limit ${MAX_ROWS}`,
+    [after],
+  );
+  return rows.map(fromRow);
+};
+
+/** Segments whose payloads retention dropped. */
+export const readDropped = (
+  sql: Pick<Sql, 'query'>,
+): Promise<readonly { readonly tenant: string; readonly origin: string; readonly segment: number }[]> =>
+  sql.query(
+    `select l.tenant::text as tenant, l.origin, d.segment
+     from edict.dropped_segment d join edict.log l on l.id = d.log_id order by l.id, d.segment`,
+    [],
+  );
 
 /** In the transaction of its entries; whole, so that a database made anew from the journal can go on from it. */
 export const putEntered = async (

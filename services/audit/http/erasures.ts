@@ -8,6 +8,7 @@ import { auditorOf, onlyJson, type AuditAccess } from './access.ts';
 const MAX_BODY = '64kb';
 const MAX_ID = 2_048;
 const MAX_COPIES = 50;
+const MAX_COPY = 200;
 /** What somebody calls himself where nobody has a credential. */
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}$/;
 
@@ -47,10 +48,16 @@ const objectIn = (body: unknown, ...allowed: readonly string[]): Json => {
   return body;
 };
 
+/** What a text column, UTF-8 and a digest can hold. */
+const isText = (value: unknown, max: number): value is string =>
+  typeof value === 'string' &&
+  Buffer.byteLength(value) <= max &&
+  !value.includes('\0') &&
+  !/\p{Surrogate}/u.test(value);
+
 const textIn = (object: Json, name: string, max: number, at = ''): string => {
   const value = object[name];
-  if (typeof value !== 'string' || value === '' || Buffer.byteLength(value) > max || value.includes('\0'))
-    throw bad(`${at}/${name}: is no text of 1 to ${max} bytes`);
+  if (!isText(value, max) || value === '') throw bad(`${at}/${name}: is no text of 1 to ${max} bytes`);
   return value;
 };
 
@@ -75,7 +82,7 @@ const requestIn = (body: unknown): ErasureRequest => {
     for (const name of Object.keys(subject))
       if (!['issuer', 'type', 'id'].includes(name)) throw bad(`/subject/${name.slice(0, 64)}: unknown member`);
     const issuer = subject['issuer'] ?? '';
-    if (typeof issuer !== 'string' || Buffer.byteLength(issuer) > MAX_ID) throw bad('/subject/issuer: is no text');
+    if (!isText(issuer, MAX_ID)) throw bad('/subject/issuer: is no text');
     const [type, id] = [textIn(subject, 'type', MAX_ID, '/subject'), textIn(subject, 'id', MAX_ID, '/subject')];
     // The tenant's pseudo-subject has the payloads that prove the log itself.
     if (type.startsWith('edict.')) throw bad('/subject/type: begins with `edict.`: that is nobody');
@@ -85,12 +92,7 @@ const requestIn = (body: unknown): ErasureRequest => {
     scope: scopeOf(),
     reference: textIn(object, 'reference', 1_000),
     legalBasis: textIn(object, 'legal_basis', 1_000),
-    copies: listIn(
-      object,
-      'copies',
-      MAX_COPIES,
-      (item) => typeof item === 'string' && item !== '' && Buffer.byteLength(item) <= 200 && !item.includes('\0'),
-    ),
+    copies: listIn(object, 'copies', MAX_COPIES, (item) => isText(item, MAX_COPY) && item !== ''),
   };
 };
 

@@ -1,5 +1,5 @@
 import { closeSync, fstatSync, fsyncSync, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { hex } from '../../shared/contracts/bytes.ts';
 import { errorCode } from '../../shared/contracts/errors.ts';
 import { uuidToBytes } from '../../shared/contracts/uuid.ts';
@@ -42,11 +42,14 @@ export const createErasedEvents = (folder: string): ErasedEvents => {
       const fresh = eventIds.map(uuidToBytes).filter((id) => !ids.has(hex(id)));
       if (fresh.length === 0) return;
       mkdirSync(folder, { recursive: true, mode: 0o700 });
+      fsyncDirectory(dirname(folder));
       const fd = openSync(join(folder, tenant), 'a+', 0o600);
       try {
         const torn = fstatSync(fd).size % ID_BYTES;
         // Appending only: the rest of a torn id is filled up, so that ids begin at multiples of 16.
-        writeSync(fd, Buffer.concat([Buffer.alloc(torn === 0 ? 0 : ID_BYTES - torn), ...fresh]));
+        const bytes = Buffer.concat([Buffer.alloc(torn === 0 ? 0 : ID_BYTES - torn), ...fresh]);
+        // A write may be short: a full disk, a limit.
+        for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done);
         fsyncSync(fd);
       } finally {
         closeSync(fd);

@@ -141,7 +141,8 @@ export const createRetention = (options: RetentionOptions): Retention & { readon
     return log.named - log.dropped;
   };
 
-  let isFirst = true;
+  /** Keys of what is dropped may be left: nobody knows at the start, nor where one of them could not be destroyed. */
+  let isUnsure = true;
   return {
     periodDays,
     state,
@@ -156,19 +157,21 @@ export const createRetention = (options: RetentionOptions): Retention & { readon
     },
     async advance() {
       let done = 0;
+      let hasFailed = false;
       const rows = await readState(database, undefined);
       for (const log of rows) {
         const { named, dropped, by_log: byLog, by_seq: seq } = log;
-        if (isFirst && dropped > 0) await keys.destroySegment(log, dropped - 1);
+        if (isUnsure && dropped > 0) await keys.destroySegment(log, dropped - 1);
         const by = rows.find(({ id }) => id === byLog);
         if (by === undefined || seq === null || dropped >= named || (await signedSize(database, by)) <= seq) continue;
         try {
           done += await drop(log, { id: by.id, seq });
         } catch (error) {
+          hasFailed = true;
           logger.warn({ err: error, log: log.origin }, 'payloads are dropped later');
         }
       }
-      isFirst = false;
+      isUnsure = hasFailed;
       return done;
     },
   };

@@ -47,6 +47,19 @@ describe('payloads that are gone', () => {
     expect(unlawful).toMatchObject([{ from: 3n, to: 4n, why: expect.stringContaining(why) as string }]);
   });
 
+  it('may not be by a request, when they prove the log itself', () => {
+    const document = erasure([['3', '4']]);
+    const tracker = createGoneTracker();
+    tracker.missing(entryAt(3n));
+    tracker.missing(entryAt(4n, 'seal'));
+    const resumed = createGoneTracker(tracker.save());
+    resumed.named(entryAt(10n, 'erasure'), document);
+    expect(resumed.finish(20n).unlawful).toMatchObject([{ from: 4n, to: 4n }]);
+    const newer = createGoneTracker();
+    newer.named(entryAt(1n, 'erasure'), erasure([], { earlier: [{ log: 'a/b/0/1', ranges: [['3', '4']] }] }));
+    expect(tracker.finish(9n, newer.ofEarlier(2n).get('a/b/0/1')).unlawful).toMatchObject([{ from: 4n, to: 4n }]);
+  });
+
   it('may not be before a checkpoint covers the entry', () => {
     expect(goneBy(erasure([['3', '4']]), 10n).unlawful).toMatchObject([
       { from: 3n, why: expect.stringContaining(UNCOVERED) as string },

@@ -105,6 +105,13 @@ const feed = async (seedBoot: number, ...people: readonly string[]): Promise<big
   );
 };
 
+/** Whatever entry it is, with the id of an event that never was. */
+const searchRowOfAlice = (seq: number): Promise<unknown> =>
+  database.query(`insert into edict.decision (log_id, seq, event_id, event_time_ms, ingest_us, decision, reasons,
+      subject, action, resource_type, resource, caller)
+    values (2, ${seq}, '0197d2a0-0000-7000-8000-000000000000', 0, 0, 'allow', '{}',
+      '\\x${searchNames('acme', ALICE).toString('hex')}', 'read', 'dataset', 'x', 'gw-1')`);
+
 describe('an erasure', () => {
   it('needs two different callers, and waits for a checkpoint before a key goes', async () => {
     const { id, state, waitsFor } = await erasures.request('acme', ann!, { scope: { subject: ALICE }, ...REFERENCE });
@@ -246,18 +253,60 @@ describe('an erasure', () => {
     expect(await count(`edict_keys.subject_key where wrapped is null`)).toBe(1);
   });
 
+  it('is closed again, where it still waits for a checkpoint; and keys of dropped segments go again', async () => {
+    const { id } = await approved();
+    await newEraser().advance();
+    expect((await erasures.get('acme', id)).state).toBe('entered');
+    await database.query(`update edict_keys.subject_key set closed = false;
+      insert into edict.dropped_segment (log_id, segment, retention_seq, retention_log) values (2, 3, 1, 2)`);
+    const eventId = '0197d2a0-0000-7000-8000-000000000000';
+    const later = { seq: 3n << 16n, eventId, subject: { issuer: '', type: 'user', id: 'bob' } };
+    await keys.issue(ACME, [later]);
+    expect(await newEraser().repeat()).toBe(1);
+    const { keys: fresh } = openLedger(database);
+    expect(await fresh.issue(ACME, [{ seq: 900n, eventId, subject: ALICE }])).toEqual([undefined]);
+    expect(await count('edict_keys.payload_key where log_id = 2 and seq in (1, 2, 9)')).toBe(3);
+    expect(await fresh.find(ACME, [later])).toEqual([[]]);
+  });
+
+  it('is repeated where the copy of the key store is from before the erasure entry, but never for a forged row', async () => {
+    const { firstSeq } = await erased();
+    await database.query(
+      `with entry as (delete from edict_keys.payload_key where log_id = 2 and seq = $1::bigint)
+       update edict_keys.subject_key set wrapped = (select wrapped from edict_keys.subject_key
+         where wrapped is not null limit 1), closed = false where wrapped is null`,
+      [String(firstSeq)],
+    );
+    const bob = keys.nameOf('acme', { issuer: '', type: 'user', id: 'bob' });
+    await database.query(
+      `insert into edict.erasure (id, tenant, state, request, legal_basis, key, requested_by, requested_us, expires_us,
+                                  approvals, log_id, first_seq, last_seq, erased)
+       values ('0197d2a0-0000-7000-8000-000000000001', 'acme', 'done', sha256(''), 'x', $1::bytea, 'x', 0, 0,
+               '[{"by":"ann","us":"1"},{"by":"ben","us":"2"}]', 2, 0, 0, 0)`,
+      [bob],
+    );
+    expect(await newEraser().repeat()).toBe(1);
+    expect(await count('edict_keys.subject_key where wrapped is null')).toBe(1);
+    expect(await count(`edict_keys.subject_key where wrapped is null and name = '\\x${bob.toString('hex')}'`)).toBe(0);
+  });
+
   it('names again what a restored database has of somebody whose keys are gone', async () => {
     await erased();
     // The database from before: its entries and search rows are back, the key store is not.
-    const row = await database.query<{ event_id: string }>('select event_id from edict.received where log_id = 2', []);
-    expect(row).not.toHaveLength(0);
-    await database.query(`insert into edict.decision (log_id, seq, event_id, event_time_ms, ingest_us, decision,
-        reasons, subject, action, resource_type, resource, caller)
-      select 2, 1, r.event_id, 0, 0, 'allow', '{}', '\\x${searchNames('acme', ALICE).toString('hex')}', 'read',
-        'dataset', 'x', 'gw-1' from edict.received r where r.log_id = 2 and r.seq = 1`);
+    await searchRowOfAlice(1);
     const again = await erased();
     expect(again.erased).toBe(1n);
     expect(await count('edict.decision where log_id = 2 and seq = 1')).toBe(0);
+  });
+
+  it('names nobody else, whatever a search row says', async () => {
+    await erased();
+    // Rows of the erased person at entries of the ledger and of bob.
+    await database.query(`delete from edict.decision where log_id = 2 and seq = 3`);
+    for (const seq of [0, 3]) await searchRowOfAlice(seq);
+    const again = await erased();
+    expect(again.erased).toBe(0n);
+    expect(await count('edict_keys.payload_key where log_id = 2 and seq in (0, 3)')).toBe(2);
   });
 
   it('expires, can be withdrawn, and keeps no name then', async () => {
@@ -304,16 +353,11 @@ describe('a request whose row the writer wrote itself', () => {
   it('destroys nothing unless it stands at its own erasure entry', async () => {
     const { firstSeq } = await erased({ issuer: '', type: 'user', id: 'bob' });
     const { id } = await erasures.request('acme', ann!, { scope: { subject: ALICE }, ...REFERENCE });
-    const entries: readonly (readonly [first: bigint, last: bigint])[] = [
-      [0n, 0n],
-      [firstSeq ?? 0n, firstSeq ?? 0n],
-      [1n, 0n],
-    ];
-    for (const [first, last] of entries) {
+    for (const range of ['0, 0', `${firstSeq}, ${firstSeq}`, '1, 0']) {
       await database.query(
-        `update edict.erasure set state = 'entered', approvals = $4::text::jsonb, log_id = 2, first_seq = $2::bigint,
-                last_seq = $3::bigint, erased = 0 where id = $1::uuid`,
-        [id, String(first), String(last), two],
+        `update edict.erasure set state = 'entered', approvals = $2::text::jsonb, log_id = 2, erased = 0,
+                (first_seq, last_seq) = (${range}) where id = $1::uuid`,
+        [id, two],
       );
       expect(await newEraser().advance()).toBe(0);
       expect((await erasures.get('acme', id)).state).toBe('entered');
@@ -324,20 +368,23 @@ describe('a request whose row the writer wrote itself', () => {
 
 describe('an erasure that is cut off at any statement', () => {
   /** The database and key store of a process that dies before its n-th step. */
-  const mortal = (
-    steps: number,
-  ): { readonly database: Database; readonly keys: PayloadKeys; readonly left: () => number } => {
+  const mortal = (steps: number): { readonly database: Database; readonly keys: PayloadKeys } => {
     let left = steps;
     const step = (): void => {
       left -= 1;
       if (left < 0) throw new Error('killed');
     };
+    const dying =
+      <Of extends readonly unknown[]>(work: (...of: Of) => Promise<void>) =>
+      (...of: Of): Promise<void> => {
+        step();
+        return work(...of);
+      };
     const query: Sql['query'] = (...statement) => {
       step();
       return database.query(...statement);
     };
     return {
-      left: () => left,
       database: {
         ...database,
         query,
@@ -355,18 +402,9 @@ describe('an erasure that is cut off at any statement', () => {
       },
       keys: {
         ...keys,
-        closeSubject: async (...of) => {
-          step();
-          await keys.closeSubject(...of);
-        },
-        destroySubject: async (...of) => {
-          step();
-          await keys.destroySubject(...of);
-        },
-        destroyEntries: async (...of) => {
-          step();
-          await keys.destroyEntries(...of);
-        },
+        closeSubject: dying(keys.closeSubject),
+        destroySubject: dying(keys.destroySubject),
+        destroyEntries: dying(keys.destroyEntries),
       },
     };
   };

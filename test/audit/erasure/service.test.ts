@@ -1,5 +1,5 @@
 /** An erasure as an operator does it: the service with embedded parts, its signer, and the command line. */
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -19,6 +19,8 @@ describe('an erasure on one machine', () => {
   const { settings } = loadSettings({
     environment: { EDICT_HOME: home, EDICT_AUDIT_LISTEN: '127.0.0.1:0', EDICT_AUDIT_SEAL_INTERVAL: '100ms' },
   });
+  const subjects = path.join(homePaths(home).subjectKeys, 'subjects');
+  const copy = path.join(home, 'copy');
   const emitter = createEmitter();
   let audit: Audit;
   let writer: SpoolWriter;
@@ -84,6 +86,7 @@ describe('an erasure on one machine', () => {
     signer = await startSigner({ ...settings, signer: { ...settings.signer, interval: '100ms' } }, { logger: silent });
     for (const person of ['alice', 'bob', 'alice']) append(person);
     await until(people, ({ length }) => length === 3);
+    cpSync(subjects, copy, { recursive: true });
   }, 120_000);
   afterAll(async () => {
     await signer.close();
@@ -107,8 +110,9 @@ describe('an erasure on one machine', () => {
     expect(await people()).toEqual(['bob']);
   }, 60_000);
 
-  it('stays, also when the service starts again and events of the erased person come', async () => {
+  it('stays, also when the service starts again with the keys of a copy and events of the erased person come', async () => {
     await audit.close();
+    cpSync(copy, subjects, { recursive: true });
     audit = await startAudit(settings, { logger: silent });
     for (const person of ['alice', 'bob']) append(person);
     expect(await until(people, ({ length }) => length >= 2)).toEqual(['bob', 'bob']);
@@ -123,6 +127,9 @@ describe('an erasure on one machine', () => {
     ['nobody', {}],
     ['the ledger itself', { subject: { type: 'edict.tenant', id: 'default' } }],
     ['an unknown member', { subject: { type: 'user', id: 'x', name: 'X' } }],
+    ['an issuer that no column holds', { subject: { issuer: 'a\0', type: 'user', id: 'x' } }],
+    ['a subject that is no text', { subject: { type: 'user', id: '\ud800' } }],
+    ['a copy that is no text', { subject: { type: 'user', id: 'x' }, copies: ['\udc00'] }],
     ['an entry that is none', { seqs: ['-1'] }],
     ['an entry that names nobody', { seqs: ['0'] }],
   ])('refuses %s', async (_name, members) => {

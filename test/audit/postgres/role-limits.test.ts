@@ -55,7 +55,6 @@ const GRANTED: Readonly<Record<string, readonly string[]>> = {
     'INSERT signer_alarm',
     'INSERT tree_node',
   ],
-  edict_maintainer: ['DELETE decision'],
   edict_tripwire: ['INSERT tripwire_alarm'],
 };
 
