@@ -18,12 +18,17 @@ const LEAVES_AT_ONCE = 10_000;
 
 type SignedTree = Pick<Checkpoint, 'origin' | 'size' | 'root'>;
 
-/** Reads all leaves of a log into a tree, told of each size. Rejects with `ledger_corrupt` when an entry is missing. */
+/**
+ * Reads all leaves of a log into a tree, told of each size. Nobody may append meanwhile. Rejects with `ledger_corrupt`
+ * when an entry is missing, also at the end: its head says how many there are.
+ */
 const walkTree = async (
   sql: Sql,
   log: Log,
   visit: (size: bigint, root: () => Uint8Array) => void = () => undefined,
 ): Promise<SignedTree> => {
+  const [head] = await sql.query<{ size: bigint }>('select size from edict.log_head where log_id = $1::int', [log.id]);
+  if (head === undefined) throw new AppError('ledger_missing', `there is no ledger ${log.origin}`);
   const tree = createTreeHasher();
   for (;;) {
     const rows = await sql.query<{ seq: bigint; leaf: Buffer }>(
@@ -38,6 +43,9 @@ const walkTree = async (
       visit(tree.size(), tree.root);
     }
   }
+  if (tree.size() < head.size) throw new AppError('ledger_corrupt', `${log.origin}: entry ${tree.size()} is missing`);
+  if (tree.size() > head.size)
+    throw new AppError('ledger_corrupt', `${log.origin}: entry ${head.size} stands behind the head`);
   return { origin: log.origin, size: tree.size(), root: tree.root() };
 };
 
@@ -45,10 +53,10 @@ const walkTree = async (
 export const rootInDatabase = (sql: Sql, log: Log): Promise<SignedTree> => walkTree(sql, log);
 
 /**
- * How much of a restored log lies in the tree that was signed: up to the largest checkpoint that the database still has,
- * that the log's key signed, and whose root its entries have. What is behind may be of that tree, or may have come since;
- * nothing here tells. `signed` may be of a later incarnation, which the database has lost whole. Rejects with `usage`
- * when the log has all that was signed.
+ * How much of a restored log lies in the tree that was signed: up to the largest checkpoint that the database still
+ * has, that the log's key signed, and whose root its entries have. What is behind may be of that tree, or may have come
+ * since; nothing here tells. `signed` may be of a later incarnation, which the database has lost whole. Rejects with
+ * `usage` when the log has all that was signed.
  */
 const keptOf = async (
   sql: Sql,
@@ -197,7 +205,8 @@ export const insertCarried = async (
                                last_ingest_us, state)
      select $1::int, s.emitter, s.boot, w.complete_to, w.highest, w.holes, least(s.covered_to, w.complete_to),
             s.last_event_ms, s.last_ingest_us, s.state
-     from jsonb_to_recordset($3::text::jsonb) as w(emitter text, boot numeric, complete_to numeric, highest numeric, holes jsonb)
+     from jsonb_to_recordset($3::text::jsonb) as w(
+       emitter text, boot numeric, complete_to numeric, highest numeric, holes jsonb)
      join edict.stream s on s.log_id = $2::int and s.emitter = w.emitter and s.boot = w.boot`,
     [
       logId,
