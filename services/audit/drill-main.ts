@@ -179,10 +179,11 @@ export const runDrill = async ({ databaseUrl, onAttack }: DrillOptions): Promise
         ? await startEmbeddedPostgres(join(folder, 'database'))
         : connectPostgres(databaseUrl, { poolSize: 4, applicationName: 'edict-drill' });
     const scratch = database;
+    const [known] = await scratch.query("select 1 from pg_namespace where nspname in ('edict', 'edict_keys')");
+    if (known !== undefined)
+      throw new AppError('usage', 'the scratch database is not empty: it has a schema of Edict; give an empty one');
     await migrate(scratch, ledgerMigrations());
     await migrate(scratch, keyStoreMigrations());
-    const [known] = await scratch.query('select id from edict.log limit 1');
-    if (known !== undefined) throw new AppError('usage', 'the scratch database holds a ledger; give an empty one');
     const isEmbedded = databaseUrl === undefined;
     const { keys, keysIn, nameForSearch, log } = await makeLedger(scratch, folder, isEmbedded);
     // On a server the keys' connection is the ledger's.

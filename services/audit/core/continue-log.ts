@@ -13,7 +13,10 @@ export interface ContinuedLog {
   readonly streams: readonly CarriedStream[];
 }
 
-/** A stream (emitter and boot) that goes on in the next incarnation: its numbers up to `highest`, but the holes, came before. */
+/**
+ * A stream (emitter and boot) that goes on in the next incarnation: its numbers up to `highest`, but the holes, came
+ * before.
+ */
 export interface CarriedStream {
   readonly emitter: string;
   readonly boot: bigint;
@@ -32,6 +35,21 @@ export const carryStream = (stream: CarriedStream, lost: readonly NumberRange[],
   ...stream,
   holes: joinHoles(joinRanges([...stream.holes, ...lost]).map(({ from, to }) => ({ from, to, sinceMs: nowMs }))),
 });
+
+/** The numbers from `first` to `last` that are in none of `ranges`, which are in ascending order and apart. */
+export const numbersOutside = (
+  { from: first, to: last }: NumberRange,
+  ranges: readonly NumberRange[],
+): readonly NumberRange[] => {
+  const out: NumberRange[] = [];
+  let next = first;
+  for (const { from, to } of ranges) {
+    if (from > next) out.push({ from: next, to: from - 1n });
+    next = to + 1n;
+  }
+  if (next <= last) out.push({ from: next, to: last });
+  return out;
+};
 
 /** As entry 0 says it: `{emitter, boot, highest, holes: [[from, to], …]}`, numbers as text. */
 export const carriedDocument = ({ emitter, boot, highest, holes }: CarriedStream) => ({

@@ -46,7 +46,8 @@ export type StreamMessage =
 
 /** Microseconds between 1970 and 2000, where Postgres begins to count. */
 const EPOCH_US = 946_684_800_000_000n;
-const MAX_VALUE = 200;
+/** A value's first 200 characters, none of them halved: half of one cannot be stored as text. */
+const SHOWN_OF_VALUE = /^.{0,200}/su;
 
 class Bytes {
   readonly #bytes: Buffer;
@@ -120,8 +121,9 @@ const readKey = (from: Bytes, relation: ChangedRelation | undefined): readonly K
     const type = String.fromCharCode(from.u8());
     if (type !== 't' && type !== 'b') continue;
     const value = from.take(from.u32());
-    if (relation?.keyColumns[column] !== undefined)
-      key.push({ column, value: value.toString(type === 't' ? 'utf8' : 'hex').slice(0, MAX_VALUE) });
+    if (relation?.keyColumns[column] === undefined) continue;
+    const text = value.toString(type === 't' ? 'utf8' : 'hex');
+    key.push({ column, value: SHOWN_OF_VALUE.exec(text)?.[0] ?? '' });
   }
   return key;
 };

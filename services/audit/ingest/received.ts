@@ -25,8 +25,8 @@ export const readReceived = async (
   positions: readonly Position[],
 ): Promise<readonly SeenEvent[]> => {
   if (ids.length === 0 && positions.length === 0) return [];
-  const columns =
-    'r.log_id, r.seq, r.event_id, r.digest, r.previous, r.emitter::text as emitter, r.boot::text as boot, r.number::text as number';
+  const columns = `r.log_id, r.seq, r.event_id, r.digest, r.previous, r.emitter::text as emitter,
+    r.boot::text as boot, r.number::text as number`;
   const places = ids.flatMap(({ tenant, id }) =>
     [logs.get(tenant)?.id ?? 'NULL', ...earlierOf(logs, tenant).map((log) => log.id)].map((log) => ({ log, id })),
   );

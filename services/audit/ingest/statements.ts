@@ -198,8 +198,8 @@ export const SIGNED = `exists (
   select from edict.log n join edict.log o on o.tenant = n.tenant and o.shard = n.shard
   join edict.checkpoint c on c.log_id = o.id where n.id = s.log_id)`;
 
-const STREAM_COLUMNS =
-  's.log_id, s.emitter::text as emitter, s.boot::text as boot, s.highest::text as highest, s.holes, s.state, s.last_event_ms';
+const STREAM_COLUMNS = `s.log_id, s.emitter::text as emitter, s.boot::text as boot, s.highest::text as highest,
+  s.holes, s.state, s.last_event_ms`;
 
 const holeOf = ({ from, to, since_ms: sinceMs, gap }: StoredHole): Hole => ({
   from: BigInt(from),

@@ -168,7 +168,6 @@ export const connectPostgres = (url: string, options: ConnectOptions = {}): Data
   };
 };
 
-/** A connection after such an error is thrown away: a late answer to an old question must reach nobody. */
 /** A transaction that a failed statement ended answers `commit` with ROLLBACK, and no error. */
 const commit = async (client: pg.ClientBase): Promise<void> => {
   try {
@@ -180,5 +179,6 @@ const commit = async (client: pg.ClientBase): Promise<void> => {
   throw new AppError('internal', 'a statement of the transaction failed, and nobody said so: it was rolled back');
 };
 
+/** A connection after such an error is thrown away: a late answer to an old question must reach nobody. */
 const isBroken = (error: unknown): Error | undefined =>
   errorCode(error) === 'database_unavailable' ? new Error('connection in doubt', { cause: error }) : undefined;

@@ -79,7 +79,7 @@ const keyPair = (file: string, origin: string): string => {
   return vkey;
 };
 
-/** The meta log of an incarnation of the system tenant's ledger, with a key pair of its own; made where it is missing. */
+/** The meta log of an incarnation of the system tenant's log, with a key pair of its own; made where it is missing. */
 const createMetaLog = async (
   sql: Sql,
   { authority, keyFile, nowUs }: CreateLedgerOptions,
@@ -102,8 +102,10 @@ const createMetaLog = async (
 /**
  * Creates the log of a tenant: key pair, origin, and entry 0, which names the members of prev_0. Created again it
  * changes nothing. With `newIncarnation` the next incarnation, whose genesis names origin, size and root of the one
- * before; the database closes that one. With the system tenant's log comes the meta log of the same incarnation. With `resumed` as well, of a log that was restored from an older copy. Rejects
- * with `usage` when a new incarnation of nothing is asked for, or the log has all that was signed.
+ * before; the database closes that one. With `resumed` as well, the next incarnation of a log that was restored from an
+ * older copy. With the system tenant's log comes the meta log of the same incarnation. Rejects with `usage` when a new
+ * incarnation of nothing is asked for, or the log has all that was signed; with `ledger_corrupt` when entries of the
+ * one before are missing.
  */
 export const createLedger = async (options: CreateLedgerOptions): Promise<CreatedLedger> => {
   const { write, tenant, authority, blindKey, nowUs, resumed } = options;

@@ -25,8 +25,8 @@ export interface DecisionRow {
 
 /**
  * Locks heads until the transaction ends, always in the same order, so that two writers never wait for each other in a
- * circle; gives them in the order of `logs`. Throws `ledger_missing` when there is none, and `database_conflict` for a log that a newer incarnation
- * continues: it ends where that one says.
+ * circle; gives them in the order of `logs`. Throws `ledger_missing` when there is none, and `database_conflict` for a
+ * log that a newer incarnation continues: it ends where that one says.
  */
 export const lockHeads = async (sql: Sql, logs: readonly Log[]): Promise<readonly Head[]> => {
   const ids = [`{${logs.map(({ id }) => id).join(',')}}`];
@@ -79,7 +79,10 @@ export const createSegment = async (sql: Sql, logId: number, segment: number): P
   await sql.query('select edict.create_segment($1::int, $2::int)', [logId, segment]);
 };
 
-/** Rows of bytes travel as one value and the places of the rows in it: no hex, no arrays of bytes, one SQL for both databases. */
+/**
+ * Rows of bytes travel as one value and the places of the rows in it: no hex, no arrays of bytes, one SQL for both
+ * databases.
+ */
 const packed = (
   rows: readonly Buffer[],
 ): { readonly blob: Buffer; readonly starts: string; readonly lengths: string } => {

@@ -1,6 +1,7 @@
 import { ATTACKS } from '../../../services/audit/drill/attacks.ts';
 import { runDrill } from '../../../services/audit/drill-main.ts';
-import { createTestDatabase } from '../../support/postgres.ts';
+import { connectPostgres } from '../../../services/audit/postgres/connect.ts';
+import { createTestDatabase, runStatements } from '../../support/postgres.ts';
 
 describe('edict audit drill', () => {
   it('turns exactly the expected verdicts red on a real server, and wants an empty database', async () => {
@@ -15,4 +16,20 @@ describe('edict audit drill', () => {
       await scratch.close();
     }
   }, 120_000);
+
+  it('leaves a database with something of Edict in it as it is', async () => {
+    const given = await createTestDatabase();
+    try {
+      await runStatements(given.adminUrl, 'create schema edict_keys');
+      await expect(runDrill({ databaseUrl: given.adminUrl })).rejects.toMatchObject({ code: 'usage' });
+      const database = connectPostgres(given.adminUrl, { poolSize: 1 });
+      expect(await database.query("select from pg_namespace where nspname = 'edict'", [])).toEqual([]);
+      expect(await database.query("select from pg_class where relnamespace = 'edict_keys'::regnamespace", [])).toEqual(
+        [],
+      );
+      await database.close();
+    } finally {
+      await given.close();
+    }
+  });
 });
