@@ -14,7 +14,7 @@ import { evidenceInvalid, type EvidenceAbout, type EvidenceLine, type EvidenceMa
 import { describeDecision } from './ingest-search.ts';
 import { createCheckpointChecker } from './verify-checkpoints.ts';
 import { carry } from './verify-continued.ts';
-import { comparePayload, goneSeqs, KINDS_OF_GONE, type PayloadFacts } from './verify-event.ts';
+import { comparePayload, KINDS_OF_GONE, type PayloadFacts } from './verify-event.ts';
 import { createEvidenceEnd, type EvidenceEnd } from './verify-evidence-end.ts';
 import { numbersOf } from './verify-numbers.ts';
 import type { AttackClass, Findings, VerdictName } from './verify-report.ts';
@@ -252,7 +252,7 @@ export const createEntryChecker = (options: EntryCheckerOptions): EntryChecker =
       if (entry.seq === 0n) checkGenesis(entry, document);
       if (entry.kind === ENTRY_KINDS.decision && isEvent) checkDecision(entry, document);
       if (entry.kind === ENTRY_KINDS.seal && isRange) checkpoints.seal(entry, document);
-      if (KINDS_OF_GONE.has(entry.kind)) end.named(goneSeqs(document));
+      if (KINDS_OF_GONE.has(entry.kind)) end.named(entry, document);
     }
     followStream(entry, facts, payload);
   };
@@ -297,7 +297,7 @@ export const createEntryChecker = (options: EntryCheckerOptions): EntryChecker =
       if (opened !== undefined) return checkOpened(entry, opened);
       if (gone === 'unopened')
         failer(seq)('integrity', 'payload', 'opens with its key', 'it did not open in the ledger', 'payload_edited');
-      else end.gone(seq);
+      else end.gone(entry);
       arrive(entry);
       checkpoints.unread(entry);
     },
