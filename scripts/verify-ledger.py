@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks an evidence bundle of an Edict ledger (docs/ledger.md, "Evidence bundle"). A second verifier: it shares no
 code with Edict's own, and needs nothing but Python 3.8. Exit codes: 0 no verdict failed, 1 one did, 2 usage."""
-import argparse, base64, datetime, functools, hashlib, json, re, struct, sys, time, uuid
+import argparse, base64, bisect, datetime, functools, hashlib, itertools, json, re, struct, sys, time, uuid
 from collections import Counter, namedtuple
 VERDICTS = "authenticity append_only integrity projection completeness lifecycle freshness clock".split()
 KINDS = ("- decision gap quarantine conflict erasure retention access key heartbeat seal incarnation alert activation "
@@ -268,7 +268,9 @@ class Verifier:
             made = sha(b"edict/set/v1\0", *sorted(bytes.fromhex(digest[7:]) for digest in each["bundles"])).hex()
             good = good and (not each["bundles"] or each["set"] == "sha256:" + made) and len(each) == 3
         self.check(good, "integrity", "manifest.json", "lists other policies")
-        self.unnamed = [seq for seq in self.missing if not any(first <= seq <= last for first, last in self.allowed)]
+        spans = sorted(self.allowed)
+        ends = [-1, *itertools.accumulate((last for _, last in spans), max)]  # how far those reach that begin before
+        self.unnamed = [seq for seq in self.missing if seq > ends[bisect.bisect(spans, (seq, 1 << 64))]]
         if self.ranged:
             good = self.next == self.size and self.newest in (None, root_of(self.tree))
             self.check(good, "append_only", "entries", f"do not lead to the root of size {self.size}")
