@@ -8,8 +8,8 @@ import { createGoneTracker, judgeGone, type GoneTracker } from './verify-gone.ts
 import type { AttackClass, Findings, VerdictName, VerificationReport } from './verify-report.ts';
 import type { StreamTracker } from './verify-streams.ts';
 
-/** How far ingest time may stand ahead of this machine's clock, or before what was asked for. */
-const CLOCK_TOLERANCE_US = 5_000_000n;
+/** How far ingest time may step back, stand ahead of this machine's clock, or before what was asked for. */
+export const CLOCK_TOLERANCE_US = 5_000_000n;
 /** A number that is missing so shortly before the end of a bundle may become a gap entry behind it. */
 const GRACE_US = 600_000_000n;
 

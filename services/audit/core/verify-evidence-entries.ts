@@ -15,7 +15,7 @@ import { describeDecision } from './ingest-search.ts';
 import { createCheckpointChecker } from './verify-checkpoints.ts';
 import { carry } from './verify-continued.ts';
 import { comparePayload, KINDS_OF_GONE, type PayloadFacts } from './verify-event.ts';
-import { createEvidenceEnd, type EvidenceEnd } from './verify-evidence-end.ts';
+import { CLOCK_TOLERANCE_US, createEvidenceEnd, type EvidenceEnd } from './verify-evidence-end.ts';
 import { numbersOf } from './verify-numbers.ts';
 import type { AttackClass, Findings, VerdictName } from './verify-report.ts';
 import { createStreamTracker } from './verify-streams.ts';
@@ -76,9 +76,6 @@ const readLine = (line: EvidenceLine, member: string, isRange: boolean) => {
     note: checkpoint === undefined ? undefined : Buffer.from(checkpoint, 'utf8'),
   };
 };
-
-/** How far ingest time may step back. */
-const CLOCK_TOLERANCE_US = 5_000_000n;
 
 /** Checks the entries of a bundle one by one. */
 export const createEntryChecker = (options: EntryCheckerOptions): EntryChecker => {
