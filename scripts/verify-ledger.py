@@ -1,40 +1,36 @@
 #!/usr/bin/env python3
 """Checks an evidence bundle of an Edict ledger (docs/ledger.md, "Evidence bundle"). A second verifier: it shares no
 code with Edict's own, and needs nothing but Python 3.8. Exit codes: 0 no verdict failed, 1 one did, 2 usage."""
-import argparse, base64, datetime, functools, hashlib, json, re, struct, sys, time, uuid
+import argparse, base64, bisect, datetime, functools, hashlib, itertools, json, re, struct, sys, time, uuid
 from collections import Counter, namedtuple
-
 VERDICTS = "authenticity append_only integrity projection completeness lifecycle freshness clock".split()
 KINDS = ("- decision gap quarantine conflict erasure retention access key heartbeat seal incarnation alert activation "
          "artifact emitter heal fulfilment refusals lost").split()
-DECISION, SEAL, INCARNATION, OWN, EVENT = 1, 10, 11, "application/json", "application/cloudevents+json"
+DECISION, ERASURE, RETENTION, SEAL, INCARNATION, EVENT = 1, 5, 6, 10, 11, "application/cloudevents+json"
 EVENTS = {f"edict.{name}.v1": kind for kind, name in enumerate(KINDS) if kind in (1, 9, 13, 14, 17, 18, 19)}
-EVENTS["edict.start.v1"], OWN_KINDS = 15, {2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 15, 16}
-FORMAT, MAX_BYTES, TOLERANCE_US = "edict-evidence/v1", 32 << 20, 5_000_000
-ABOUT = set("format scope tenant origin by exported_at filter access size start".split())
-MANIFEST = set("format counts policies policies_cut members".split())
+EVENTS["edict.start.v1"], OWN_KINDS, OWN = 15, {2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 15, 16}, "application/json"
+FORMAT, MAX_BYTES, TOLERANCE_US, DAY_US, FLOOR_DAYS = "edict-evidence/v1", 32 << 20, 5_000_000, 86_400_000_000, 183
+ABOUT, MANIFEST, LINE = map(set, map(str.split, ("format scope tenant origin by exported_at filter access size start",
+    "format counts policies policies_cut members", "seq entry salt content_type payload gone proof checkpoint")))
 TYPES = dict(filter=dict, access=dict, start=object, counts=dict, policies=list, policies_cut=bool, members=list)
-LINE = set("seq entry salt content_type payload gone proof checkpoint".split())
 WHERE = dict(subject="input subject id", subject_type="input subject type", agent="input agent id",
              action="input action name", resource="input resource id", resource_type="input resource type",
              decision="answer decision", session="input context session", purpose="input context purpose")
 Entry = namedtuple("Entry", "kind seq us id topic partition offset emitter boot number set c prev")
 def sha(*parts): return hashlib.sha256(b"".join(parts)).digest()
 def lp(data): return struct.pack(">I", len(data)) + data
-def obj(value): return value if isinstance(value, dict) else {}
-def items(value): return value if isinstance(value, list) else []
+obj, items, string = (lambda value, t=t: value if isinstance(value, t) else t() for t in (dict, list, str))
 def refuse(why): raise ValueError(why)
-def counter(v): return int(v) if re.fullmatch("0|[1-9][0-9]{0,19}", v) and int(v) < 1 << 64 else refuse("no number")
+def counters(them): return [int(v) for v in them if re.fullmatch("0|[1-9][0-9]{0,19}", string(v)) and int(v) < 1 << 64]
+def counter(value): return (counters([value]) or refuse("no number"))[0]
 def unbase64(text):
     data = base64.b64decode(text, validate=True)
     return data if base64.b64encode(data).decode() == text else refuse("base64 in another spelling")
 def parse(data, names=None):
-    value = json.loads(data.decode("utf-8"), parse_constant=refuse, parse_int=lambda t: int(t) if len(t) < 20 else t)
+    value = json.loads(data.decode("utf-8"), parse_constant=refuse, parse_int=lambda t: int(t) if len(t) < 20 else 0.5)
     good = not names or set(value) == names and all(isinstance(value[n], TYPES.get(n, str)) for n in names)
     return value if good and (not names or value["format"] == FORMAT) else refuse("other members than the format's")
-
-# Ed25519, RFC 8032, section 5.1: verification only.
-P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
+P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493  # Ed25519, RFC 8032, section 5.1
 D = -121665 * pow(121666, P - 2, P) % P
 def point(data):
     y = int.from_bytes(data, "little") & (1 << 255) - 1
@@ -88,9 +84,8 @@ def members(file):  # of the one archive that the format allows
     if file.read(1025) != bytes(1024): refuse("two empty blocks do not end the file")
 def decode(e):
     size = struct.unpack(">I", e[34:38])[0] if len(e) >= 38 else -1
-    if e[:1] != b"\1" or len(e) != 178 + size: return None
-    return Entry(e[1], *struct.unpack(">QQ", e[2:18]), e[18:34], e[38:38 + size].decode("utf-8"),
-                 *struct.unpack(">IQ16sQQ32s32s32s", e[38 + size:]))
+    return Entry(e[1], *struct.unpack(">QQ", e[2:18]), e[18:34], e[38:38 + size].decode("utf-8"), *struct.unpack(
+        ">IQ16sQQ32s32s32s", e[38 + size:])) if e[:1] == b"\1" and len(e) == 178 + size else None
 def root_of(subtrees):
     return functools.reduce(lambda right, left: sha(b"\1", left, right), reversed(subtrees)) if subtrees else sha()
 def root_of_proof(leaf, fn, sn, proof):  # RFC 9162, section 2.1.3.2; fn: the entry, sn: the last one of the tree
@@ -101,9 +96,7 @@ def root_of_proof(leaf, fn, sn, proof):  # RFC 9162, section 2.1.3.2; fn: the en
         fn, sn = fn >> 1, sn >> 1
     return leaf if sn == 0 else None
 def member(value, path):  # what stands there; a masked member stands for all below it
-    for name in path.split():
-        value = value if "masked" in obj(value) else obj(value).get(name)
-    return value
+    return functools.reduce(lambda v, name: v if "masked" in obj(v) else obj(v).get(name), path.split(), value)
 def millis(value):
     day, fraction, zone = re.fullmatch(r"([-\dT:]{19})(\.\d+)?(Z|[+-]\d\d:\d\d)", value).groups()
     at = datetime.datetime.fromisoformat(day + zone.replace("Z", "+00:00"))
@@ -120,10 +113,10 @@ def meets(name, wanted, data, at):  # as far as can be told without the mask key
 
 class Verifier:
     def __init__(self, keys):
-        self.keys, self.fails, self.whole, self.ranged, self.about = keys, {v: [] for v in VERDICTS}, False, False, {}
-        self.newest = self.stored = self.leaf = self.first = self.last = self.start = None
-        self.counts, self.sets = dict.fromkeys(("entries", "payloads", "gone", "checkpoints"), 0), Counter()
-        self.next, self.newest_us, self.missing, self.unnamed, self.allowed, self.digests = 0, 0, [], [], [], {}
+        self.keys, self.about, self.fails, self.digests, self.batch = keys, {}, {v: [] for v in VERDICTS}, {}, {}
+        self.whole = self.ranged = self.newest = self.stored = self.leaf = self.first = self.last = self.start = None
+        self.counts, self.sets = Counter(entries=0, payloads=0, gone=0, checkpoints=0), Counter()
+        self.next, self.newest_us, self.missing, self.unnamed, self.allowed, self.gone_us = 0, 0, [], [], [], {}
     def check(self, good, verdict, where, what):
         if not good: self.fails[verdict].append(f"{where}: {what}")
         return good
@@ -131,8 +124,7 @@ class Verifier:
         head, listed, name = {}, [], "README.md"
         try:
             for name, data in members(file):
-                if name == "manifest.json":
-                    self.finish(parse(data, MANIFEST), listed)
+                if name == "manifest.json": self.finish(parse(data, MANIFEST), listed)
                 elif name.startswith("entries/"):
                     for line in data[:-1].split(b"\n") if data.endswith(b"\n") else refuse("no end of a line"):
                         self.line(parse(line))
@@ -179,11 +171,10 @@ class Verifier:
                 or len(parts) + ("content_type" in v) != (1 if "gone" in v else 4)
                 or gone not in (None, "missing", "no_key", "unopened")):
             refuse("a line says too much, too little or nonsense")
-        at, follows, before, stored = f"entry {seq}", seq == self.next, self.leaf, self.stored
+        at, follows, stored, prev = f"entry {seq}", seq == self.next, self.stored, self.ranged and self.leaf
         self.check(follows or not self.ranged and seq > self.next, "integrity", at, f"entry {self.next} is expected")
         self.leaf, self.next = sha(b"\0", parts[0]), seq + 1
-        for count in ["entries", "gone" if gone else "payloads"] + ["checkpoints"] * ("checkpoint" in v):
-            self.counts[count] += 1
+        self.counts.update(["entries", "gone" if gone else "payloads"] + ["checkpoints"] * ("checkpoint" in v))
         if self.ranged:
             node, size = self.leaf, self.start + self.counts["entries"] - 1
             while size & 1: node, size = sha(b"\1", self.tree.pop(), node), size >> 1
@@ -194,8 +185,7 @@ class Verifier:
             self.check(good, "append_only", at, "its proof leads to another root")
         e = decode(parts[0])
         if not self.check(e, "integrity", at, "a malformed header"): return
-        good = before in (None, e.prev) or not self.ranged or not follows
-        good = good and e.seq == seq and (e.kind == INCARNATION) == (seq == 0)
+        good = (not follows or prev in (None, False, e.prev)) and e.seq == seq and (e.kind == INCARNATION) == (seq == 0)
         self.check(good, "integrity", at, "its seq, its kind, or the hash of the entry before it")
         self.check(e.us + TOLERANCE_US >= self.newest_us, "clock", at, "was taken in before the one before it")
         self.first, self.last, self.newest_us = self.first or e, e, max(self.newest_us, e.us)
@@ -203,8 +193,10 @@ class Verifier:
         self.check(self.ranged or e.kind == DECISION, "projection", at, "is no decision")
         self.kinds[KINDS[e.kind] if 0 < e.kind < len(KINDS) else str(e.kind)] += e.kind != SEAL
         self.check(gone != "unopened", "integrity", at, "its payload did not open")
-        self.missing += [seq] if gone in ("missing", "no_key") else []
-        if gone or not self.opened(e, at, stored, *parts[1:], v["content_type"]):
+        if gone in ("missing", "no_key"):
+            self.batch, self.gone_us[e.seq >> 16] = {e.us: (self.batch.get(e.us, [e.seq])[0], e.seq)}, e.us
+            self.missing.append(e.seq)
+        if gone or self.opened(e, at, stored, *parts[1:], v["content_type"]) is False:
             self.part = self.ranged and (self.part or e.kind == DECISION)
     def opened(self, e, at, stored, salt, payload, content_type):
         raw = sha(b"edict/raw/v1\0", salt, lp(content_type.encode()), lp(payload))
@@ -221,19 +213,17 @@ class Verifier:
         own = content_type == OWN and e.kind in OWN_KINDS and not any(e.emitter + e.set) and not e.boot | e.number
         self.check(good if is_event else own, "integrity", at, "header and payload disagree")
         if e.seq == 0:
-            old = obj(doc.get("previous"))
-            names = b"".join(lp(name.encode()) for name in (self.about["origin"], self.vkey, old.get("origin", "")))
+            old, this = obj(doc.get("previous")), (self.about["origin"], self.vkey)
+            names = [lp(name.encode()) for name in (*this, old.get("origin", ""))]
             size, root = struct.pack(">Q", int(old.get("size", 0))), bytes.fromhex(old.get("root", "00" * 32))
-            good = e.prev == sha(b"edict/genesis/v1\0", names, size, root)
-            good = good and (doc["origin"], doc["vkey"]) == (self.about["origin"], self.vkey)
+            good = (doc["origin"], doc["vkey"]) == this and e.prev == sha(b"edict/genesis/v1\0", *names, size, root)
             self.check(good, "integrity", at, "is not the beginning of this log")
         if is_event and self.start == 0:
             stream, known = (e.emitter, e.boot), place.get("previous") if e.number > 1 else "0" * 64
-            good = (stream, e.number) not in self.digests and place.get("previous") == known
-            good = good and self.digests.get((stream, e.number - 1), known) == known
-            self.check(good, "completeness", at, "does not follow from the emitter's event before it")
+            good = place.get("previous") == known == self.digests.get((stream, e.number - 1), known)
+            self.check(good and (stream, e.number) not in self.digests, "completeness", at, "breaks its stream's links")
             self.digests[stream, e.number] = sha(payload).hex()
-        self.allowed += [(counter(first), counter(last)) for first, last in doc["ranges"]] if e.kind in (5, 6) else []
+        if e.kind in (ERASURE, RETENTION): self.named(e, doc)
         if e.kind == SEAL and self.ranged: self.seal(doc, at, stored)
         if e.kind == DECISION and is_event:
             answer, when = obj(data.get("answer")), millis(doc["time"])
@@ -243,9 +233,23 @@ class Verifier:
                 codes = [member(reason, "code") for reason in answer["reasons"][:256]]
                 self.reasons.update("masked:" + code["masked"] if obj(code) else (code or "")[:512] for code in codes)
             for name, wanted in {} if self.ranged else self.about["filter"].items():
-                good = good and meets(name, wanted, data, when)
-                self.check(good, "projection", at, f"not what filter {name} asks")
-        return True
+                self.check(good and meets(name, wanted, data, when), "projection", at, f"not what filter {name} asks")
+    def named(self, e, doc):  # what an entry lets be gone: docs/ledger.md, "When a payload may be gone"
+        spans = [counters(items(each)[:2]) for each in items(doc.get("ranges"))]
+        spans = [tuple(each) for each in spans if len(each) == 2 and each[0] <= each[1] < e.seq < self.size]
+        request, basis, days = (string(doc.get(name)) for name in ("request", "legal_basis", "period_days"))
+        if e.kind == RETENTION:
+            days = int(days) if re.fullmatch("[0-9]{1,6}", days) else -1
+            good = days >= (0 if doc.get("below_floor") is True else FLOOR_DAYS) and all(
+                a & 0xffff == 0 and b & 0xffff == 0xffff
+                and self.gone_us.get(b >> 16, -1 << 64) + days * DAY_US <= e.us + TOLERANCE_US for a, b in spans)
+        elif doc.get("reason") == "subject_erased_before":  # never was there: only of the batch directly before
+            good, batch = True, self.batch.get(e.us, (1, 0))
+            spans = [(max(a, batch[0]), min(b, batch[1])) for a, b in spans]
+        else:
+            people = {string(name) for name in items(doc.get("approvers"))} - {""}
+            good = len(people) > 1 and re.fullmatch("[0-9a-f]{64}", request) and basis
+        self.allowed += spans if good else []
     def seal(self, doc, at, stored):
         for name, found in dict(kinds=self.kinds, decisions=self.decisions, reasons=self.reasons).items():
             says, part = Counter({key: counter(count) for key, count in doc[name]}), self.part and name != "kinds"
@@ -258,28 +262,27 @@ class Verifier:
     def finish(self, manifest, listed):
         good = manifest["members"] == listed and manifest["counts"] == {name: str(n) for name, n in self.counts.items()}
         self.check(good, "integrity", "manifest.json", "lists other members, or other counts")
-        sets, found = {each["set"]: each["decisions"] for each in manifest["policies"]}, +self.sets
-        good = all(sets.get(name, manifest["policies_cut"]) in (True, str(n)) for name, n in found.items())
-        good = good and set(sets) <= set(found)
+        sets, cut = {each["set"]: each["decisions"] for each in manifest["policies"]}, manifest["policies_cut"]
+        good = set(sets) <= set(+self.sets) and all(sets.get(s, cut) in (True, str(n)) for s, n in (+self.sets).items())
         for each in manifest["policies"]:
             made = sha(b"edict/set/v1\0", *sorted(bytes.fromhex(digest[7:]) for digest in each["bundles"])).hex()
             good = good and (not each["bundles"] or each["set"] == "sha256:" + made) and len(each) == 3
         self.check(good, "integrity", "manifest.json", "lists other policies")
-        self.unnamed = [seq for seq in self.missing if not any(first <= seq <= last for first, last in self.allowed)]
+        spans = sorted(self.allowed)
+        ends = [-1, *itertools.accumulate((last for _, last in spans), max)]  # how far those reach that begin before
+        self.unnamed = [seq for seq in self.missing if seq > ends[bisect.bisect(spans, (seq, 1 << 64))]]
         if self.ranged:
             good = self.next == self.size and self.newest in (None, root_of(self.tree))
             self.check(good, "append_only", "entries", f"do not lead to the root of size {self.size}")
             self.check(self.last and self.last.kind == SEAL, "completeness", "the last entry", "is no seal")
             good = not self.start or self.first.us <= self.times.get("from", 1 << 60) * 1000 + TOLERANCE_US
             self.check(good, "completeness", "the first entry", "is younger than asked")
-            self.check(self.start or not self.unnamed, "lifecycle", f"payloads {self.unnamed[:9]}", "gone unnamed")
+            self.check(self.start or not self.unnamed, "lifecycle", f"payloads {self.unnamed[:9]}", "may not be gone")
     def verdicts(self):
         self.check(self.newest_us <= time.time() * 1e6 + TOLERANCE_US, "clock", "the newest entry", "is of the future")
-        good = dict(
-            authenticity=self.newest and self.keys is not None, append_only=self.newest, integrity=1,
-            projection=not self.ranged, completeness=self.ranged, lifecycle=not self.unnamed, freshness=0, clock=1)
-        return {v: "failed" if self.fails[v] else "ok" if self.whole and good[v] else "not_checked" for v in good}
-
+        good = dict(authenticity=self.newest and self.keys is not None, append_only=self.newest, integrity=1, clock=1,
+                    projection=not self.ranged, completeness=self.ranged, lifecycle=not self.unnamed, freshness=0)
+        return {v: "failed" if self.fails[v] else "ok" if self.whole and good[v] else "not_checked" for v in VERDICTS}
 def main():
     parser = argparse.ArgumentParser(description="Checks an evidence bundle of an Edict ledger.")
     parser.add_argument("bundle", help="the file that edict audit export --format bundle wrote")
@@ -289,12 +292,9 @@ def main():
         keys = [parse_vkey(line) for path in given.vkey or [] for line in open(path, encoding="utf-8") if line.strip()]
         verifier = Verifier({key[0]: key for key in keys} if given.vkey else None)
         with open(given.bundle, "rb") as file: verifier.run(file)
-    except (OSError, TypeError, ValueError) as error:
-        return print(f"verify-ledger: {error}", file=sys.stderr) or 2
+    except (OSError, TypeError, ValueError) as error: return print(f"verify-ledger: {error}", file=sys.stderr) or 2
     print(ascii(verifier.about.get("origin")), *(f"{count} {name}" for name, count in verifier.counts.items()))
     for name, verdict in verifier.verdicts().items():
         print(f"  {name:13} {verdict:11} {ascii(''.join(verifier.fails[name][:1]))[1:-1]}")
     return 1 if any(verifier.fails.values()) else 0
-
-if __name__ == "__main__":
-    sys.exit(main())
+if __name__ == "__main__": sys.exit(main())

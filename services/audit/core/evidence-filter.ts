@@ -55,6 +55,8 @@ export const unmetFilter = (
     request_id: is(search.requestId),
   };
   return Object.entries(filter).find(([name, wanted]) =>
-    typeof wanted === 'string' ? !(meets[name]?.(wanted) ?? false) : !isInOrder(path, wanted),
+    typeof wanted === 'string'
+      ? !(Object.hasOwn(meets, name) && meets[name]?.(wanted) === true)
+      : !isInOrder(path, wanted),
   )?.[0];
 };

@@ -145,7 +145,9 @@ const shaped =
   (value: unknown): boolean =>
     isObject(value) &&
     Object.entries(shape).every(([name, is]) => Object.hasOwn(value, name) && is(value[name])) &&
-    Object.keys(value).every((name) => Object.hasOwn(shape, name) || (optional[name]?.(value[name]) ?? false));
+    Object.keys(value).every(
+      (name) => Object.hasOwn(shape, name) || (Object.hasOwn(optional, name) && optional[name]?.(value[name]) === true),
+    );
 
 const isFilter = shaped(
   {},

@@ -4,12 +4,12 @@ import type { TreeHasher } from '../../shared/tlog/merkle.ts';
 import { ENTRY_KINDS, type Entry } from './entry.ts';
 import { evidenceInvalid, MEMBERS, type EvidenceAbout } from './evidence-format.ts';
 import { age, type CheckpointChecker } from './verify-checkpoints.ts';
-import { createNumberSet } from './verify-ranges.ts';
+import { createGoneTracker, judgeGone, type GoneTracker } from './verify-gone.ts';
 import type { AttackClass, Findings, VerdictName, VerificationReport } from './verify-report.ts';
 import type { StreamTracker } from './verify-streams.ts';
 
-/** How far ingest time may stand ahead of this machine's clock, or before what was asked for. */
-const CLOCK_TOLERANCE_US = 5_000_000n;
+/** How far ingest time may step back, stand ahead of this machine's clock, or before what was asked for. */
+export const CLOCK_TOLERANCE_US = 5_000_000n;
 /** A number that is missing so shortly before the end of a bundle may become a gap entry behind it. */
 const GRACE_US = 600_000_000n;
 
@@ -17,9 +17,9 @@ export interface EvidenceEnd {
   /** A header that could be decoded. */
   readonly entry: (entry: Entry) => void;
   /** Its payload is gone. */
-  readonly gone: (seq: bigint) => void;
-  /** An erasure or retention entry names these. */
-  readonly named: (ranges: readonly (readonly [from: bigint, to: bigint])[]) => void;
+  readonly gone: GoneTracker['missing'];
+  /** The payload of an erasure or retention entry. */
+  readonly named: GoneTracker['named'];
   /** `isWhole`: every member could be read. */
   readonly verdicts: (isWhole: boolean, nowMs: number) => VerificationReport['verdicts'];
 }
@@ -54,8 +54,7 @@ const boundOf = ({ filter }: EvidenceAbout, name: 'from' | 'to'): bigint | undef
 export const createEvidenceEnd = (options: EvidenceEndOptions): EvidenceEnd => {
   const { findings, about, size, start, newest, checkpoints, streams, tree } = options;
   const [fromUs, toUs] = [boundOf(about, 'from'), boundOf(about, 'to')];
-  const missing = createNumberSet();
-  const named = createNumberSet();
+  const tracker = createGoneTracker();
   let first: Entry | undefined;
   let last: Entry | undefined;
   let newestUs = 0n;
@@ -107,22 +106,12 @@ export const createEvidenceEnd = (options: EvidenceEndOptions): EvidenceEnd => {
     streams?.finish({ nowUs: newestUs, graceUs: GRACE_US, claims, areNamesKnown: true });
   };
 
-  /** How many payloads are gone that nothing in the bundle names. */
+  /** How many payloads are gone of which the bundle cannot say whether they may be. */
   const finishGone = (): bigint => {
-    let unnamed = 0n;
-    let all = 0n;
-    for (const [from, to] of missing.ranges()) {
-      all += to - from + 1n;
-      for (const [begin, end] of named.missing(from, to)) {
-        unnamed += end - begin + 1n;
-        if (start?.size !== 0n) continue;
-        const what = begin === end ? 'payload' : `payloads of entries ${begin}–${end}`;
-        const expected = 'there, or named by an erasure or retention entry';
-        fail('lifecycle', begin, what, expected, 'gone, or its key is', 'payload_removed');
-      }
-    }
-    findings.count('lifecycle', 'payloads_gone', Number(all));
-    return unnamed;
+    if (start?.size === 0n) return judgeGone(findings, tracker, size, []);
+    const { unlawful, missing } = tracker.finish(size);
+    findings.count('lifecycle', 'payloads_gone', Number(missing));
+    return unlawful.reduce((sum, { from, to }) => sum + (to - from + 1n), 0n);
   };
 
   const completenessNote = (): string => {
@@ -146,14 +135,15 @@ export const createEvidenceEnd = (options: EvidenceEndOptions): EvidenceEnd => {
       last = entry;
       if (entry.ingestUs > newestUs) newestUs = entry.ingestUs;
     },
-    gone: (seq) => void missing.add(seq),
-    named: (ranges) => {
-      for (const [from, to] of ranges) named.add(from, to);
+    gone: tracker.missing,
+    named: (entry, document) => {
+      // One that the checkpoint does not cover allows nothing.
+      if (entry.seq < size) tracker.named(entry, document);
     },
     verdicts: (isWhole, nowMs) => {
       const isRange = start !== undefined;
       if (isWhole && isRange) finishRange(start.size);
-      const unnamed = isWhole ? finishGone() : 0n;
+      const open = isWhole ? finishGone() : 0n;
       if (newestUs > BigInt(Math.floor(nowMs)) * 1_000n + CLOCK_TOLERANCE_US)
         fail('clock', undefined, 'newest ingest time', 'not after the time now', timeOf(newestUs), 'time_shifted');
       const covered = checkpoints.finish(size);
@@ -187,9 +177,9 @@ export const createEvidenceEnd = (options: EvidenceEndOptions): EvidenceEnd => {
         completeness: verdict('completeness', isRange ? 'ok' : 'not_checked', completenessNote()),
         lifecycle: verdict(
           'lifecycle',
-          unnamed > 0n ? 'not_checked' : 'ok',
-          unnamed > 0n && start?.size !== 0n
-            ? `${unnamed} payloads are gone; what allowed it may stand elsewhere in the log: export it from entry 0`
+          open > 0n ? 'not_checked' : 'ok',
+          open > 0n
+            ? `${open} payloads are gone, which nothing here allows; what does may stand elsewhere in the log: export it from entry 0`
             : undefined,
         ),
         freshness: verdict('freshness', 'not_checked', isRange ? age(covered) : 'no witness says when it was signed'),

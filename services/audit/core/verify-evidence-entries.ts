@@ -14,8 +14,8 @@ import { evidenceInvalid, type EvidenceAbout, type EvidenceLine, type EvidenceMa
 import { describeDecision } from './ingest-search.ts';
 import { createCheckpointChecker } from './verify-checkpoints.ts';
 import { carry } from './verify-continued.ts';
-import { comparePayload, goneSeqs, KINDS_OF_GONE, type PayloadFacts } from './verify-event.ts';
-import { createEvidenceEnd, type EvidenceEnd } from './verify-evidence-end.ts';
+import { comparePayload, KINDS_OF_GONE, type PayloadFacts } from './verify-event.ts';
+import { CLOCK_TOLERANCE_US, createEvidenceEnd, type EvidenceEnd } from './verify-evidence-end.ts';
 import { numbersOf } from './verify-numbers.ts';
 import type { AttackClass, Findings, VerdictName } from './verify-report.ts';
 import { createStreamTracker } from './verify-streams.ts';
@@ -76,9 +76,6 @@ const readLine = (line: EvidenceLine, member: string, isRange: boolean) => {
     note: checkpoint === undefined ? undefined : Buffer.from(checkpoint, 'utf8'),
   };
 };
-
-/** How far ingest time may step back. */
-const CLOCK_TOLERANCE_US = 5_000_000n;
 
 /** Checks the entries of a bundle one by one. */
 export const createEntryChecker = (options: EntryCheckerOptions): EntryChecker => {
@@ -252,7 +249,7 @@ export const createEntryChecker = (options: EntryCheckerOptions): EntryChecker =
       if (entry.seq === 0n) checkGenesis(entry, document);
       if (entry.kind === ENTRY_KINDS.decision && isEvent) checkDecision(entry, document);
       if (entry.kind === ENTRY_KINDS.seal && isRange) checkpoints.seal(entry, document);
-      if (KINDS_OF_GONE.has(entry.kind)) end.named(goneSeqs(document));
+      if (KINDS_OF_GONE.has(entry.kind)) end.named(entry, document);
     }
     followStream(entry, facts, payload);
   };
@@ -297,7 +294,7 @@ export const createEntryChecker = (options: EntryCheckerOptions): EntryChecker =
       if (opened !== undefined) return checkOpened(entry, opened);
       if (gone === 'unopened')
         failer(seq)('integrity', 'payload', 'opens with its key', 'it did not open in the ledger', 'payload_edited');
-      else end.gone(seq);
+      else end.gone(entry);
       arrive(entry);
       checkpoints.unread(entry);
     },

@@ -37,7 +37,7 @@ export interface EvidenceReport {
 }
 
 /** Findings that concern the bundle as a whole. */
-const log = (findings: Findings) => ({
+const failerOf = (findings: Findings) => ({
   fail: (
     verdict: Parameters<Findings['fail']>[0],
     what: string,
@@ -54,7 +54,7 @@ const chooseKey = (
   line: string,
   keys: VerifyEvidenceOptions['keys'],
 ): { readonly key: VerifierKey | undefined; readonly vkey: string } => {
-  const { fail } = log(findings);
+  const { fail } = failerOf(findings);
   let named: VerifierKey | undefined;
   try {
     named = parseVkey(line);
@@ -79,7 +79,7 @@ const openNewest = (findings: Findings, size: bigint, note: Uint8Array, key: Ver
   if (signed?.size === size) return signed;
   const actual = signed === undefined ? 'no such note' : `size ${signed.size}`;
   const expected = `size ${size}, signed by the log’s key`;
-  log(findings).fail('authenticity', MEMBERS.checkpoint, expected, actual, 'checkpoint_forged');
+  failerOf(findings).fail('authenticity', MEMBERS.checkpoint, expected, actual, 'checkpoint_forged');
   return undefined;
 };
 
@@ -101,7 +101,7 @@ const openStart = (findings: Findings, about: EvidenceAbout, key: VerifierKey | 
   findings.count('authenticity', 'checkpoints');
   const note = Buffer.from(start.checkpoint ?? '', 'utf8');
   const signed = key === undefined ? undefined : openCheckpoint(note, key);
-  const { fail } = log(findings);
+  const { fail } = failerOf(findings);
   if (signed?.size !== size)
     fail(
       'authenticity',
@@ -122,7 +122,7 @@ const openStart = (findings: Findings, about: EvidenceAbout, key: VerifierKey | 
 };
 
 const checkPolicies = (
-  { fail }: ReturnType<typeof log>,
+  { fail }: ReturnType<typeof failerOf>,
   { policies, policies_cut: isCut }: EvidenceManifest,
   found: ReadonlyMap<string, bigint>,
 ): void => {
@@ -145,7 +145,7 @@ const checkManifest = (
   members: readonly EvidenceMember[],
   entries: EntryChecker,
 ): void => {
-  const to = log(findings);
+  const to = failerOf(findings);
   if (manifest.members.length !== members.length)
     to.fail('integrity', 'members', `${manifest.members.length}`, `${members.length}`, 'bundle_edited');
   for (const [index, { name, bytes, sha256 }] of members.entries()) {
@@ -199,7 +199,7 @@ export const verifyEvidence = async (
     }
   };
   const source = readEvidence(watched());
-  const note = ({ name, bytes }: ReadMember): void =>
+  const listMember = ({ name, bytes }: ReadMember): void =>
     void members.push({ name, bytes: String(bytes.length), sha256: sha256Hex(bytes) });
   const next = async (name: string): Promise<ReadMember> => {
     const { done, value } = await source.next();
@@ -214,7 +214,7 @@ export const verifyEvidence = async (
   try {
     const head = await readHead(async (name) => {
       const member = await next(name);
-      note(member);
+      listMember(member);
       return member;
     });
     about = head.about;
@@ -236,7 +236,7 @@ export const verifyEvidence = async (
         manifest = parseManifest(member.bytes);
         continue;
       }
-      note(member);
+      listMember(member);
       for (const line of linesOf(member)) entries.line(parseLine(member.name, line), member.name);
       options.onProgress?.(entries.counts().entries);
     }
@@ -247,7 +247,7 @@ export const verifyEvidence = async (
     if (isUnreadable || (isAppError(error) && error.code !== 'evidence_invalid')) throw error;
     const where = isAppError(error) ? String(error.details['member']) : entriesMember(members.length - 3);
     const why = isAppError(error) ? String(error.details['why']) : errorMessage(error);
-    log(findings).fail('integrity', `member ${where}`, 'as the format says', why, 'bundle_edited');
+    failerOf(findings).fail('integrity', `member ${where}`, 'as the format says', why, 'bundle_edited');
   } finally {
     await source.return(undefined);
   }

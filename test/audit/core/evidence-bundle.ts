@@ -1,5 +1,12 @@
 /** Takes evidence bundles apart and puts them together again, as whoever forges one would. */
 import { createHash } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
+import { verifyEvidence, type EvidenceReport } from '../../../services/audit/core/verify-evidence.ts';
+import { hasFailed, VERDICTS } from '../../../services/audit/core/verify-report.ts';
+import { parseVkey } from '../../../services/shared/contracts/signatures.ts';
+import { verifyWithPython } from '../../support/python.ts';
 
 export interface TarMember {
   name: string;
@@ -100,4 +107,32 @@ export const openBundle = (tar: Buffer) => {
     /** With the manifest as it is. */
     bytes: (): Buffer => tarOf(members),
   };
+};
+
+/** The verdicts by their names. */
+export const statusesOf = ({ report }: EvidenceReport): Readonly<Record<string, string>> =>
+  Object.fromEntries(VERDICTS.map((name) => [name, report.verdicts[name].status]));
+
+const chunked = async function* (bytes: Buffer): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += 1_000) yield bytes.subarray(at, at + 1_000);
+};
+
+/**
+ * What both verifiers say of a bundle, with the verifier key line that the auditor brings; `folder`: for their files.
+ * Rejects when the second one has other verdicts.
+ */
+export const verifyTwice = async (bytes: Buffer, folder: string, line?: string): Promise<EvidenceReport> => {
+  const key = line === undefined ? undefined : parseVkey(line);
+  const found = await verifyEvidence(chunked(bytes), {
+    ...(key === undefined ? {} : { keys: new Map([[key.name, key]]) }),
+    now: Date.now,
+  });
+  const [file, vkeyFile] = [path.join(folder, 'bundle.tar'), path.join(folder, 'log.vkey')];
+  writeFileSync(file, bytes);
+  if (line !== undefined) writeFileSync(vkeyFile, `${line}\n`);
+  const second = await verifyWithPython(file, line === undefined ? undefined : vkeyFile);
+  const verdicts = statusesOf(found);
+  if (!isDeepStrictEqual(second.verdicts, verdicts) || second.code !== (hasFailed(found.report) ? 1 : 0))
+    throw new Error(`the verifiers disagree: ${JSON.stringify(verdicts)}, exit ${second.code} of ${second.said}`);
+  return found;
 };

@@ -1,14 +1,12 @@
 /** A running audit service with a log of several checkpoints, and bundles of it. */
 import { createServer, request as httpRequest, type IncomingMessage } from 'node:http';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { isDeepStrictEqual } from 'node:util';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../../../services/audit/core/database.ts';
 import { createRecordAccess } from '../../../services/audit/core/record-access.ts';
-import { verifyEvidence, type EvidenceReport } from '../../../services/audit/core/verify-evidence.ts';
-import { hasFailed, VERDICTS } from '../../../services/audit/core/verify-report.ts';
+import type { EvidenceReport } from '../../../services/audit/core/verify-evidence.ts';
 import { createAuditApp } from '../../../services/audit/http/app.ts';
 import { auditAccess } from '../../../services/audit/http/access.ts';
 import { connectPostgres } from '../../../services/audit/postgres/connect.ts';
@@ -29,7 +27,7 @@ import { createLogger } from '../../../services/shared/runtime/logger.ts';
 import { createRegistry } from '../../../services/shared/runtime/metrics.ts';
 import { loadSettings } from '../../../services/shared/settings/settings.ts';
 import { createTestDatabase } from '../../support/postgres.ts';
-import { verifyWithPython } from '../../support/python.ts';
+import { verifyTwice } from '../core/evidence-bundle.ts';
 import {
   createFeeder,
   decisionMembers,
@@ -69,14 +67,6 @@ export interface EvidenceFixture {
   readonly close: () => Promise<void>;
 }
 
-/** The verdicts by their names. */
-export const statusesOf = ({ report }: EvidenceReport): Readonly<Record<string, string>> =>
-  Object.fromEntries(VERDICTS.map((name) => [name, report.verdicts[name].status]));
-
-const chunked = async function* (bytes: Buffer): AsyncGenerator<Uint8Array> {
-  for (let at = 0; at < bytes.length; at += 1_000) yield bytes.subarray(at, at + 1_000);
-};
-
 export const openEvidenceFixture = async (): Promise<EvidenceFixture> => {
   const test = await createTestDatabase(LEDGER_TEMPLATE);
   const database = connectPostgres(test.adminUrl, { poolSize: 4 });
@@ -112,8 +102,6 @@ export const openEvidenceFixture = async (): Promise<EvidenceFixture> => {
   const server = await listen(createServer(app.app), { host: '127.0.0.1', port: 0 });
   const key = signingKeyFromPem(readFileSync(keyFile, 'utf8'));
   const vkey = parseVkey(formatVkey(log.origin, key.publicKey));
-  const vkeyFile = path.join(folder, 'log.vkey');
-  writeFileSync(vkeyFile, `${formatVkey(log.origin, key.publicKey)}\n`);
   const feeder = createFeeder(write, log);
   return {
     database,
@@ -138,19 +126,8 @@ export const openEvidenceFixture = async (): Promise<EvidenceFixture> => {
           .once('error', reject)
           .end();
       }),
-    verify: async (bytes, hasKey = true) => {
-      const found = await verifyEvidence(chunked(bytes), {
-        ...(hasKey ? { keys: new Map([[vkey.name, vkey]]) } : {}),
-        now: Date.now,
-      });
-      const file = path.join(folder, 'bundle.tar');
-      writeFileSync(file, bytes);
-      const second = await verifyWithPython(file, hasKey ? vkeyFile : undefined);
-      const verdicts = statusesOf(found);
-      if (!isDeepStrictEqual(second.verdicts, verdicts) || second.code !== (hasFailed(found.report) ? 1 : 0))
-        throw new Error(`the verifiers disagree: ${JSON.stringify(verdicts)}, exit ${second.code} of ${second.said}`);
-      return found;
-    },
+    verify: (bytes, hasKey = true) =>
+      verifyTwice(bytes, folder, hasKey ? formatVkey(log.origin, key.publicKey) : undefined),
     tamper: (sql) =>
       database.transaction(async (admin) => {
         await admin.query(

@@ -1,10 +1,11 @@
 import { gzipSync } from 'node:zlib';
+import { unmetFilter } from '../../../services/audit/core/evidence-filter.ts';
 import { VERDICTS, type VerdictName } from '../../../services/audit/core/verify-report.ts';
 import { commitPayload, decodeEntry, encodeEntry, leafHash } from '../../../services/audit/core/entry.ts';
 import { formatVkey, generateSigningKey, parseVkey } from '../../../services/shared/contracts/signatures.ts';
 import { openCheckpoint, signCheckpoint } from '../../../services/shared/tlog/checkpoint.ts';
 import { openBundle, tarMember, tarOf, type Json } from '../core/evidence-bundle.ts';
-import { fillEvidence, openEvidenceFixture, type EvidenceFixture } from './evidence-fixture.ts';
+import { fillEvidence, openEvidenceFixture, TENANT, type EvidenceFixture } from './evidence-fixture.ts';
 
 type Bundle = ReturnType<typeof openBundle>;
 
@@ -244,6 +245,12 @@ describe('an evidence bundle that somebody changed', () => {
       ['projection'],
     ],
     [
+      'the filter, by a name that every object has',
+      'filter',
+      (bundle) => bundle.setAbout({ filter: { subject: 'alice', valueOf: 'x' } }),
+      ['integrity'],
+    ],
+    [
       'the time that is said to have been asked',
       'range',
       (bundle) => bundle.setAbout({ filter: { from: '2020-01-01T00:00:00.000Z' } }),
@@ -422,6 +429,11 @@ describe('an evidence bundle that somebody changed', () => {
       },
       'about.json',
     ],
+    ...['constructor', 'toString', 'valueOf'].map((name): (typeof hostile)[number] => [
+      `has a line with ${name}, which every object has`,
+      (bundle) => line(bundle, `${JSON.stringify({ ...bundle.lines()[0], [name]: 'x' })}\n`),
+      'entries/00000001.ndjson',
+    ]),
     [
       'has a start that is no tree',
       (bundle) => {
@@ -431,6 +443,14 @@ describe('an evidence bundle that somebody changed', () => {
       'about.json',
     ],
   ];
+
+  it('and no decision meets a filter by what every object has', () => {
+    const [, decision] = openBundle(bundles.get('whole') ?? Buffer.alloc(0)).lines();
+    const event = JSON.parse(bytesIn(decision?.['payload']).toString()) as Json;
+    for (const name of ['constructor', 'toString', 'valueOf'])
+      expect(unmetFilter({ [name]: 'x' }, event, textOf(event['id']), TENANT)).toBe(name);
+    expect(unmetFilter({ subject: 'alice' }, event, textOf(event['id']), TENANT)).toBeUndefined();
+  });
 
   it.each(hostile)('and that %s is refused, by the member’s name', async (_what, change, names) => {
     const bytes = change(openBundle(bundles.get('whole') ?? Buffer.alloc(0)));

@@ -4,8 +4,9 @@ import path from 'node:path';
 import { createLedger } from '../../../services/audit/postgres/create-ledger.ts';
 import { formatVkey, signingKeyFromPem } from '../../../services/shared/contracts/signatures.ts';
 import { freshIds, ownEntry } from '../../../services/audit/core/own-entry.ts';
-import { membersOf, openBundle } from '../core/evidence-bundle.ts';
-import { fillEvidence, openEvidenceFixture, statusesOf, type EvidenceFixture } from './evidence-fixture.ts';
+import { membersOf, openBundle, statusesOf } from '../core/evidence-bundle.ts';
+import { fillEvidence, openEvidenceFixture, type EvidenceFixture } from './evidence-fixture.ts';
+import { erasure } from '../core/verify-log.ts';
 import { decisionMembers, ledgerKeys, openLedger } from './ledger-fixture.ts';
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
@@ -172,23 +173,21 @@ describe('an evidence bundle', () => {
       status: 'not_checked',
       note: expect.stringContaining('1 payloads are gone') as unknown,
     });
-    await openLedger(database).write(({ append }) =>
-      append(log, [
-        ownEntry(
-          'umbrella',
-          'erasure',
-          {
-            ranges: [
-              ['1', '1'],
-              ['100', '100'],
-            ],
-          },
-          freshIds(),
-        ),
-      ]),
-    );
-    await sign();
-    expect(statusesOf(await verify((await get('format=bundle')).bytes))['lifecycle']).toBe('ok');
+    const erase = async (document: Readonly<Record<string, unknown>>) => {
+      await openLedger(database).write(({ append }) =>
+        append(log, [ownEntry('umbrella', 'erasure', document, freshIds())]),
+      );
+      await sign();
+      return (await verify((await get('format=bundle')).bytes)).report.verdicts.lifecycle;
+    };
+    const ranges = [
+      ['100', '100'],
+      ['1', '1'],
+    ];
+    // Naming it is not enough: two must have approved a request.
+    expect(await erase({ ranges })).toMatchObject({ status: 'failed', firstBad: { seq: '1' } });
+    expect(await erase(erasure(ranges, { approvers: ['ann', 'ann'] }))).toMatchObject({ status: 'failed' });
+    expect(await erase(erasure(ranges))).toMatchObject({ status: 'ok', checked: { payloads_gone: 2 } });
     await tamper(`update edict.payload set ciphertext = set_byte(ciphertext, 60, get_byte(ciphertext, 60) # 1)
                   where log_id = ${log.id} and seq = 3`);
     const edited = await verify((await get('format=bundle')).bytes);
