@@ -83,7 +83,7 @@ const checkpoint = async (options: CheckpointOptions): Promise<void> => {
       : held === undefined
         ? undefined
         : await breakOf(held, newest, hashesOver(client, path));
-  const seen = newest === undefined ? undefined : { origin: key.name, tenant: options.tenant, newest };
+  const seen = newest === undefined ? undefined : { origin: key.name, tenant: options.tenant, newest, key };
   const verdict =
     problem !== undefined || seen === undefined ? undefined : await askWitnessed(client, seen, policy, maxAgeS);
   if (options.json === true) {

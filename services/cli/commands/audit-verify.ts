@@ -71,12 +71,14 @@ const witnessedOf = async (
   client: AuditClient,
   { origin, tenant, checkpoint }: VerificationReport,
   policy: Policy | undefined,
-  maxAgeS: number,
+  { maxAgeS, key }: { readonly maxAgeS: number; readonly key: VerifierKey | undefined },
 ): Promise<WitnessedVerdict> => {
   const newest = parseCheckpoint(parseNote(Buffer.from(checkpoint?.note ?? '', 'utf8'))?.text ?? '');
   if (policy !== undefined && newest === undefined)
     return { status: 'failed', note: 'not witnessed: the log has no good checkpoint' };
-  return newest === undefined ? NOT_ASKED : askWitnessed(client, { origin, tenant, newest }, policy, maxAgeS);
+  if (newest === undefined) return NOT_ASKED;
+  const seen = { origin, tenant, newest, ...(key === undefined ? {} : { key }) };
+  return askWitnessed(client, seen, policy, maxAgeS);
 };
 
 /** `--from` and `--to`, both or neither. */
@@ -190,7 +192,10 @@ const verify = async (options: VerifyOptions): Promise<void> => {
     for (const [n, report] of found.entries()) {
       if (options.json !== true) print(printReport(report, paint));
       // A log that another continues is cosigned no more.
-      const verdict = await witnessedOf(client, report, policy, n === 0 ? maxAgeS : Infinity);
+      const verdict = await witnessedOf(client, report, policy, {
+        maxAgeS: n === 0 ? maxAgeS : Infinity,
+        key: keys?.get(report.origin),
+      });
       witnessed.push({ origin: report.origin, ...verdict });
       isAnswered &&= verdict.status !== 'failed';
       if (options.json !== true) print(printWitnessed(verdict, paint));
