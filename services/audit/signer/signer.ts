@@ -260,11 +260,8 @@ export const createSigner = (options: SignerOptions): Signer => {
   ): Promise<boolean> => {
     for (let isNew = false; ; isNew = true) {
       closing?.throwIfAborted();
-      const found = await store.unlisted(!isListed);
-      const leaves = leavesOf(
-        found.filter(({ origin }) => !refusals.has(origin)),
-        verifierOf,
-      );
+      // Also those of a log that is refused: what its key signed was signed before.
+      const leaves = leavesOf(await store.unlisted(!isListed), verifierOf);
       if (leaves.length === 0) {
         isListed = true;
         return isNew;

@@ -33,6 +33,8 @@ export type Quorum =
 /** Longer files, and files that name more, are not read. */
 export const MAX_POLICY_BYTES = 256 * 1024;
 const MAX_DEFINITIONS = 1_000;
+/** A note has at most 64 signatures, and one of them is the log's own. */
+const MAX_WITNESSES = 63;
 // eslint-disable-next-line no-control-regex
 const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f]/;
 
@@ -98,6 +100,8 @@ const createParser = () => {
       once('log', key);
       logs.push({ key, ...url(fields[2]) });
     } else if (keyword === 'witness' && (fields.length === 3 || fields.length === 4)) {
+      if (witnesses.length === MAX_WITNESSES)
+        throw new LineProblem(`more than ${MAX_WITNESSES} witnesses: no note has room for them`);
       const key = keyOf('witness', parseWitnessVkey, second);
       once('witness', key);
       define(first, { kind: 'witness', name: shown(first), key });
