@@ -428,5 +428,5 @@ describe('a signer that is killed', () => {
     const last = (await checkpoints(log.id)).at(-1);
     expect(last?.root).toEqual(await rootInDatabase(log.id, last!.size));
     expect(readFileSync(memoryFile(memoryFolder, log.origin), 'utf8')).toContain(String(last!.size));
-  }, 120_000);
+  }, 300_000);
 });

@@ -13,7 +13,7 @@ import { applyChange, NOTHING_PUSHED, type PushedData } from '../../../services/
 import { sha256Hex } from '../../../services/shared/contracts/bytes.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'edict-queue-'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+afterAll(() => rmSync(folder, { recursive: true, force: true, maxRetries: 10 }));
 
 const MIB = 1024 * 1024;
 const digestOf = (text: string): string => `sha256:${sha256Hex(Buffer.from(text))}`;
