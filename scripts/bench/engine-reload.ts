@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { replaceFile } from '../../services/cli/commands/policy-build.ts';
+import { replaceFile } from '../../services/cli/replace-file.ts';
 import { AppError } from '../../services/shared/contracts/errors.ts';
 import { isObject } from '../../services/shared/contracts/json.ts';
 import { startEmbedded } from '../../test/support/deployment.ts';

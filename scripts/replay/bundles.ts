@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { replaceFile } from '../../services/cli/commands/policy-build.ts';
+import { replaceFile } from '../../services/cli/replace-file.ts';
 import { packArchive } from '../../services/shared/bundles/pack-archive.ts';
 import { readBundle, type Bundle } from '../../services/pdp/policy/bundle-reader.ts';
 import { createWasmEvaluator } from '../../services/pdp/policy/wasm-evaluator.ts';

@@ -1,17 +1,16 @@
-import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { readFileSync } from 'node:fs';
-import express from 'express';
 import { AppError, errorCode, errorMessage } from '../shared/contracts/errors.ts';
 import { formatVkey, parseVkey, signingKeyFromPem } from '../shared/contracts/signatures.ts';
-import { healthHandlers } from '../shared/runtime/health.ts';
-import { listen, parseListen } from '../shared/runtime/http-server.ts';
+import type { Checks } from '../shared/runtime/health.ts';
+import { listenHealth } from '../shared/runtime/health-server.ts';
 import { createLifecycle, type Handle } from '../shared/runtime/lifecycle.ts';
 import { createLogger, type Logger } from '../shared/runtime/logger.ts';
 import { createRegistry } from '../shared/runtime/metrics.ts';
 import type { Policy } from '../shared/tlog/policy.ts';
 import { homePaths, readKeyFile } from '../shared/settings/home.ts';
 import { readPolicyFile } from '../shared/settings/policy-file.ts';
+import { acquireLock } from '../shared/spool/lock.ts';
 import { isEmbedded, type LoadedSettings, type Settings } from '../shared/settings/settings.ts';
 import { durationMs } from '../shared/settings/units.ts';
 import type { SignerStore } from './core/meta-log.ts';
@@ -98,7 +97,12 @@ export const startSigner = async (settings: Settings, { logger }: { logger: Logg
     const paths = homePaths(settings.home);
     const policy = readPolicy(settings.signer.witness_policy_file);
     const registry = createRegistry({ service: 'signer' });
-    const memory = openMemoryFolder(settings.signer.memory_dir ?? paths.signerMemory);
+    const folder = settings.signer.memory_dir ?? paths.signerMemory;
+    const memory = openMemoryFolder(folder);
+    // Two that share a memory could each believe that they alone have signed.
+    const lock = await acquireLock(folder);
+    if (lock === undefined) throw new AppError('signer_memory_failed', `${folder}: another signer works with it`);
+    parts.push({ close: lock.release });
     const store = await openStore(settings, parts);
     const metrics = createSignerMetrics(registry);
     const signer = createSigner({
@@ -126,8 +130,7 @@ export const startSigner = async (settings: Settings, { logger }: { logger: Logg
     if (witnesses !== undefined) parts.push(witnesses);
     const address = settings.signer.listen;
     if (address === undefined) return { url: undefined, close };
-    const app = express().disable('x-powered-by');
-    const health = healthHandlers({
+    const checks: Checks = {
       signing: () => {
         const reason = signing.failure();
         return reason === undefined ? { ok: true } : { ok: false, reason };
@@ -145,13 +148,8 @@ export const startSigner = async (settings: Settings, { logger }: { logger: Logg
         const reason = witnesses.trouble();
         return reason === undefined ? { ok: true, facts } : { ok: false, reason, facts };
       },
-    });
-    app.get('/health/live', health.live);
-    app.get('/health/ready', health.ready);
-    app.get('/metrics', async (_request, response) => {
-      response.type(registry.contentType).send(await registry.metrics());
-    });
-    const server = await listen(createServer(app), parseListen(address));
+    };
+    const server = await listenHealth(address, { checks, registry });
     parts.push(server);
     return { url: server.url, close };
   } catch (error) {

@@ -1,8 +1,5 @@
-import { createServer } from 'node:http';
-import express from 'express';
 import { AppError } from '../shared/contracts/errors.ts';
-import { healthHandlers } from '../shared/runtime/health.ts';
-import { listen, parseListen } from '../shared/runtime/http-server.ts';
+import { listenHealth } from '../shared/runtime/health-server.ts';
 import { createLifecycle, type Handle } from '../shared/runtime/lifecycle.ts';
 import { createLogger, type Logger } from '../shared/runtime/logger.ts';
 import { createRegistry } from '../shared/runtime/metrics.ts';
@@ -56,16 +53,9 @@ export const serveChanges = async (settings: Settings, { logger }: { logger: Log
     });
     parts.push(tripwire);
     if (address === undefined) return { url: undefined, close };
-    const app = express().disable('x-powered-by');
-    const health = healthHandlers(tripwire.checks);
-    app.get('/health/live', health.live);
-    app.get('/health/ready', health.ready);
-    app.get('/metrics', async (_request, response) => {
-      // The check measures; without a database the last figures stand.
-      await tripwire.checks.slot().catch(() => undefined);
-      response.type(registry.contentType).send(await registry.metrics());
-    });
-    const server = await listen(createServer(app), parseListen(address));
+    const { checks } = tripwire;
+    // The check measures.
+    const server = await listenHealth(address, { checks, registry, measure: async () => checks.slot() });
     parts.push(server);
     return { url: server.url, close };
   } catch (error) {

@@ -98,6 +98,19 @@ describe('the signer on a database server', () => {
     expect(() => settingsWith({ signer: { listen: '0.0.0.0:7182' } })).toThrow('/signer/listen');
   }, 90_000);
 
+  it('does not share its memory with another signer', async () => {
+    const first = await startSigner(settingsWith(), { logger: silent });
+    try {
+      await expect(startSigner(settingsWith(), { logger: silent })).rejects.toMatchObject({
+        code: 'signer_memory_failed',
+        message: expect.stringMatching(/: another signer works with it$/) as string,
+      });
+    } finally {
+      await first.close();
+    }
+    await (await startSigner(settingsWith(), { logger: silent })).close();
+  });
+
   it('says so while it has no private key of a log', async () => {
     const settings = settingsWith({ signer: { interval: '50ms', keys_dir: 'nowhere', listen: `127.0.0.1:${port}` } });
     await fixture.sealer.sealAll();

@@ -2,7 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import path from 'node:path';
 import { bundleWith, DEMO_BUNDLE, readDemoBundle } from '../../scripts/replay/bundles.ts';
-import { replaceFile } from '../../services/cli/commands/policy-build.ts';
+import { replaceFile } from '../../services/cli/replace-file.ts';
 import { isObject } from '../../services/shared/contracts/json.ts';
 import { startEmbedded, type Deployment } from '../support/deployment.ts';
 import { healthOf } from '../support/edict-process.ts';

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { bundleWith, DEMO_BUNDLE, readDemoBundle } from '../../scripts/replay/bundles.ts';
 import { createJsonClient } from '../../scripts/replay/client.ts';
 import type { AnsweredDecision } from '../../scripts/replay/send.ts';
-import { replaceFile } from '../../services/cli/commands/policy-build.ts';
+import { replaceFile } from '../../services/cli/replace-file.ts';
 import { newApiKey } from '../../services/shared/callers/api-keys.ts';
 import { isObject } from '../../services/shared/contracts/json.ts';
 import { childrenOf } from '../support/child-process.ts';

@@ -86,12 +86,26 @@ const difference = (found: Counts, sealed: Counts, isPart: boolean): string | un
   });
 
 /** The key in a row of the database, which may hold anything. */
-export const keyOf = (vkey: string): VerifierKey | undefined => {
+const keyOf = (vkey: string): VerifierKey | undefined => {
   try {
     return parseVkey(vkey);
   } catch {
     return undefined;
   }
+};
+
+/** Whether the note in a row of the database, which may hold anything, is the log's own checkpoint of that size. */
+export const isOwnCheckpoint = ({
+  vkey,
+  size,
+  note,
+}: {
+  readonly vkey: string;
+  readonly size: bigint;
+  readonly note: Uint8Array;
+}): boolean => {
+  const key = keyOf(vkey);
+  return key !== undefined && openCheckpoint(note, key)?.size === size;
 };
 
 /**

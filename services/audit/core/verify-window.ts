@@ -110,10 +110,10 @@ const openEnds = (window: Window, streams: readonly Stream[]): readonly string[]
     .slice(0, MAX_OPEN_ENDS)
     .map(
       ({ emitter, boot, highest, lastMs }) =>
-        `emitter ${emitter} boot ${boot} fell silent after number ${highest} at ${isoOf(lastMs) ?? 'an unknown time'}: ` +
+        `emitter ${emitter} boot ${boot} was heard last at ${isoOf(lastMs) ?? 'an unknown time'}, with number ${highest}: ` +
         'what it did later and never sent is not known here',
     );
-  return open.length > lines.length ? [...lines, `and ${open.length - lines.length} more emitters fell silent`] : lines;
+  return open.length > lines.length ? [...lines, `and ${open.length - lines.length} more emitters`] : lines;
 };
 
 const coverageLimits = ({ toMs }: Window, covered: Covered, size: bigint): readonly string[] => {

@@ -1,11 +1,10 @@
 import { hex } from '../../shared/contracts/bytes.ts';
-import { parseVkey } from '../../shared/contracts/signatures.ts';
 import { bytesToUuid } from '../../shared/contracts/uuid.ts';
-import { openCheckpoint } from '../../shared/tlog/checkpoint.ts';
 import type { DataSubject, Log, Sql } from '../core/append.ts';
 import { ENTRY_KINDS } from '../core/entry.ts';
 import type { ErasedEntry, Erasure, ErasureState } from '../core/erasure.ts';
 import type { PayloadKeyReference } from '../core/payload-keys.ts';
+import { isOwnCheckpoint } from '../core/verify-checkpoints.ts';
 
 const MAX_ROWS = 1_000;
 
@@ -33,9 +32,7 @@ export const newestCheckpoint = async (
      where c.log_id = $1::int order by c.size desc limit 1`,
     [logId],
   );
-  if (row === undefined) return undefined;
-  const opened = openCheckpoint(row.note, parseVkey(row.vkey));
-  return opened?.size === row.size ? { size: row.size } : undefined;
+  return row !== undefined && isOwnCheckpoint(row) ? { size: row.size } : undefined;
 };
 
 const inSegments = (from: bigint, to: bigint): string => `between ${from >> 16n} and ${to >> 16n}`;

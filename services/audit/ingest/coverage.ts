@@ -1,8 +1,7 @@
-import { parseVkey } from '../../shared/contracts/signatures.ts';
-import { openCheckpoint } from '../../shared/tlog/checkpoint.ts';
 import type { Log, Sql } from '../core/append.ts';
 import type { AckedStream, Stream } from '../core/ingest-stream.ts';
 import { SIGNED, type Logs } from './statements.ts';
+import { isOwnCheckpoint } from '../core/verify-checkpoints.ts';
 
 /** In the transaction of a seal: everything that is complete now is covered by whatever checkpoint has its size. */
 export const markSealed = async (sql: Sql, logId: number, size: bigint): Promise<void> => {
@@ -56,15 +55,6 @@ const readSignedLogs = (sql: Pick<Sql, 'query'>): Promise<readonly SignedLog[]> 
     [],
   );
 
-/** False when the note is not the log's own: then it covers nothing. */
-const isSigned = ({ vkey, size, note }: SignedLog): boolean => {
-  try {
-    return openCheckpoint(note, parseVkey(vkey))?.size === size;
-  } catch {
-    return false;
-  }
-};
-
 /**
  * Moves `covered_to` of streams to where a signed checkpoint covers them, with the log's key tested here too; gives
  * those that moved. To be called before the next seal is written: that names the place where the marks go next.
@@ -74,7 +64,7 @@ export const followCheckpoints = async (
 ): Promise<readonly Pick<Stream, 'emitter' | 'boot'>[]> => {
   const moved: Pick<Stream, 'emitter' | 'boot'>[] = [];
   for (const log of await readSignedLogs(database)) {
-    if (!isSigned(log)) continue;
+    if (!isOwnCheckpoint(log)) continue;
     const rows = await database.query<{ emitter: string; boot: string }>(
       `update edict.stream s set covered_to = s.sealed_to
        where s.log_id = $1::int and ${SEALED_FURTHER.replace('{size}', '$2::bigint')} 

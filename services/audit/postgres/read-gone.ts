@@ -1,10 +1,9 @@
 import { bytesEqual } from '../../shared/contracts/bytes.ts';
-import { openCheckpoint } from '../../shared/tlog/checkpoint.ts';
 import type { Log, Sql } from '../core/append.ts';
 import { commitPayload } from '../core/entry.ts';
 import type { PayloadKeys } from '../core/payload-keys.ts';
 import { entryOf, openPayloads } from '../core/query-reader.ts';
-import { keyOf } from '../core/verify-checkpoints.ts';
+import { isOwnCheckpoint } from '../core/verify-checkpoints.ts';
 import { parseObject } from '../core/verify-event.ts';
 import { createGoneTracker, type NamedElsewhere } from '../core/verify-gone.ts';
 
@@ -40,18 +39,16 @@ export const readGoneSince = async (
     'select size, note from edict.checkpoint where log_id = $1::int order by size desc limit 1',
     [log.id],
   );
-  const key = keyOf(log.vkey);
-  const signed = newest === undefined || key === undefined ? undefined : openCheckpoint(newest.note, key);
-  if (signed === undefined) return NOTHING;
+  if (newest === undefined || !isOwnCheckpoint({ ...newest, vkey: log.vkey })) return NOTHING;
   const tracker = createGoneTracker();
-  for (let next: bigint | undefined = from; next !== undefined && next < signed.size;) {
+  for (let next: bigint | undefined = from; next !== undefined && next < newest.size;) {
     const rows: readonly EntryRow[] = await sql.query<EntryRow>(
       `select e.seq, e.header, p.ciphertext from edict.entry e
        left join edict.payload p on p.log_id = e.log_id and p.segment = e.segment and p.seq = e.seq
        where e.log_id = $1::int and e.segment >= ${next >> 16n} and e.seq >= $2::bigint and e.seq < $3::bigint
          and get_byte(e.header, 1) in (5, 6)
        order by e.segment, e.seq limit ${MAX_ENTRIES}`,
-      [log.id, String(next), String(signed.size)],
+      [log.id, String(next), String(newest.size)],
     );
     for (const [index, payload] of (await openPayloads(keys, log, rows)).entries()) {
       const entry = entryOf(rows[index]?.header);
@@ -64,9 +61,9 @@ export const readGoneSince = async (
     next = last === undefined || rows.length < MAX_ENTRIES ? undefined : last.seq + 1n;
   }
   return {
-    ofThis: [{ ranges: tracker.ofThis(signed.size), isProven: false }],
+    ofThis: [{ ranges: tracker.ofThis(newest.size), isProven: false }],
     ofEarlier: new Map(
-      [...tracker.ofEarlier(signed.size)].map(([origin, named]) => [
+      [...tracker.ofEarlier(newest.size)].map(([origin, named]) => [
         origin,
         named.map((each) => ({ ...each, isProven: false })),
       ]),

@@ -1,12 +1,11 @@
 import { AppError } from '../../shared/contracts/errors.ts';
-import { parseVkey } from '../../shared/contracts/signatures.ts';
 import type { Logger } from '../../shared/runtime/logger.ts';
-import { openCheckpoint } from '../../shared/tlog/checkpoint.ts';
 import type { Log, Sql, WriteLedger } from '../core/append.ts';
 import type { Database } from '../core/database.ts';
 import { freshIds, ownEntry } from '../core/own-entry.ts';
 import type { PayloadKeys } from '../core/payload-keys.ts';
 import { retentionDocument, type RetainedTenant, type Retention } from '../core/retention.ts';
+import { isOwnCheckpoint } from '../core/verify-checkpoints.ts';
 
 const DAY_US = 86_400_000_000n;
 
@@ -62,11 +61,11 @@ const readState = (
 
 /** How many entries of a log its key has signed. */
 const signedSize = async (sql: Pick<Sql, 'query'>, log: { readonly id: number; readonly vkey: string }) => {
-  const [row] = await sql.query<{ note: Buffer }>(
-    'select note from edict.checkpoint where log_id = $1::int order by size desc limit 1',
+  const [row] = await sql.query<{ size: bigint; note: Buffer }>(
+    'select size, note from edict.checkpoint where log_id = $1::int order by size desc limit 1',
     [log.id],
   );
-  return row === undefined ? 0n : (openCheckpoint(row.note, parseVkey(log.vkey))?.size ?? 0n);
+  return row !== undefined && isOwnCheckpoint({ ...row, vkey: log.vkey }) ? row.size : 0n;
 };
 
 /**

@@ -3,7 +3,7 @@ import { isArtifactDigest } from '../../shared/contracts/artifact.ts';
 import { AppError } from '../../shared/contracts/errors.ts';
 import { createAuditClient, type AuditConnection } from './audit-client.ts';
 import { fetchArtifact } from './audit-artifacts.ts';
-import { replaceFile } from './policy-build.ts';
+import { replaceFile } from '../replace-file.ts';
 
 interface ArtifactOptions extends AuditConnection {
   readonly tenant?: string;

@@ -10,7 +10,7 @@ import { createAuditClient, type AuditConnection } from './audit-client.ts';
 import { readVkeys } from './audit-keys.ts';
 import { jsonLine, print, printable } from './audit-print.ts';
 import { askWitnessed, DEFAULT_MAX_AGE, hashesOver, logPath, maxAgeOf, readMetaPolicy } from './audit-witnessed.ts';
-import { replaceFile } from './policy-build.ts';
+import { replaceFile } from '../replace-file.ts';
 
 interface CheckpointOptions extends AuditConnection {
   readonly tenant?: string;

@@ -5,7 +5,7 @@ import { parseTreeSize } from '../../shared/tlog/checkpoint.ts';
 import { formatProof } from '../../shared/tlog/proof-file.ts';
 import { formatExtra } from '../../audit/core/proof-pair.ts';
 import { openShown } from './audit-proof.ts';
-import { replaceFile } from './policy-build.ts';
+import { replaceFile } from '../replace-file.ts';
 
 type Json = Readonly<Record<string, unknown>>;
 

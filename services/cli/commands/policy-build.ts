@@ -1,5 +1,4 @@
-import { randomUUID } from 'node:crypto';
-import { mkdir, mkdtemp, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { BUNDLE_LIMITS, unpackArchive } from '../../shared/bundles/bundle-archive.ts';
@@ -128,22 +127,4 @@ export const buildBundle = async (runOpa: RunOpa, options: BuildOptions): Promis
   const same = await assemble(files, { name, serial: previous.serial, expiresAt });
   if (same.bundle.digest === previous.digest) return { ...same, changed: false };
   return { ...(await assemble(files, { name, serial: previous.serial + 1, expiresAt })), changed: true };
-};
-
-/** Writes a file so that a reader sees the old one or the new one, never a part. */
-export const replaceFile = async (file: string, bytes: Uint8Array): Promise<void> => {
-  await mkdir(path.dirname(file), { recursive: true });
-  const scratch = `${file}.${randomUUID()}.tmp`;
-  try {
-    const handle = await open(scratch, 'wx', 0o644);
-    try {
-      await handle.writeFile(bytes);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(scratch, file);
-  } finally {
-    await rm(scratch, { force: true });
-  }
 };

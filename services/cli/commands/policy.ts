@@ -12,7 +12,8 @@ import { describeSignature } from '../../pdp/policy/bundle-signature.ts';
 import { AppError, isAppError } from '../../shared/contracts/errors.ts';
 import { isObject } from '../../shared/contracts/json.ts';
 import { createRunOpa } from '../opa-binary.ts';
-import { buildBundle, readBundleFile, replaceFile } from './policy-build.ts';
+import { replaceFile } from '../replace-file.ts';
+import { buildBundle, readBundleFile } from './policy-build.ts';
 import { checkDelta, inspectDelta, makeDelta, signatureText } from './policy-delta.ts';
 import {
   readArchive,

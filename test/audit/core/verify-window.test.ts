@@ -74,7 +74,7 @@ describe('what is missing between two times', () => {
     log.decision();
     const newest = sign(log);
     const said = await statement(log, 0, 3, newest);
-    expect(said.limits.find((limit) => limit.includes('fell silent'))).toContain(`emitter ${EMITTER} boot 1`);
+    expect(said.limits.find((limit) => limit.includes('was heard last'))).toContain(`emitter ${EMITTER} boot 1`);
     log.restart();
     log.setTime(at(2));
     const [first] = log.rows.slice(1);
@@ -83,6 +83,6 @@ describe('what is missing between two times', () => {
       recovered: [{ boot: '1', sequence: '1', digest: hex(sha256(first.payload.payload)) }],
       state: 'idle',
     });
-    expect((await statement(log, 0, 3, newest)).limits.some((limit) => limit.includes('fell silent'))).toBe(false);
+    expect((await statement(log, 0, 3, newest)).limits.some((limit) => limit.includes('was heard last'))).toBe(false);
   });
 });
