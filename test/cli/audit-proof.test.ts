@@ -1,16 +1,10 @@
 /** From a real ledger and signer over a real witness to files, and back; and what a thief of the keys can make of them. */
-import { createServer } from 'node:http';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { verifyProof } from '../../services/audit/core/verify-proof.ts';
-import { createAuditApp, type AuditApp } from '../../services/audit/http/app.ts';
-import { createLedgerReader } from '../../services/audit/postgres/read-ledger.ts';
 import { createMetaReader } from '../../services/audit/postgres/read-meta.ts';
-import { createTileReader } from '../../services/audit/postgres/read-tiles.ts';
 import { createAuthenticate, newApiKey } from '../../services/shared/callers/api-keys.ts';
-import { listen, type ListeningServer } from '../../services/shared/runtime/http-server.ts';
 import { writeProofFiles } from '../../services/cli/commands/audit-proof-files.ts';
-import { createRegistry } from '../../services/shared/runtime/metrics.ts';
 import { formatAddCheckpoint } from '../../services/shared/tlog/add-checkpoint.ts';
 import { openCosignatures, parseWitnessVkey } from '../../services/shared/tlog/cosignature.ts';
 import { parsePolicy } from '../../services/shared/tlog/policy.ts';
@@ -20,14 +14,14 @@ import { silent } from '../audit/ingest/fixtures.ts';
 import { nameForSearch, newDecision } from '../audit/postgres/ledger-fixture.ts';
 import { openSigningFixture, type SigningFixture } from '../audit/signer/signing-fixture.ts';
 import { runEdict, type CommandResult } from '../support/edict-process.ts';
+import { startAudit, type StartedAudit } from '../audit/http/started-audit.ts';
 
 const META = 1;
 
 describe('proof files of a ledger', () => {
   let fixture: SigningFixture;
   let witness: RunningWitness;
-  let audit: AuditApp;
-  let server: ListeningServer;
+  let audit: StartedAudit;
   let policy: string;
   let keyFile: string;
   /** The event of the first test. */
@@ -52,28 +46,17 @@ describe('proof files of a ledger', () => {
     keyFile = write('auditor.key', `${key}\n`);
     const caller = { requires_agent: false, believe_unverified: true, properties: {}, api_keys: [stored] };
     const database = ledger.as('reader_all');
-    audit = createAuditApp({
-      reader: createLedgerReader({ database, keys: ledger.keys }),
-      tiles: createTileReader(database),
-      meta: createMetaReader(database),
-      verify: () => Promise.resolve([]),
+    audit = await startAudit({
+      database,
+      keys: ledger.keys,
       access: () => ({
         mode: 'callers',
         authenticate: createAuthenticate([{ id: 'auditor', tenant: 'acme', roles: ['audit'], ...caller }]),
       }),
-      cursorKey: Buffer.alloc(32),
       nameSubject: nameForSearch,
-      maskKey: () => undefined,
-      checks: {},
-      registry: createRegistry({ service: 'audit', processMetrics: false }),
-      logger: silent,
-      listenHost: '127.0.0.1',
-      allowedHosts: [],
     });
-    server = await listen(createServer(audit.app), { host: '127.0.0.1', port: 0 });
   }, 60_000);
   afterAll(async () => {
-    await server.close();
     await audit.close();
     await witness.close();
     await fixture.ledger.close();
@@ -125,7 +108,7 @@ describe('proof files of a ledger', () => {
 
   const show = (id: string, name: string): Promise<CommandResult> => {
     const files = ['--proof', file(`${name}.tlog-proof`), '--event', file(`${name}.json`)];
-    return runEdict(['audit', 'show', id, '--url', server.url, '--key-file', keyFile, ...files]);
+    return runEdict(['audit', 'show', id, '--url', audit.url, '--key-file', keyFile, ...files]);
   };
   const verify = async (name: string, ...more: readonly string[]) => {
     const files = [file(`${name}.tlog-proof`), file(`${name}.meta.tlog-proof`)];
@@ -202,7 +185,7 @@ describe('proof files of a ledger', () => {
 
   it('leave no file of the meta log of an earlier run behind, where it does not cover the entry', async () => {
     const key = readFileSync(keyFile, 'utf8').trim();
-    const answer = await fetch(`${server.url}/v1/decisions/${honest}`, { headers: { authorization: `Bearer ${key}` } });
+    const answer = await fetch(`${audit.url}/v1/decisions/${honest}`, { headers: { authorization: `Bearer ${key}` } });
     const shown = { ...((await answer.json()) as Record<string, unknown>), witnessed: null };
     const stale = write('stale.meta.tlog-proof', 'of an earlier run');
     expect(await writeProofFiles(honest, shown, { proof: file('stale.tlog-proof') })).toEqual({

@@ -1,19 +1,12 @@
 import { spawn } from 'node:child_process';
-import { createServer } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { createMetaReader } from '../../services/audit/postgres/read-meta.ts';
-import { createLedgerReader } from '../../services/audit/postgres/read-ledger.ts';
-import { createTileReader } from '../../services/audit/postgres/read-tiles.ts';
-import { createVerifier } from '../../services/audit/postgres/read-verification.ts';
-import { createAuditApp, type AuditApp } from '../../services/audit/http/app.ts';
 import { createSignerMetrics } from '../../services/audit/signer/metrics.ts';
 import { createWitnessMetrics } from '../../services/audit/witness/metrics.ts';
 import { startWitnesses, type Witnesses } from '../../services/audit/witness/witnesses.ts';
 import { developmentCaller } from '../../services/shared/callers/api-keys.ts';
 import { generateSigningKey } from '../../services/shared/contracts/signatures.ts';
-import { listen, type ListeningServer } from '../../services/shared/runtime/http-server.ts';
 import { createRegistry } from '../../services/shared/runtime/metrics.ts';
 import { formatWitnessVkey } from '../../services/shared/tlog/cosignature.ts';
 import { parsePolicy } from '../../services/shared/tlog/policy.ts';
@@ -22,13 +15,13 @@ import { silent } from '../audit/ingest/fixtures.ts';
 import { nameForSearch, newDecision } from '../audit/postgres/ledger-fixture.ts';
 import { openSigningFixture, type SigningFixture } from '../audit/signer/signing-fixture.ts';
 import { repositoryRoot } from '../support/prepared-parts.ts';
+import { startAudit, type StartedAudit } from '../audit/http/started-audit.ts';
 
 describe('what witnesses say, on the command line', () => {
   let fixture: SigningFixture;
   let running: RunningWitness[];
   let witnesses: Witnesses;
-  let audit: AuditApp;
-  let server: ListeningServer;
+  let audit: StartedAudit;
   let good: string;
   let unreached: string;
   let three: string;
@@ -65,33 +58,15 @@ describe('what witnesses say, on the command line', () => {
     const database = ledger.as('reader_all');
     const { keys } = ledger;
     const caller = developmentCaller({ tenants: { acme: {} } } as never);
-    audit = createAuditApp({
-      reader: createLedgerReader({ database, keys }),
-      tiles: createTileReader(database),
-      meta: createMetaReader(database),
-      verify: createVerifier({
-        database,
-        reports: ledger.as('writer'),
-        keys,
-        nameForSearch,
-        graceMs: 60_000,
-        placeKey: Buffer.alloc(32, 1),
-      }),
-      recordAccess: () => Promise.reject(new Error('nothing is exported here')),
+    audit = await startAudit({
+      database,
+      keys,
+      reports: ledger.as('writer'),
       access: () => ({ mode: 'open', caller, tenants: new Set(['acme']) }),
-      cursorKey: Buffer.alloc(32),
       nameSubject: nameForSearch,
-      maskKey: () => undefined,
-      checks: {},
-      registry: createRegistry({ service: 'audit', processMetrics: false }),
-      logger: silent,
-      listenHost: '127.0.0.1',
-      allowedHosts: [],
     });
-    server = await listen(createServer(audit.app), { host: '127.0.0.1', port: 0 });
   }, 60_000);
   afterAll(async () => {
-    await server.close();
     await audit.close();
     await witnesses.close();
     for (const witness of running) await witness.close();
@@ -99,7 +74,7 @@ describe('what witnesses say, on the command line', () => {
   });
 
   const edict = (command: string, ...args: readonly string[]) =>
-    run([command, '--url', server.url, '--tenant', 'acme', ...args]);
+    run([command, '--url', audit.url, '--tenant', 'acme', ...args]);
   const run = (args: readonly string[]) =>
     new Promise<{ code: number | null; stdout: string; stderr: string }>((resolve, reject) => {
       const child = spawn(process.execPath, ['dist/services/cli/main.js', 'audit', ...args], {
@@ -195,7 +170,7 @@ describe('what witnesses say, on the command line', () => {
 
   it('is beside the proof of a decision, whose own tree is the witnessed one', async () => {
     const ask = async (route: string): Promise<Record<string, unknown>> =>
-      (await (await fetch(`${server.url}${route}`)).json()) as Record<string, unknown>;
+      (await (await fetch(`${audit.url}${route}`)).json()) as Record<string, unknown>;
     const { decisions } = (await ask('/v1/decisions?tenant=acme&limit=1')) as { decisions: Record<string, string>[] };
     const { decision_id: id = '', seq = '' } = decisions[0]!;
     await fixture.tamper(
@@ -206,8 +181,8 @@ describe('what witnesses say, on the command line', () => {
     const { witnessed } = (await ask('/v1/witnessed?tenant=acme')) as { witnessed: Record<string, unknown> };
     expect(shown['witnessed']).toEqual({ ...witnessed, proof: shown['proof'] });
     expect(witnessed).toMatchObject({ checkpoint: shown['checkpoint'], proof: null });
-    expect((await fetch(`${server.url}/v1/witnessed?tenant=acme&log=x`)).status).toBe(404);
-    expect((await fetch(`${server.url}/v1/witnessed?tenant=acme&size=1`)).status).toBe(400);
+    expect((await fetch(`${audit.url}/v1/witnessed?tenant=acme&log=x`)).status).toBe(404);
+    expect((await fetch(`${audit.url}/v1/witnessed?tenant=acme&size=1`)).status).toBe(400);
   });
 
   it('one witness that is away changes nothing for a quorum of the others', async () => {

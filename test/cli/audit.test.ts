@@ -4,20 +4,14 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync
 import os from 'node:os';
 import path from 'node:path';
 import { spawn } from 'node:child_process';
-import { createAuditApp, type AuditApp } from '../../services/audit/http/app.ts';
 import { signCheckpoint } from '../../services/shared/tlog/checkpoint.ts';
 import type { Database } from '../../services/audit/core/database.ts';
 import { freshIds, ownEntry } from '../../services/audit/core/own-entry.ts';
 import { createRecordAccess } from '../../services/audit/core/record-access.ts';
 import { connectPostgres } from '../../services/audit/postgres/connect.ts';
-import { createLedgerReader, readTenantLogs } from '../../services/audit/postgres/read-ledger.ts';
-import { createMetaReader } from '../../services/audit/postgres/read-meta.ts';
-import { createTileReader } from '../../services/audit/postgres/read-tiles.ts';
-import { createVerifier } from '../../services/audit/postgres/read-verification.ts';
+import { readTenantLogs } from '../../services/audit/postgres/read-ledger.ts';
 import { createAuthenticate, newApiKey } from '../../services/shared/callers/api-keys.ts';
-import { listen, type ListeningServer } from '../../services/shared/runtime/http-server.ts';
-import { createLogger } from '../../services/shared/runtime/logger.ts';
-import { createRegistry } from '../../services/shared/runtime/metrics.ts';
+import { listen } from '../../services/shared/runtime/http-server.ts';
 import { printable } from '../../services/cli/commands/audit-print.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import { repositoryRoot } from '../support/prepared-parts.ts';
@@ -28,12 +22,12 @@ import {
   signingKeyFromPem,
 } from '../../services/shared/contracts/signatures.ts';
 import { LEDGER_TEMPLATE, ledgerKeys, openLedger, searchNames, signLedgers } from '../audit/http/ledger-fixture.ts';
+import { startAudit, type StartedAudit } from '../audit/http/started-audit.ts';
 
 describe('edict audit', () => {
   let test: TestDatabase;
   let database: Database;
-  let server: ListeningServer;
-  let audit: AuditApp;
+  let audit: StartedAudit;
   let folder: string;
   let keyFile: string;
   let initechKeyFile: string;
@@ -60,33 +54,16 @@ describe('edict audit', () => {
         properties: {},
       })),
     );
-    audit = createAuditApp({
-      reader: createLedgerReader({ database, keys }),
-      tiles: createTileReader(database),
-      meta: createMetaReader(database),
-      verify: createVerifier({
-        database,
-        reports: database,
-        keys,
-        nameForSearch: searchNames,
-        graceMs: 60_000,
-        placeKey: Buffer.alloc(32, 1),
-      }),
+    audit = await startAudit({
+      database,
+      keys,
+      reports: database,
       recordAccess: createRecordAccess(write, (tenant) => readTenantLogs(database, tenant)),
       access: () => ({ mode: 'callers', authenticate }),
-      cursorKey: Buffer.alloc(32, 3),
       nameSubject: searchNames,
-      maskKey: () => undefined,
-      checks: {},
-      registry: createRegistry({ service: 'audit', processMetrics: false }),
-      logger: createLogger({ level: 'silent', service: 'test' }),
-      listenHost: '127.0.0.1',
-      allowedHosts: [],
     });
-    server = await listen(createServer(audit.app), { host: '127.0.0.1', port: 0 });
   });
   afterAll(async () => {
-    await server.close();
     await audit.close();
     await database.close();
     await test.close();
@@ -107,7 +84,7 @@ describe('edict audit', () => {
       child.once('close', (code) => resolve({ code, ...out }));
     });
   const asAuditor = (command: string, ...args: readonly string[]) =>
-    edict(command, '--url', server.url, '--key-file', keyFile, ...args);
+    edict(command, '--url', audit.url, '--key-file', keyFile, ...args);
 
   it('lists who, which agent, what, when, decision and reason', async () => {
     const { code, stdout } = await asAuditor('query', '--table', '--agent', 'analytics-agent');
@@ -122,7 +99,7 @@ describe('edict audit', () => {
 
   it('tells the history of a session, a chain and a resource in order, with everybody through whom it went', async () => {
     const tell = async (...args: readonly string[]) => {
-      const told = await edict('query', '--url', server.url, '--key-file', initechKeyFile, '--table', ...args);
+      const told = await edict('query', '--url', audit.url, '--key-file', initechKeyFile, '--table', ...args);
       expect(told.code).toBe(0);
       // Columns are as wide as what stands in them.
       return told.stdout
@@ -144,7 +121,7 @@ describe('edict audit', () => {
     expect((await tell('--resource', 'dataset/a/b')).slice(1)).toHaveLength(1);
     const files = await tell('--resource', 'file/a/b', '--order', 'newest', '--limit', '1');
     expect(files[1]).toContain('bob → planner');
-    const piped = await edict('query', '--url', server.url, '--key-file', initechKeyFile, '--chain', 'planner');
+    const piped = await edict('query', '--url', audit.url, '--key-file', initechKeyFile, '--chain', 'planner');
     const rows = piped.stdout.trimEnd().split('\n');
     expect(rows.map((row) => (JSON.parse(row) as { seq: string }).seq)).toEqual(['1', '2', '3']);
   }, 60_000);
@@ -152,7 +129,7 @@ describe('edict audit', () => {
   it('exports into a file of which the ledger has the digest, whole or not at all', async () => {
     const out = path.join(folder, 'chain.csv');
     const asInitech = (...args: readonly string[]) =>
-      edict('export', '--url', server.url, '--key-file', initechKeyFile, ...args);
+      edict('export', '--url', audit.url, '--key-file', initechKeyFile, ...args);
     const done = await asInitech('--format', 'csv', '--chain', 'planner', '--out', out, '--json');
     const file = readFileSync(out);
     expect(done).toMatchObject({ code: 0, stderr: '' });
@@ -172,7 +149,7 @@ describe('edict audit', () => {
     // A proxy that drops the trailers: the file cannot be compared with the entry.
     const proxy = await listen(
       createServer((request, response) => {
-        void fetch(`${server.url}${request.url}`, {
+        void fetch(`${audit.url}${request.url}`, {
           headers: { authorization: request.headers.authorization ?? '' },
         }).then(async (answer) => response.end(await answer.text()));
       }),
@@ -325,7 +302,7 @@ describe('edict audit', () => {
     const altered = kept.places.map((place) => ({ ...place, mac: '00'.repeat(32) }));
     writeFileSync(memory, JSON.stringify({ ...kept, places: altered }));
     expect((await asAuditor('verify', '--remember', memory)).stdout).toMatch(/integrity +ok {2}\(11 entries/);
-    const logUrl = `${server.url}/log/acme/0/1`;
+    const logUrl = `${audit.url}/log/acme/0/1`;
     const fromTiles = ['verify', '--log-url', logUrl, '--vkey', vkeyFile, '--key-file', keyFile];
     const open = await edict(...fromTiles);
     expect(open.stdout).toMatch(/authenticity +ok {2}\(1 checkpoints\)[^]*integrity +not checked {2}\(11 entries/);
@@ -430,7 +407,7 @@ describe('edict audit', () => {
     expect((await asAuditor('query', '--nonsense')).code).toBe(2);
     const foreign = await asAuditor('query', '--tenant', 'globex');
     expect([foreign.code, foreign.stdout]).toEqual([2, '']);
-    expect((await edict('query', '--url', server.url)).stderr).toMatch(/usage: .*401/);
+    expect((await edict('query', '--url', audit.url)).stderr).toMatch(/usage: .*401/);
     const bad = await asAuditor('query', '--limit', '501');
     expect(bad.code).toBe(2);
     expect(bad.stderr).toContain('limit: ');

@@ -1,5 +1,5 @@
 /** A running audit service with a log of several checkpoints, and bundles of it. */
-import { createServer, request as httpRequest, type IncomingMessage } from 'node:http';
+import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -7,13 +7,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../../../services/audit/core/database.ts';
 import { createRecordAccess } from '../../../services/audit/core/record-access.ts';
 import type { EvidenceReport } from '../../../services/audit/core/verify-evidence.ts';
-import { createAuditApp } from '../../../services/audit/http/app.ts';
 import { auditAccess } from '../../../services/audit/http/access.ts';
 import { connectPostgres } from '../../../services/audit/postgres/connect.ts';
 import { createLedger } from '../../../services/audit/postgres/create-ledger.ts';
-import { createLedgerReader, readTenantLogs } from '../../../services/audit/postgres/read-ledger.ts';
-import { createMetaReader } from '../../../services/audit/postgres/read-meta.ts';
-import { createTileReader } from '../../../services/audit/postgres/read-tiles.ts';
+import { readTenantLogs } from '../../../services/audit/postgres/read-ledger.ts';
 import type { Log, NewEntry } from '../../../services/audit/core/append.ts';
 import {
   formatVkey,
@@ -22,9 +19,6 @@ import {
   type SigningKey,
   type VerifierKey,
 } from '../../../services/shared/contracts/signatures.ts';
-import { listen } from '../../../services/shared/runtime/http-server.ts';
-import { createLogger } from '../../../services/shared/runtime/logger.ts';
-import { createRegistry } from '../../../services/shared/runtime/metrics.ts';
 import { loadSettings } from '../../../services/shared/settings/settings.ts';
 import { createTestDatabase } from '../../support/postgres.ts';
 import { verifyTwice } from '../core/evidence-bundle.ts';
@@ -37,6 +31,7 @@ import {
   searchNames,
   signLedgers,
 } from './ledger-fixture.ts';
+import { startAudit } from './started-audit.ts';
 
 export interface Answer {
   readonly status: number;
@@ -83,23 +78,13 @@ export const openEvidenceFixture = async (): Promise<EvidenceFixture> => {
   ledgerKeys.set(TENANT, readFileSync(keyFile, 'utf8'));
   const access = auditAccess(loadSettings({ environment: {} }).settings);
   if (access.mode !== 'open') throw new Error('open');
-  const app = createAuditApp({
-    reader: createLedgerReader({ database, keys }),
-    tiles: createTileReader(database),
-    meta: createMetaReader(database),
-    verify: () => Promise.resolve([]),
+  const audit = await startAudit({
+    database,
+    keys,
     recordAccess: createRecordAccess(write, (tenant) => readTenantLogs(database, tenant)),
     access: () => ({ ...access, tenants: new Set([TENANT, 'acme', 'globex']) }),
-    cursorKey: Buffer.alloc(32, 3),
     nameSubject: searchNames,
-    maskKey: () => undefined,
-    checks: {},
-    registry: createRegistry({ service: 'audit', processMetrics: false }),
-    logger: createLogger({ level: 'silent', service: 'test' }),
-    listenHost: '127.0.0.1',
-    allowedHosts: [],
   });
-  const server = await listen(createServer(app.app), { host: '127.0.0.1', port: 0 });
   const key = signingKeyFromPem(readFileSync(keyFile, 'utf8'));
   const vkey = parseVkey(formatVkey(log.origin, key.publicKey));
   const feeder = createFeeder(write, log);
@@ -114,7 +99,7 @@ export const openEvidenceFixture = async (): Promise<EvidenceFixture> => {
     sign: () => signLedgers(database, path.join(folder, 'memory')),
     get: (query) =>
       new Promise((resolve, reject) => {
-        httpRequest(`${server.url}/v1/export?tenant=${TENANT}&${query}`, (response) => {
+        httpRequest(`${audit.url}/v1/export?tenant=${TENANT}&${query}`, (response) => {
           const parts: Buffer[] = [];
           response.on('data', (part: Buffer) => parts.push(part));
           response.once('error', reject);
@@ -140,8 +125,7 @@ export const openEvidenceFixture = async (): Promise<EvidenceFixture> => {
         await admin.query(sql);
       }),
     close: async () => {
-      await server.close();
-      await app.close();
+      await audit.close();
       await database.close();
       await test.close();
       rmSync(folder, { recursive: true, force: true });

@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto';
-import { createServer, request as httpRequest, type IncomingMessage } from 'node:http';
+import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parquetMetadata, parquetReadObjects } from 'hyparquet';
-import { createAuditApp, type AuditApp } from '../../../services/audit/http/app.ts';
 import { auditAccess, type AuditAccess } from '../../../services/audit/http/access.ts';
 import type { WriteLedger } from '../../../services/audit/core/append.ts';
 import type { Database } from '../../../services/audit/core/database.ts';
@@ -14,18 +13,14 @@ import { hasFailed } from '../../../services/audit/core/verify-report.ts';
 import { connectPostgres } from '../../../services/audit/postgres/connect.ts';
 import { encodeParquet } from '../../../services/audit/http/parquet.ts';
 import { createLedgerReader, readTenantLogs } from '../../../services/audit/postgres/read-ledger.ts';
-import { createMetaReader } from '../../../services/audit/postgres/read-meta.ts';
-import { createTileReader } from '../../../services/audit/postgres/read-tiles.ts';
 import { createVerifier } from '../../../services/audit/postgres/read-verification.ts';
 import { newApiKey } from '../../../services/shared/callers/api-keys.ts';
 import { AppError } from '../../../services/shared/contracts/errors.ts';
-import { listen, type ListeningServer } from '../../../services/shared/runtime/http-server.ts';
-import { createLogger } from '../../../services/shared/runtime/logger.ts';
-import { createRegistry } from '../../../services/shared/runtime/metrics.ts';
 import { loadSettings } from '../../../services/shared/settings/settings.ts';
 import { createTestDatabase, type TestDatabase } from '../../support/postgres.ts';
 import { createFeeder, decisionMembers, LEDGER_TEMPLATE, openLedger, searchNames } from './ledger-fixture.ts';
 import { ocsfFaults } from './ocsf-rules.ts';
+import { startAudit, type StartedAudit } from './started-audit.ts';
 
 interface Exported {
   readonly status: number;
@@ -45,8 +40,7 @@ const SHOWN = HOSTILE.replace('\0', '\ufffd');
 describe('an export', () => {
   let test: TestDatabase;
   let database: Database;
-  let server: ListeningServer;
-  let audit: AuditApp;
+  let audit: StartedAudit;
   let access: AuditAccess;
   let write: WriteLedger;
   let ledger: LedgerReader;
@@ -61,34 +55,19 @@ describe('an export', () => {
     write = opened.write;
     ledger = createLedgerReader({ database, keys: opened.keys });
     record = createRecordAccess(write, (tenant) => readTenantLogs(database, tenant));
-    audit = createAuditApp({
+    audit = await startAudit({
+      database,
+      keys: opened.keys,
+      reports: database,
       reader: {
         ...ledger,
         logs: (tenant) => reader.logs(tenant),
         decisions: (...args) => reader.decisions(...args),
       },
-      tiles: createTileReader(database),
-      meta: createMetaReader(database),
-      verify: createVerifier({
-        database,
-        reports: database,
-        keys: opened.keys,
-        nameForSearch: searchNames,
-        graceMs: 60_000,
-        placeKey: Buffer.alloc(32, 1),
-      }),
       recordAccess: (...args) => recordAccess(...args),
       access: () => access,
-      cursorKey: Buffer.alloc(32, 3),
       nameSubject: searchNames,
-      maskKey: () => undefined,
-      checks: {},
-      registry: createRegistry({ service: 'audit', processMetrics: false }),
-      logger: createLogger({ level: 'silent', service: 'test' }),
-      listenHost: '127.0.0.1',
-      allowedHosts: [],
     });
-    server = await listen(createServer(audit.app), { host: '127.0.0.1', port: 0 });
     // A log of its own for hostile values: the feeder numbers from 1.
     const [log] = await readTenantLogs(database, 'edict');
     if (log === undefined) throw new Error('no log');
@@ -114,7 +93,6 @@ describe('an export', () => {
     [reader, recordAccess] = [ledger, record];
   });
   afterAll(async () => {
-    await server.close();
     await audit.close();
     await database.close();
     await test.close();
@@ -122,7 +100,7 @@ describe('an export', () => {
 
   const exported = (query: string, headers: Readonly<Record<string, string>> = {}, method = 'GET'): Promise<Exported> =>
     new Promise((resolve, reject) => {
-      httpRequest(`${server.url}/v1/export?${query}`, { headers, method }, (response) => {
+      httpRequest(`${audit.url}/v1/export?${query}`, { headers, method }, (response) => {
         const parts: Buffer[] = [];
         response.on('data', (part: Buffer) => parts.push(part));
         response.once('error', reject);
@@ -304,7 +282,7 @@ describe('an export', () => {
     const rows = 30_000;
     const state = await endless(rows);
     const size = await new Promise<number>((resolve, reject) => {
-      httpRequest(`${server.url}/v1/export?tenant=initech`, (response) => {
+      httpRequest(`${audit.url}/v1/export?tenant=initech`, (response) => {
         response.pause();
         const watch = async (): Promise<void> => {
           // As long as it goes on, it is not yet held up.
@@ -355,7 +333,7 @@ describe('an export', () => {
   it('writes that a download was broken off, and how much had been given', async () => {
     const state = await endless(1_000_000);
     await new Promise<void>((resolve, reject) => {
-      const request = httpRequest(`${server.url}/v1/export?tenant=globex`, (response) => {
+      const request = httpRequest(`${audit.url}/v1/export?tenant=globex`, (response) => {
         response.once('data', () => request.destroy());
         response.once('close', resolve);
         response.once('error', () => undefined);

@@ -1,23 +1,16 @@
 import { createHmac } from 'node:crypto';
-import { createServer } from 'node:http';
-import { createAuditApp, type AuditApp } from '../../../services/audit/http/app.ts';
 import { auditAccess, type AuditAccess } from '../../../services/audit/http/access.ts';
 import type { Database } from '../../../services/audit/core/database.ts';
 import { readCursor, writeCursor } from '../../../services/audit/core/query-cursor.ts';
 import { connectPostgres } from '../../../services/audit/postgres/connect.ts';
 import { createLedger } from '../../../services/audit/postgres/create-ledger.ts';
-import { createLedgerReader } from '../../../services/audit/postgres/read-ledger.ts';
-import { createMetaReader } from '../../../services/audit/postgres/read-meta.ts';
-import { createTileReader } from '../../../services/audit/postgres/read-tiles.ts';
 import { createVerifier } from '../../../services/audit/postgres/read-verification.ts';
 import { hasFailed } from '../../../services/audit/core/verify-report.ts';
 import { newApiKey } from '../../../services/shared/callers/api-keys.ts';
-import { listen, type ListeningServer } from '../../../services/shared/runtime/http-server.ts';
-import { createLogger } from '../../../services/shared/runtime/logger.ts';
-import { createRegistry } from '../../../services/shared/runtime/metrics.ts';
 import { loadSettings } from '../../../services/shared/settings/settings.ts';
 import { createTestDatabase, type TestDatabase } from '../../support/postgres.ts';
 import { createFeeder, decisionMembers, LEDGER_TEMPLATE, MASK_KEY, openLedger, searchNames } from './ledger-fixture.ts';
+import { startAudit, type StartedAudit } from './started-audit.ts';
 
 interface Page {
   readonly as_of: { readonly log: string; readonly size: string };
@@ -29,8 +22,7 @@ describe('the history of decisions', () => {
   let test: TestDatabase;
   let admin: Database;
   let reader: Database;
-  let server: ListeningServer;
-  let audit: AuditApp;
+  let audit: StartedAudit;
   let access: AuditAccess;
   const cursorKey = Buffer.alloc(32, 3);
 
@@ -44,29 +36,15 @@ describe('the history of decisions', () => {
     // As the audit service reads: under row-level security.
     reader = connectPostgres(test.url('edict_history_reader'), { poolSize: 4 });
     const { keys } = openLedger(admin);
-    audit = createAuditApp({
-      reader: createLedgerReader({ database: reader, keys }),
-      tiles: createTileReader(reader),
-      meta: createMetaReader(reader),
-      verify: createVerifier({
-        database: admin,
-        reports: admin,
-        keys,
-        nameForSearch: searchNames,
-        graceMs: 60_000,
-        placeKey: Buffer.alloc(32, 1),
-      }),
+    audit = await startAudit({
+      database: reader,
+      keys,
+      reports: admin,
       access: () => access,
       cursorKey,
       nameSubject: searchNames,
       maskKey: () => MASK_KEY,
-      checks: {},
-      registry: createRegistry({ service: 'audit', processMetrics: false }),
-      logger: createLogger({ level: 'silent', service: 'test' }),
-      listenHost: '127.0.0.1',
-      allowedHosts: [],
     });
-    server = await listen(createServer(audit.app), { host: '127.0.0.1', port: 0 });
   });
   beforeEach(() => {
     const open = auditAccess(loadSettings({ environment: {} }).settings);
@@ -74,7 +52,6 @@ describe('the history of decisions', () => {
     access = { ...open, tenants: new Set(['acme', 'globex', 'initech', 'edict']) };
   });
   afterAll(async () => {
-    await server.close();
     await audit.close();
     await reader.close();
     await admin.close();
@@ -82,7 +59,7 @@ describe('the history of decisions', () => {
   });
 
   const get = async (query: string, headers: Readonly<Record<string, string>> = {}) => {
-    const response = await fetch(`${server.url}/v1/decisions?${query}`, { headers });
+    const response = await fetch(`${audit.url}/v1/decisions?${query}`, { headers });
     return { status: response.status, body: await response.json() };
   };
   const page = async (query: string): Promise<Page> => {

@@ -1,22 +1,15 @@
-import { createServer } from 'node:http';
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { openCheckpoint, signCheckpoint } from '../../../services/shared/tlog/checkpoint.ts';
 import { leafHash } from '../../../services/audit/core/entry.ts';
 import { isConsistent, rootOfInclusion } from '../../../services/shared/tlog/proofs.ts';
-import { createAuditApp, type AuditApp } from '../../../services/audit/http/app.ts';
 import type { AuditAccess } from '../../../services/audit/http/access.ts';
-import { createLedgerReader } from '../../../services/audit/postgres/read-ledger.ts';
-import { createMetaReader } from '../../../services/audit/postgres/read-meta.ts';
-import { createTileReader } from '../../../services/audit/postgres/read-tiles.ts';
 import { createAuthenticate, newApiKey } from '../../../services/shared/callers/api-keys.ts';
-import { listen, type ListeningServer } from '../../../services/shared/runtime/http-server.ts';
 import { formatVkey, parseVkey, signingKeyFromPem } from '../../../services/shared/contracts/signatures.ts';
-import { createRegistry } from '../../../services/shared/runtime/metrics.ts';
 import { fsck, type FsckResult } from '../../support/fsck.ts';
-import { silent } from '../ingest/fixtures.ts';
 import { nameForSearch, newDecision } from '../postgres/ledger-fixture.ts';
 import { openSigningFixture, type SigningFixture } from '../signer/signing-fixture.ts';
+import { startAudit, type StartedAudit } from './started-audit.ts';
 
 const callerOf = (id: string, tenant: string, roles: readonly ('audit' | 'decide')[]) => {
   const { key, stored } = newApiKey();
@@ -26,8 +19,7 @@ const callerOf = (id: string, tenant: string, roles: readonly ('audit' | 'decide
 
 describe('a log over HTTP', () => {
   let fixture: SigningFixture;
-  let app: AuditApp;
-  let server: ListeningServer;
+  let audit: StartedAudit;
   const auditor = callerOf('auditor', 'acme', ['audit']);
   const stranger = callerOf('stranger', 'globex', ['audit']);
   const gateway = callerOf('gateway', 'acme', ['decide']);
@@ -51,31 +43,20 @@ describe('a log over HTTP', () => {
   beforeEach(async () => {
     fixture = await openSigningFixture();
     const database = fixture.ledger.as('reader_all');
-    app = createAuditApp({
-      reader: createLedgerReader({ database, keys: fixture.ledger.keys }),
-      tiles: createTileReader(database),
-      meta: createMetaReader(database),
-      verify: () => Promise.resolve([]),
+    audit = await startAudit({
+      database,
+      keys: fixture.ledger.keys,
       access: () => access,
-      cursorKey: Buffer.alloc(32),
       nameSubject: nameForSearch,
-      maskKey: () => undefined,
-      checks: {},
-      registry: createRegistry({ service: 'audit', processMetrics: false }),
-      logger: silent,
-      listenHost: '127.0.0.1',
-      allowedHosts: [],
     });
-    server = await listen(createServer(app.app), { host: '127.0.0.1', port: 0 });
   });
   afterEach(async () => {
-    await server.close();
-    await app.close();
+    await audit.close();
     await fixture.ledger.close();
   });
 
   const get = async (resource: string, key: string | undefined = auditor.key, method = 'GET') =>
-    fetch(`${server.url}/log/acme/0/1/${resource}`, {
+    fetch(`${audit.url}/log/acme/0/1/${resource}`, {
       method,
       headers: key === undefined ? {} : { authorization: `Bearer ${key}` },
     });
@@ -83,7 +64,7 @@ describe('a log over HTTP', () => {
   const check = (log = 'acme/0/1', vkey = 'acme-1.vkey'): Promise<FsckResult> => {
     const authorization = path.join(fixture.ledger.folder, 'authorization');
     writeFileSync(authorization, `Bearer ${auditor.key}\n`);
-    return fsck(`${server.url}/log/${log}`, path.join(fixture.ledger.folder, vkey), authorization);
+    return fsck(`${audit.url}/log/${log}`, path.join(fixture.ledger.folder, vkey), authorization);
   };
 
   /** Checkpoints as acme's key signs them, of sizes that its log does not have; each becomes a leaf of the meta log. */
@@ -140,7 +121,7 @@ describe('a log over HTTP', () => {
 
   it('the meta log over all checkpoints is good to fsck too, and not when it was altered', async () => {
     await growMeta(300);
-    const resource = `${server.url}/log/-/meta/1`;
+    const resource = `${audit.url}/log/-/meta/1`;
     const asked = (path_: string, key?: string) =>
       fetch(`${resource}/${path_}`, key === undefined ? {} : { headers: { authorization: `Bearer ${key}` } });
     expect(await checkMeta()).toMatchObject({
@@ -159,7 +140,7 @@ describe('a log over HTTP', () => {
     for (const missing of ['tile/0/001.p/45', 'tile/0/001', 'tile/2/000.p/1', 'tile/x'])
       expect((await asked(missing, auditor.key)).status).toBe(404);
     expect(
-      (await fetch(`${server.url}/log/-/meta/2/checkpoint`, { headers: { authorization: `Bearer ${auditor.key}` } }))
+      (await fetch(`${audit.url}/log/-/meta/2/checkpoint`, { headers: { authorization: `Bearer ${auditor.key}` } }))
         .status,
     ).toBe(404);
     for (const [sql, back] of [
@@ -221,7 +202,7 @@ describe('a log over HTTP', () => {
   it('proves an entry, and that it goes on from what the auditor holds', async () => {
     const vkey = parseVkey(readFileSync(path.join(fixture.ledger.folder, 'acme-1.vkey'), 'utf8'));
     const ask = async (route: string): Promise<{ status: number; body: Readonly<Record<string, unknown>> }> => {
-      const response = await fetch(`${server.url}${route}`, { headers: { authorization: `Bearer ${auditor.key}` } });
+      const response = await fetch(`${audit.url}${route}`, { headers: { authorization: `Bearer ${auditor.key}` } });
       return { status: response.status, body: (await response.json()) as Readonly<Record<string, unknown>> };
     };
     const hashesIn = (proof: unknown): readonly Buffer[] =>
@@ -281,7 +262,7 @@ describe('a log over HTTP', () => {
     await grow(1);
     for (const resource of ['checkpoint', 'tile/0/000.p/1', 'tile/entries/000.p/1']) {
       expect((await get(resource)).status).toBe(200);
-      expect((await fetch(`${server.url}/log/acme/0/1/${resource}`)).status).toBe(401);
+      expect((await fetch(`${audit.url}/log/acme/0/1/${resource}`)).status).toBe(401);
       expect((await get(resource, stranger.key)).status).toBe(403);
       expect((await get(`${resource}?tenant=globex`, stranger.key)).status).toBe(403);
       expect((await get(resource, gateway.key)).status).toBe(403);
@@ -300,7 +281,7 @@ describe('a log over HTTP', () => {
     '/log/acme/0/1',
   ])('has no %s', async (resource) => {
     await grow(1);
-    const response = await fetch(`${server.url}${resource}`, { headers: { authorization: `Bearer ${auditor.key}` } });
+    const response = await fetch(`${audit.url}${resource}`, { headers: { authorization: `Bearer ${auditor.key}` } });
     expect(response.status).toBe(404);
   });
 });

@@ -1,24 +1,18 @@
 import { randomBytes } from 'node:crypto';
-import { createServer } from 'node:http';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { auditAccess, type AuditAccess } from '../../../services/audit/http/access.ts';
-import { createAuditApp, type AuditApp } from '../../../services/audit/http/app.ts';
 import { hasFailed } from '../../../services/audit/core/verify-report.ts';
-import { createLedgerReader } from '../../../services/audit/postgres/read-ledger.ts';
-import { createMetaReader } from '../../../services/audit/postgres/read-meta.ts';
-import { createTileReader } from '../../../services/audit/postgres/read-tiles.ts';
 import { createVerifier } from '../../../services/audit/postgres/read-verification.ts';
 import { readBundle } from '../../../services/pdp/policy/bundle-reader.ts';
 import { createAuthenticate, newApiKey } from '../../../services/shared/callers/api-keys.ts';
 import { ARTIFACT_PART_BYTES, BUNDLE_MEDIA_TYPE } from '../../../services/shared/contracts/artifact.ts';
 import { sha256Hex } from '../../../services/shared/contracts/bytes.ts';
-import { listen, type ListeningServer } from '../../../services/shared/runtime/http-server.ts';
-import { createRegistry } from '../../../services/shared/runtime/metrics.ts';
 import { loadSettings } from '../../../services/shared/settings/settings.ts';
 import { repositoryRoot } from '../../support/prepared-parts.ts';
 import { artifactData, createEmitter, messageOf, type MadeEvent } from '../core/ingest-fixtures.ts';
-import { openTestLedger, silent, type LedgerHarness } from './fixtures.ts';
+import { openTestLedger, type LedgerHarness } from './fixtures.ts';
+import { startAudit, type StartedAudit } from '../http/started-audit.ts';
 
 /** What cannot be stored fails the test. */
 const once = () => Promise.resolve(false);
@@ -27,8 +21,7 @@ const open = auditAccess(loadSettings({ environment: {} }).settings);
 describe('artifacts in a ledger', () => {
   let opened: Awaited<ReturnType<typeof openTestLedger>>;
   let harness: LedgerHarness;
-  let server: ListeningServer;
-  let audit: AuditApp;
+  let audit: StartedAudit;
   let access: AuditAccess;
   let offset = 0n;
 
@@ -36,36 +29,19 @@ describe('artifacts in a ledger', () => {
     opened = await openTestLedger(['edict', 'acme', 'globex']);
     ({ harness } = opened);
     const { database, keys, nameForSearch } = harness;
-    audit = createAuditApp({
-      reader: createLedgerReader({ database, keys }),
-      tiles: createTileReader(database),
-      meta: createMetaReader(database),
-      verify: createVerifier({
-        database,
-        reports: database,
-        keys,
-        nameForSearch,
-        graceMs: 60_000,
-        placeKey: Buffer.alloc(32, 1),
-      }),
+    audit = await startAudit({
+      database,
+      keys,
+      reports: database,
       access: () => access,
-      cursorKey: Buffer.alloc(32, 3),
       nameSubject: nameForSearch,
-      maskKey: () => undefined,
-      checks: {},
-      registry: createRegistry({ service: 'audit', processMetrics: false }),
-      logger: silent,
-      listenHost: '127.0.0.1',
-      allowedHosts: [],
     });
-    server = await listen(createServer(audit.app), { host: '127.0.0.1', port: 0 });
   });
   beforeEach(() => {
     if (open.mode !== 'open') throw new Error('open');
     access = { ...open, tenants: new Set(['acme', 'globex', 'edict']) };
   });
   afterAll(async () => {
-    await server.close();
     await audit.close();
     await opened.close();
   });
@@ -75,7 +51,7 @@ describe('artifacts in a ledger', () => {
     await harness.newIngest().take(messages, once);
   };
   const get = async (digest: string, tenant = 'acme', headers: Readonly<Record<string, string>> = {}) => {
-    const response = await fetch(`${server.url}/v1/artifacts/${digest}?tenant=${tenant}`, { headers });
+    const response = await fetch(`${audit.url}/v1/artifacts/${digest}?tenant=${tenant}`, { headers });
     return { status: response.status, headers: response.headers, body: Buffer.from(await response.arrayBuffer()) };
   };
   const problemOf = ({ status, body }: Awaited<ReturnType<typeof get>>) => {
@@ -214,7 +190,7 @@ describe('artifacts in a ledger', () => {
   it('are asked for by a whole digest, with GET', async () => {
     expect((await get('sha256:00')).status).toBe(400);
     expect((await get('0'.repeat(64))).status).toBe(400);
-    const response = await fetch(`${server.url}/v1/artifacts/sha256:${'0'.repeat(64)}?tenant=acme`, { method: 'PUT' });
+    const response = await fetch(`${audit.url}/v1/artifacts/sha256:${'0'.repeat(64)}?tenant=acme`, { method: 'PUT' });
     expect(response.status).toBe(405);
   });
 
